@@ -1,0 +1,2 @@
+//! The `akidb` command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! An embeddable vector storage engine.

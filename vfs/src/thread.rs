@@ -1,0 +1,16 @@
+//! The one place that starts threads: named, so that a profile and a panic message say whose
+//! work it was, and joined by whoever holds the handle.
+
+use std::{io, thread::JoinHandle};
+
+/// Starts a thread called `akidb-{name}`.
+///
+/// # Errors
+/// The system's error when it gives no thread.
+#[expect(clippy::disallowed_methods, reason = "this is the module that wraps thread spawns")]
+pub fn spawn<F>(name: &str, work: F) -> io::Result<JoinHandle<()>>
+where
+    F: FnOnce() + Send + 'static,
+{
+    std::thread::Builder::new().name(format!("akidb-{name}")).spawn(work)
+}
