@@ -1,0 +1,446 @@
+//! The one public error, whose [`ErrorKind`] says what the caller can do, and the typed causes
+//! behind it. Every cause names what failed and where: the file and offset, the id, the field.
+
+use crate::{FieldType, PointId};
+use akidb_vfs::FsError;
+use std::{fmt, path::PathBuf, sync::Arc};
+
+/// A result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What the caller can do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The input is wrong: fix it. Nothing was changed.
+    InvalidInput,
+    /// What was named does not exist. Nothing was changed.
+    NotFound,
+    /// What was to be created exists. Nothing was changed.
+    AlreadyExists,
+    /// Somebody else holds the directory: close it there, then open again.
+    Locked,
+    /// The object store or the machine did not answer in time or refused for now: retry.
+    Unavailable,
+    /// The disk is full: free space and retry; no restart is needed.
+    NoSpace,
+    /// A write or sync failed earlier; reads go on, writes need a close and a new open.
+    Reopen,
+    /// Stored bytes are damaged: restore the named file from a copy.
+    Corruption,
+    /// The files are of a newer version, or not AkiDB's: use the right binary or directory.
+    Incompatible,
+    /// The directory or file refuses access: fix permissions.
+    PermissionDenied,
+    /// The database is closed.
+    Closed,
+    /// A bug in AkiDB: please report it.
+    Bug,
+}
+
+/// Any failure of AkiDB.
+///
+/// ```
+/// use akidb::{ErrorKind, blocking::Db};
+/// # let dir = tempfile::tempdir().unwrap();
+/// let db = Db::open(dir.path()).unwrap();
+/// let error = db.collection("nobody").unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::NotFound);
+/// ```
+#[derive(Clone)]
+pub struct Error(Arc<Cause>);
+
+impl Error {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind()
+    }
+
+    /// What happened, as data.
+    pub fn cause(&self) -> &Cause {
+        &self.0
+    }
+
+    /// A broken invariant of ours.
+    pub(crate) fn bug(detail: &'static str) -> Self {
+        Cause::Bug { detail }.into()
+    }
+
+    /// Damage found in a file.
+    pub(crate) fn corruption(
+        file: impl Into<PathBuf>,
+        offset: u64,
+        detail: impl Into<String>,
+    ) -> Self {
+        Cause::Corruption {
+            file: file.into(),
+            offset,
+            detail: detail.into(),
+        }
+        .into()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {:?}", self.kind(), self.0)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+/// What happened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Cause {
+    /// The caller's input breaks a rule; nothing was changed.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// There is no collection of this name.
+    #[error("there is no collection named {name:?}; list_collections() names those that exist")]
+    CollectionNotFound {
+        /// The name asked for.
+        name: String,
+    },
+    /// The name is taken.
+    #[error("a collection named {name:?} exists already")]
+    CollectionExists {
+        /// The name.
+        name: String,
+    },
+    /// An insert-only write met an existing row; nothing of its batch was written.
+    #[error("row {id} exists already; use upsert to replace it")]
+    RowExists {
+        /// The first such id.
+        id: PointId,
+    },
+    /// A partial update named a row that does not exist; nothing of its batch was written.
+    #[error("there is no row {id}")]
+    RowNotFound {
+        /// The id.
+        id: PointId,
+    },
+    /// There is no snapshot of this name.
+    #[error("there is no snapshot named {name:?}")]
+    SnapshotNotFound {
+        /// The name.
+        name: String,
+    },
+    /// The snapshot's name is taken.
+    #[error("a snapshot named {name:?} exists already")]
+    SnapshotExists {
+        /// The name.
+        name: String,
+    },
+    /// A pinned collection was asked to move to another tier.
+    #[error("collection {name:?} is pinned; unpin it before demoting it")]
+    Pinned {
+        /// The collection.
+        name: String,
+    },
+    /// The directory is open elsewhere.
+    #[error("{} is open elsewhere: {holder}; close it there first", dir.display())]
+    Locked {
+        /// The directory.
+        dir: PathBuf,
+        /// What the holder wrote into the lock file.
+        holder: String,
+    },
+    /// A file of a newer format.
+    #[error("{} has format version {found}, this binary reads up to {supported}; use a newer AkiDB", file.display())]
+    Newer {
+        /// The file.
+        file: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The newest version this binary reads.
+        supported: u32,
+    },
+    /// The directory holds something, but not an AkiDB database.
+    #[error("{} is not an AkiDB directory ({detail}); give an empty or new one", dir.display())]
+    Foreign {
+        /// The directory.
+        dir: PathBuf,
+        /// What was found.
+        detail: String,
+    },
+    /// Part of the database's files are gone.
+    #[error("{} misses {missing}; restore it from a copy", dir.display())]
+    HalfDeleted {
+        /// The directory.
+        dir: PathBuf,
+        /// What is missing.
+        missing: String,
+    },
+    /// Damaged bytes.
+    #[error("{} is damaged at offset {offset}: {detail}; restore it from a copy", file.display())]
+    Corruption {
+        /// The file or object key.
+        file: PathBuf,
+        /// The first bad byte that is known.
+        offset: u64,
+        /// What is wrong there.
+        detail: String,
+    },
+    /// Too little free space for the reserve; the log was not touched.
+    #[error(
+        "only {free_bytes} bytes are free and {reserve_bytes} are kept in reserve; free some space, no restart is needed"
+    )]
+    DiskReserve {
+        /// Bytes free.
+        free_bytes: u64,
+        /// The configured reserve.
+        reserve_bytes: u64,
+    },
+    /// A write or sync failed before; the reason is the source.
+    #[error(
+        "a write failed earlier and the database takes no more of them; reads go on, close and open it again: {0}"
+    )]
+    Poisoned(#[source] Error),
+    /// The database was closed.
+    #[error("the database is closed")]
+    Closed,
+    /// A file call failed.
+    #[error(transparent)]
+    Fs(#[from] FsError),
+    /// The machine gave no thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] std::io::Error),
+    /// A broken invariant of ours.
+    #[error("bug in AkiDB: {detail}; please report it")]
+    Bug {
+        /// Which one.
+        detail: &'static str,
+    },
+}
+
+impl Cause {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Input(_) | Self::Pinned { .. } => ErrorKind::InvalidInput,
+            Self::CollectionNotFound { .. }
+            | Self::RowNotFound { .. }
+            | Self::SnapshotNotFound { .. } => ErrorKind::NotFound,
+            Self::CollectionExists { .. }
+            | Self::RowExists { .. }
+            | Self::SnapshotExists { .. } => ErrorKind::AlreadyExists,
+            Self::Locked { .. } => ErrorKind::Locked,
+            Self::Newer { .. } | Self::Foreign { .. } => ErrorKind::Incompatible,
+            Self::HalfDeleted { .. } | Self::Corruption { .. } => ErrorKind::Corruption,
+            Self::DiskReserve { .. } => ErrorKind::NoSpace,
+            Self::Poisoned(_) => ErrorKind::Reopen,
+            Self::Closed => ErrorKind::Closed,
+            Self::Fs(error) => fs_kind(error),
+            Self::Thread(_) => ErrorKind::Unavailable,
+            Self::Bug { .. } => ErrorKind::Bug,
+        }
+    }
+}
+
+impl<T: Into<Cause>> From<T> for Error {
+    fn from(cause: T) -> Self {
+        Self(Arc::new(cause.into()))
+    }
+}
+
+fn fs_kind(error: &FsError) -> ErrorKind {
+    if error.is_no_space() {
+        ErrorKind::NoSpace
+    } else if error.is_read_only() {
+        ErrorKind::PermissionDenied
+    } else if error.is_not_found() {
+        ErrorKind::Corruption
+    } else {
+        ErrorKind::Unavailable
+    }
+}
+
+/// Input that breaks a rule. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InputError {
+    /// A dimension outside 1 to the maximum.
+    #[error("a dimension of {dim} is not possible; give 1 to {max}")]
+    BadDimension {
+        /// The dimension given.
+        dim: u32,
+        /// The largest.
+        max: u32,
+    },
+    /// More indexed fields than a collection may have.
+    #[error("{found} indexed fields are too many; the maximum is {max}")]
+    TooManyFields {
+        /// How many were given.
+        found: usize,
+        /// The most.
+        max: usize,
+    },
+    /// An empty or over-long field name.
+    #[error("{name:?} cannot name a field; give 1 to 128 bytes")]
+    BadFieldName {
+        /// The name.
+        name: String,
+    },
+    /// A field was named twice, or is indexed already with another type.
+    #[error("field {name:?} is indexed already")]
+    DuplicateField {
+        /// The field.
+        name: String,
+    },
+    /// A name that breaks the rule.
+    #[error(
+        "{name:?} cannot be a name; use 1 to 63 of a-z, 0-9, - and _, starting with a letter or digit"
+    )]
+    BadName {
+        /// The name given.
+        name: String,
+    },
+    /// A vector of another length than the collection's dimension.
+    #[error("the vector of {what} has {found} numbers, the collection has dimension {expected}")]
+    WrongDimension {
+        /// The row's id, or "the query".
+        what: String,
+        /// The collection's dimension.
+        expected: u32,
+        /// The vector's length.
+        found: usize,
+    },
+    /// NaN or infinity in a vector.
+    #[error(
+        "the vector of {what} holds {value} at position {position}; every number must be finite"
+    )]
+    NotFinite {
+        /// The row's id, or "the query".
+        what: String,
+        /// The index in the vector.
+        position: usize,
+        /// The offending value.
+        value: f32,
+    },
+    /// A zero vector (or one whose length is not a finite number) has no direction.
+    #[error("the vector of {what} has no direction (length {norm}), which cosine needs")]
+    ZeroVector {
+        /// The row's id, or "the query".
+        what: String,
+        /// The Euclidean length.
+        norm: f32,
+    },
+    /// An empty string id.
+    #[error("an id must not be empty")]
+    EmptyId,
+    /// An over-long string id.
+    #[error("the id {start:?}... has {found} bytes; the maximum is {max}")]
+    IdTooLong {
+        /// Its first characters.
+        start: String,
+        /// Its bytes.
+        found: usize,
+        /// The most.
+        max: usize,
+    },
+    /// Metadata that is not a JSON object.
+    #[error("the metadata of row {id} is a JSON {found}; it must be an object")]
+    MetadataNotObject {
+        /// The row.
+        id: PointId,
+        /// What it is: "array", "string", ...
+        found: &'static str,
+    },
+    /// Metadata nested too deep.
+    #[error("the metadata of row {id} nests deeper than {max} levels")]
+    MetadataTooDeep {
+        /// The row.
+        id: PointId,
+        /// The most levels.
+        max: usize,
+    },
+    /// Metadata with too many bytes of JSON.
+    #[error("the metadata of row {id} has {found} bytes of JSON; the maximum is {max}")]
+    MetadataTooLarge {
+        /// The row.
+        id: PointId,
+        /// Its bytes.
+        found: usize,
+        /// The most.
+        max: usize,
+    },
+    /// `k` of 0 or above the limit.
+    #[error("k of {k} is not possible; give 1 to {max}")]
+    BadK {
+        /// The k asked for.
+        k: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A batch that does not fit one log frame.
+    #[error("the batch takes {found} bytes in the log; the maximum is {max}, split it")]
+    BatchTooLarge {
+        /// Its bytes.
+        found: u64,
+        /// The most.
+        max: u64,
+    },
+    /// A filter compares an indexed field with a value of another type.
+    #[error("field {field:?} is a {expected}, the filter's {operator} compares it with {found}")]
+    FilterType {
+        /// The field.
+        field: String,
+        /// Its type.
+        expected: FieldType,
+        /// The operator of the filter.
+        operator: &'static str,
+        /// What the filter gives: "a string", "a number", ...
+        found: &'static str,
+    },
+    /// A filter nested too deep.
+    #[error("the filter nests deeper than {max} levels")]
+    FilterTooDeep {
+        /// The most levels.
+        max: usize,
+    },
+    /// A filter with too many conditions.
+    #[error("the filter has more than {max} conditions")]
+    FilterTooLarge {
+        /// The most conditions.
+        max: usize,
+    },
+    /// JSON that is not a filter.
+    #[error("not a filter at {path}: {detail}")]
+    FilterSyntax {
+        /// Where in the JSON, like `$.and[1]`.
+        path: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A scan cursor that this collection did not give out.
+    #[error("this cursor does not belong to a scan of this collection")]
+    BadCursor,
+    /// A setting outside its range.
+    #[error("setting {name} is {value}: {rule}")]
+    BadSetting {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        rule: &'static str,
+    },
+    /// A file to import that cannot be.
+    #[error("cannot import {}: {detail}", file.display())]
+    Import {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong, with row or column.
+        detail: String,
+    },
+}
