@@ -1,1 +1,26 @@
-//! Distance kernels and top-k.
+//! Distance kernels and top-k: the arithmetic of search.
+//!
+//! Everything here is a pure function of its arguments: no I/O, no threads, no clock, no global
+//! state. The engine calls it for every row it scores, in whichever tier the row lives, and the
+//! same bytes give the same score everywhere.
+//!
+//! ```
+//! use akidb_index::{Metric, Scorer, TopK, inv_norm};
+//!
+//! let rows: [&[f32]; 3] = [&[1.0, 0.0], &[0.0, 2.0], &[3.0, 3.0]];
+//! let scorer = Scorer::new(Metric::Cosine, &[0.0, 1.0]);
+//! let mut best = TopK::new(2);
+//! for (id, row) in rows.iter().enumerate() {
+//!     best.push(scorer.score(row, inv_norm(row)), id);
+//! }
+//! let ids: Vec<usize> = best.into_sorted_vec().into_iter().map(|hit| hit.item).collect();
+//! assert_eq!(ids, [1, 2]);
+//! ```
+
+pub mod kernel;
+mod metric;
+mod topk;
+
+pub use kernel::inv_norm;
+pub use metric::{Metric, Scorer};
+pub use topk::{Scored, TopK};
