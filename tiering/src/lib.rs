@@ -1,1 +1,36 @@
-//! Object stores.
+//! Object stores: where cold data lives.
+//!
+//! [`ObjectStore`] is the seam; [`LocalStore`] keeps objects as plain files in a directory and
+//! [`MemoryStore`] in memory. Both, and every implementation to come, pass the suite in
+//! [`contract`]. This crate moves opaque bytes under validated keys: it knows nothing of what an
+//! object holds, and the engine knows nothing of where it is kept.
+//!
+//! ```
+//! use akidb_tiering::{MemoryStore, ObjectKey, ObjectStore, PutOptions};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = MemoryStore::new();
+//! let key = ObjectKey::new("c/1/rows.parquet")?;
+//! let put = store.put(&key, "bytes".into(), PutOptions::if_absent());
+//! let receipt = pollster::block_on(put)?;
+//! let head = pollster::block_on(store.head(&key))?;
+//! assert_eq!((head.len, head.crc32), (receipt.len, receipt.crc32));
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod contract;
+mod error;
+mod key;
+mod local;
+mod memory;
+mod store;
+
+pub use error::{Outcome, StoreError, StoreErrorKind};
+pub use key::{KEY_BYTES_MAX, KEY_SEGMENT_BYTES_MAX, KeyError, ObjectKey};
+pub use local::LocalStore;
+pub use memory::MemoryStore;
+pub use store::{
+    BoxFuture, ETag, Head, ListPage, ListedObject, Object, ObjectStore, PageToken, PutCondition,
+    PutOptions, PutReceipt, StoreResult, get_verified,
+};

@@ -1,0 +1,144 @@
+//! Objects in memory: for tests, examples and databases that are meant to vanish. "Durable" here
+//! means for as long as the value lives.
+
+use crate::{
+    ETag, Head, ListPage, ListedObject, Object, ObjectKey, ObjectStore, PageToken, PutCondition,
+    PutOptions, PutReceipt, StoreError, StoreErrorKind, StoreResult,
+    store::{BoxFuture, checked_range},
+};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::{collections::BTreeMap, ops::Bound, ops::Range};
+
+/// An object store in memory.
+#[derive(Debug, Default)]
+pub struct MemoryStore(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    objects: BTreeMap<ObjectKey, Stored>,
+    /// Puts so far: each version gets a tag of its own, as on a store with versions.
+    puts: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Stored {
+    body: Bytes,
+    etag: ETag,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn stored(&self, key: &ObjectKey) -> StoreResult<Stored> {
+        let found = self.0.lock().objects.get(key).cloned();
+        found.ok_or_else(|| StoreError::not_done(StoreErrorKind::NotFound, key))
+    }
+
+    fn put_now(
+        &self,
+        key: &ObjectKey,
+        body: Bytes,
+        options: &PutOptions,
+    ) -> StoreResult<PutReceipt> {
+        let mut state = self.0.lock();
+        let current = state.objects.get(key).map(|stored| &stored.etag);
+        let holds = match &options.condition {
+            PutCondition::Any => true,
+            PutCondition::IfAbsent => current.is_none(),
+            PutCondition::IfMatch(etag) => current == Some(etag),
+        };
+        if !holds {
+            return Err(StoreError::not_done(
+                StoreErrorKind::PreconditionFailed,
+                key,
+            ));
+        }
+        state.puts += 1;
+        let etag = ETag::new(format!("\"{}\"", state.puts));
+        let receipt = PutReceipt::new(&body, etag.clone());
+        state.objects.insert(key.clone(), Stored { body, etag });
+        Ok(receipt)
+    }
+
+    fn get_ranges_now(&self, key: &ObjectKey, ranges: &[Range<u64>]) -> StoreResult<Vec<Bytes>> {
+        let body = self.stored(key)?.body;
+        let part = |range: &Range<u64>| {
+            let range = checked_range(key, range, body.len() as u64)?;
+            // Within the body's length, which is a usize.
+            Ok(body.slice(range.start as usize..range.end as usize))
+        };
+        ranges.iter().map(part).collect()
+    }
+
+    fn list_now(&self, prefix: &str, after: Option<&PageToken>, limit: usize) -> ListPage {
+        let state = self.0.lock();
+        let start = match after {
+            Some(token) if token.as_str() >= prefix => Bound::Excluded(token.as_str()),
+            _ => Bound::Included(prefix),
+        };
+        let mut matching = state
+            .objects
+            .range::<str, _>((start, Bound::Unbounded))
+            .take_while(|(key, _)| key.as_str().starts_with(prefix))
+            .map(|(key, stored)| ListedObject::new(key.clone(), stored.body.len() as u64));
+        let objects: Vec<_> = matching.by_ref().take(limit.max(1)).collect();
+        let more = matching.next().is_some();
+        let last = objects
+            .last()
+            .map(|object| PageToken::new(object.key.as_str()));
+        ListPage::new(objects, last.filter(|_| more))
+    }
+}
+
+impl ObjectStore for MemoryStore {
+    fn put<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        body: Bytes,
+        options: PutOptions,
+    ) -> BoxFuture<'a, StoreResult<PutReceipt>> {
+        Box::pin(async move { self.put_now(key, body, &options) })
+    }
+
+    fn get<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, StoreResult<Object>> {
+        Box::pin(async move {
+            self.stored(key)
+                .map(|stored| Object::new(stored.body, stored.etag))
+        })
+    }
+
+    fn get_ranges<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        ranges: &'a [Range<u64>],
+    ) -> BoxFuture<'a, StoreResult<Vec<Bytes>>> {
+        Box::pin(async move { self.get_ranges_now(key, ranges) })
+    }
+
+    fn head<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, StoreResult<Head>> {
+        Box::pin(async move {
+            self.stored(key)
+                .map(|stored| Object::new(stored.body, stored.etag).head)
+        })
+    }
+
+    fn delete<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, StoreResult<()>> {
+        Box::pin(async move {
+            self.0.lock().objects.remove(key);
+            Ok(())
+        })
+    }
+
+    fn list<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a PageToken>,
+        limit: usize,
+    ) -> BoxFuture<'a, StoreResult<ListPage>> {
+        Box::pin(async move { Ok(self.list_now(prefix, after, limit)) })
+    }
+}
