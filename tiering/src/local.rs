@@ -87,6 +87,13 @@ impl LocalStore {
     pub fn open(fs: Arc<dyn Fs>, root: impl Into<PathBuf>) -> Result<Self, FsError> {
         let root = root.into();
         fs.create_dir_all(&root)?;
+        // A process may have died between making this directory and syncing its name.
+        if let Some(parent) = root
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+        {
+            fs.sync_dir(parent)?;
+        }
         let (attempts, doubtful) = (AtomicU64::new(0), Mutex::new(BTreeSet::new()));
         Ok(Self {
             fs,

@@ -1,0 +1,86 @@
+//! Every store of this crate keeps the contract, and keeps it under threads.
+
+use akidb_tiering::{
+    LocalStore, MemoryStore, ObjectKey, ObjectStore, PutCondition, PutOptions, StoreErrorKind,
+    contract,
+};
+use akidb_vfs::{RealFs, sim::SimFs};
+use pollster::block_on;
+use std::sync::Arc;
+
+#[test]
+fn the_memory_store_keeps_the_contract() {
+    block_on(contract::run(&MemoryStore::new()));
+}
+
+#[test]
+fn the_local_store_keeps_the_contract_on_a_real_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(Arc::new(RealFs::default()), dir.path().join("a/b")).unwrap();
+    block_on(contract::run(&store));
+    assert_eq!(
+        store.sweep_unfinished().unwrap(),
+        0,
+        "no put leaves a temporary file"
+    );
+}
+
+#[test]
+fn the_local_store_keeps_the_contract_on_a_simulated_disk() {
+    let store = LocalStore::open(Arc::new(SimFs::new(1)), "/bucket").unwrap();
+    block_on(contract::run(&store));
+}
+
+/// Eight writers race to create one object, then to replace it: one wins each time.
+fn one_winner(store: &dyn ObjectStore) {
+    let key = ObjectKey::new("pointer").unwrap();
+    let mut condition = PutCondition::IfAbsent;
+    for round in 0..8_u8 {
+        let mut options = PutOptions::default();
+        options.condition = condition.clone();
+        let (key, options) = (&key, &options);
+        let results: Vec<_> = std::thread::scope(|scope| {
+            let racers: Vec<_> = (0..8_u8)
+                .map(|racer| {
+                    scope.spawn(move || {
+                        let body = vec![round, racer].into();
+                        (racer, block_on(store.put(key, body, options.clone())))
+                    })
+                })
+                .collect();
+            racers
+                .into_iter()
+                .map(|racer| racer.join().unwrap())
+                .collect()
+        });
+        let winners: Vec<u8> = results
+            .iter()
+            .filter(|r| r.1.is_ok())
+            .map(|r| r.0)
+            .collect();
+        assert_eq!(winners.len(), 1, "round {round}: {results:?}");
+        for error in results.iter().filter_map(|r| r.1.as_ref().err()) {
+            assert_eq!(error.kind, StoreErrorKind::PreconditionFailed, "{error}");
+        }
+        let object = block_on(store.get(key)).unwrap();
+        assert_eq!(
+            object.body,
+            vec![round, winners[0]],
+            "the winner's bytes are there"
+        );
+        condition = PutCondition::IfMatch(object.head.etag);
+    }
+}
+
+#[test]
+fn racing_conditional_puts_have_one_winner() {
+    one_winner(&MemoryStore::new());
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(Arc::new(RealFs::default()), dir.path()).unwrap();
+    one_winner(&store);
+    assert_eq!(
+        store.sweep_unfinished().unwrap(),
+        0,
+        "losers remove their temporary files"
+    );
+}
