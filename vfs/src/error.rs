@@ -83,7 +83,12 @@ pub struct FsError {
 impl FsError {
     /// A failure of `op` on `path`.
     pub fn new(op: FsOp, path: impl Into<PathBuf>, source: io::Error) -> Self {
-        Self { op, path: path.into(), offset: None, source }
+        Self {
+            op,
+            path: path.into(),
+            offset: None,
+            source,
+        }
     }
 
     /// The same failure, at a byte offset.
@@ -105,12 +110,18 @@ impl FsError {
 
     /// True when the disk or the quota is full.
     pub fn is_no_space(&self) -> bool {
-        matches!(self.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        matches!(
+            self.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        )
     }
 
     /// True when the directory or file refuses writes: permissions or a read-only mount.
     pub fn is_read_only(&self) -> bool {
-        matches!(self.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+        matches!(
+            self.kind(),
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+        )
     }
 }
 
@@ -121,5 +132,40 @@ impl fmt::Display for FsError {
             write!(f, " at offset {offset}")?;
         }
         write!(f, ": {}", self.source)
+    }
+}
+
+/// The source of a refused [`crate::Fs::try_lock`]: somebody holds the lock.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("already locked by {holder}")]
+pub struct LockHeld {
+    /// What the holder wrote about itself, one line.
+    pub holder: String,
+}
+
+impl LockHeld {
+    /// Takes the holder's words from the content of its lock file.
+    pub(crate) fn by(content: impl AsRef<[u8]>) -> Self {
+        let text = String::from_utf8_lossy(content.as_ref());
+        let line = Self::line(&text);
+        // The file is created before it is written: a loser of that race sees no text yet.
+        Self {
+            holder: if line.is_empty() {
+                "an unnamed process".into()
+            } else {
+                line.into()
+            },
+        }
+    }
+
+    /// The one line that a lock file keeps of a text.
+    pub(crate) fn line(text: &str) -> &str {
+        text.lines().next().unwrap_or_default().trim()
+    }
+}
+
+impl From<LockHeld> for io::Error {
+    fn from(held: LockHeld) -> Self {
+        Self::new(io::ErrorKind::WouldBlock, held)
     }
 }

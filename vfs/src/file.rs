@@ -148,11 +148,7 @@ pub trait FsFile: Send + Sync + Debug {
 
     /// Writes all slices at `offset`: goes on after a short write at the right offset, retries an
     /// interrupted call, and turns `Ok(0)` into `WriteZero` instead of looping for ever.
-    fn write_all_vectored_at(
-        &self,
-        bufs: &mut [IoSlice<'_>],
-        offset: u64,
-    ) -> Result<(), FsError> {
+    fn write_all_vectored_at(&self, bufs: &mut [IoSlice<'_>], offset: u64) -> Result<(), FsError> {
         crate::helpers::write_all_vectored_at(self, bufs, offset)
     }
 }

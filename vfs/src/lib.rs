@@ -20,7 +20,7 @@ pub mod contract;
 pub mod sim;
 
 pub use clock::{Clock, SystemClock};
-pub use error::{FsError, FsOp};
+pub use error::{FsError, FsOp, LockHeld};
 pub use file::{DirEntry, EntryKind, FileMeta, Fs, FsFile, FsLock, OpenMode};
 pub use helpers::{copy_file_durably, read_file, write_file_durably};
 pub use mapping::Mapping;

@@ -1,0 +1,53 @@
+//! Both file systems keep the same contract, and what differs between them.
+
+use akidb_vfs::{Fs, FsError, RealFs, contract};
+use std::{io::ErrorKind, path::Path};
+
+#[test]
+fn the_real_file_system_keeps_the_contract() {
+    let dir = tempfile::tempdir().unwrap();
+    contract::run(&RealFs, dir.path());
+}
+
+#[cfg(feature = "sim")]
+#[test]
+fn the_simulated_file_system_keeps_the_contract() {
+    contract::run(&akidb_vfs::sim::SimFs::new(1), Path::new("/"));
+}
+
+#[test]
+fn a_real_allocation_has_blocks_not_only_a_length() {
+    use std::os::unix::fs::MetadataExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let file = RealFs.create_new(&path).unwrap();
+    file.allocate(1 << 20).unwrap();
+    let blocks = path.symlink_metadata().unwrap().blocks();
+    assert!(
+        blocks * 512 >= 1 << 20,
+        "only {blocks} blocks: a sparse length reserves nothing"
+    );
+}
+
+#[test]
+fn a_lock_is_seen_through_another_name_of_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(dir.path(), &link).unwrap();
+    let held = RealFs.try_lock(&dir.path().join("LOCK"), "first").unwrap();
+    let error = RealFs.try_lock(&link.join("LOCK"), "second").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    drop(held);
+    RealFs.try_lock(&link.join("LOCK"), "second").unwrap();
+}
+
+#[test]
+fn errors_say_what_failed_where_and_why() {
+    let missing = Path::new("/nowhere/at/all");
+    let error: FsError = RealFs.metadata(missing).unwrap_err();
+    let text = error.at(7).to_string();
+    assert!(
+        text.starts_with("cannot stat /nowhere/at/all at offset 7: "),
+        "{text}"
+    );
+}
