@@ -221,3 +221,63 @@ pub(crate) fn create_dir_all(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file that takes no bytes and gives none.
+    #[derive(Debug)]
+    struct Stuck;
+
+    impl FsFile for Stuck {
+        fn path(&self) -> &Path {
+            Path::new("stuck")
+        }
+        fn len(&self) -> Result<u64, FsError> {
+            Ok(0)
+        }
+        fn read_at(&self, _: &mut [u8], _: u64) -> Result<usize, FsError> {
+            Ok(0)
+        }
+        fn write_vectored_at(&self, _: &[IoSlice<'_>], _: u64) -> Result<usize, FsError> {
+            Ok(0)
+        }
+        fn sync_data(&self) -> Result<(), FsError> {
+            Ok(())
+        }
+        fn sync_all(&self) -> Result<(), FsError> {
+            Ok(())
+        }
+        fn allocate(&self, _: u64) -> Result<(), FsError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_call_without_progress_is_an_error_not_an_endless_loop() {
+        let error = Stuck.write_all_at(b"x", 3).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.offset),
+            (ErrorKind::WriteZero, Some(3))
+        );
+        let error = Stuck.read_exact_at(&mut [0], 3).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.offset),
+            (ErrorKind::UnexpectedEof, Some(3))
+        );
+    }
+
+    #[test]
+    fn the_parent_of_a_bare_name_is_the_current_directory() {
+        assert_eq!(parent_of(Path::new("data")), Path::new("."));
+        assert_eq!(parent_of(Path::new("/data")), Path::new("/"));
+        assert_eq!(parent_of(Path::new("/")), Path::new("/"));
+    }
+
+    #[test]
+    fn a_path_without_a_file_name_cannot_be_replaced() {
+        let error = temp_name(Path::new("/")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    }
+}
