@@ -226,13 +226,16 @@ pub(crate) fn create_dir_all(
 mod tests {
     use super::*;
 
-    /// A file that takes no bytes and gives none.
+    /// A file that gives no bytes, and takes up to so many slices a call, as Linux does: with 0
+    /// it takes nothing.
     #[derive(Debug)]
-    struct Stuck;
+    struct Fake {
+        slices_max: usize,
+    }
 
-    impl FsFile for Stuck {
+    impl FsFile for Fake {
         fn path(&self) -> &Path {
-            Path::new("stuck")
+            Path::new("fake")
         }
         fn len(&self) -> Result<u64, FsError> {
             Ok(0)
@@ -240,8 +243,15 @@ mod tests {
         fn read_at(&self, _: &mut [u8], _: u64) -> Result<usize, FsError> {
             Ok(0)
         }
-        fn write_vectored_at(&self, _: &[IoSlice<'_>], _: u64) -> Result<usize, FsError> {
-            Ok(0)
+        fn write_vectored_at(&self, bufs: &[IoSlice<'_>], _: u64) -> Result<usize, FsError> {
+            if self.slices_max > 0 && bufs.len() > self.slices_max {
+                return Err(FsError::new(
+                    FsOp::Write,
+                    "fake",
+                    ErrorKind::InvalidInput.into(),
+                ));
+            }
+            Ok(bufs.iter().take(self.slices_max).map(|buf| buf.len()).sum())
         }
         fn sync_data(&self) -> Result<(), FsError> {
             Ok(())
@@ -256,16 +266,24 @@ mod tests {
 
     #[test]
     fn a_call_without_progress_is_an_error_not_an_endless_loop() {
-        let error = Stuck.write_all_at(b"x", 3).unwrap_err();
+        let stuck = Fake { slices_max: 0 };
+        let error = stuck.write_all_at(b"x", 3).unwrap_err();
         assert_eq!(
             (error.kind(), error.offset),
             (ErrorKind::WriteZero, Some(3))
         );
-        let error = Stuck.read_exact_at(&mut [0], 3).unwrap_err();
+        let error = stuck.read_exact_at(&mut [0], 3).unwrap_err();
         assert_eq!(
             (error.kind(), error.offset),
             (ErrorKind::UnexpectedEof, Some(3))
         );
+    }
+
+    #[test]
+    fn no_call_gets_more_slices_than_the_system_takes() {
+        let file = Fake { slices_max: 1024 };
+        let mut slices = vec![IoSlice::new(b"x"); 5000];
+        file.write_all_vectored_at(&mut slices, 0).unwrap();
     }
 
     #[test]

@@ -41,6 +41,36 @@ fn a_lock_is_seen_through_another_name_of_its_file() {
     RealFs.try_lock(&link.join("LOCK"), "second").unwrap();
 }
 
+/// The in-process registry would hide a missing system lock from every other test.
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "plays another process, which has no registry entry"
+)]
+fn the_lock_is_the_system_s_and_binds_other_processes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("LOCK");
+    std::fs::write(&path, "pid 17 on another terminal\n").unwrap();
+    let other = std::fs::File::options().write(true).open(&path).unwrap();
+    other.try_lock().unwrap();
+    let error = RealFs.try_lock(&path, "us").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    assert!(
+        error
+            .to_string()
+            .ends_with("already locked by pid 17 on another terminal"),
+        "{error}"
+    );
+    other.unlock().unwrap();
+    let held = RealFs.try_lock(&path, "us").unwrap();
+    assert!(
+        other.try_lock().is_err(),
+        "the other process got a lock that we hold"
+    );
+    drop(held);
+    other.try_lock().unwrap();
+}
+
 #[test]
 fn errors_say_what_failed_where_and_why() {
     let missing = Path::new("/nowhere/at/all");

@@ -164,6 +164,34 @@ fn a_new_file_under_a_renamed_file_s_old_name_never_replaces_it() {
 }
 
 #[test]
+fn a_removal_that_becomes_durable_late_spares_a_newer_file_of_that_name() {
+    let sim = SimFs::new(1);
+    sim.create_dir_all(path("/sub")).unwrap();
+    durable(&sim, "/f", b"moved");
+    sim.rename(path("/f"), path("/sub/f")).unwrap();
+    sim.sync_dir(path(ROOT)).unwrap();
+    durable(&sim, "/f", b"newer");
+    sim.sync_dir(path("/sub")).unwrap();
+    sim.crash(CrashPolicy::DropAll);
+    assert_eq!(read(&sim, "/f"), Some(b"newer".to_vec()));
+    assert_eq!(read(&sim, "/sub/f"), Some(b"moved".to_vec()));
+}
+
+#[test]
+fn a_creation_can_survive_without_the_removal_that_followed() {
+    let sim = SimFs::new(1);
+    let file = sim.create_new(path("/f")).unwrap();
+    file.write_all_at(b"undead", 0).unwrap();
+    file.sync_data().unwrap();
+    drop(file);
+    sim.remove_file(path("/f")).unwrap();
+    for other in 0..1000 {
+        sim.create_new(path(&format!("/other{other}"))).unwrap();
+    }
+    assert_eq!(outcomes(&sim, "/f"), [None, Some(b"undead".to_vec())]);
+}
+
+#[test]
 fn a_torn_write_keeps_any_of_its_sectors() {
     let sim = SimFs::new(1);
     let file = durable(&sim, "/f", &[0; 3 * SECTOR]);
