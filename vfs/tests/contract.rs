@@ -1,6 +1,6 @@
 //! Both file systems keep the same contract, and what differs between them.
 
-use akidb_vfs::{Fs, FsError, RealFs, contract};
+use akidb_vfs::{Fs, FsError, RealFs, contract, sim::SimFs};
 use std::{io::ErrorKind, path::Path};
 
 #[test]
@@ -9,10 +9,9 @@ fn the_real_file_system_keeps_the_contract() {
     contract::run(&RealFs, dir.path());
 }
 
-#[cfg(feature = "sim")]
 #[test]
 fn the_simulated_file_system_keeps_the_contract() {
-    contract::run(&akidb_vfs::sim::SimFs::new(1), Path::new("/"));
+    contract::run(&SimFs::new(1), Path::new("/"));
 }
 
 #[test]
