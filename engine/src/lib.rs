@@ -31,6 +31,7 @@ mod api;
 mod cold;
 mod collection;
 mod commit;
+mod cursor;
 mod db;
 mod error;
 mod field_index;
