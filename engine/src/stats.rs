@@ -69,7 +69,7 @@ pub struct DbStats {
     pub applied_lsn: u64,
     /// The last LSN that survives a power loss.
     pub durable_lsn: u64,
-    /// Bytes of WAL files, reserved space included.
+    /// Bytes in use in WAL files.
     pub wal_bytes: u64,
     /// WAL files.
     pub wal_files: usize,
@@ -160,7 +160,7 @@ impl DbCore {
             collections,
             applied_lsn: self.shared.applied().get(),
             durable_lsn: log.durable_upto.get(),
-            wal_bytes: log.log_bytes,
+            wal_bytes: log.bytes,
             wal_files: self.commit.files().len(),
             wal_groups: log.groups,
             wal_syncs: log.syncs,

@@ -26,7 +26,8 @@ mod tests;
 /// The hidden rows of each segment, by the segment's file number.
 pub(crate) type TombstoneSet = BTreeMap<u64, RoaringBitmap>;
 
-const MAGIC: [u8; 8] = *b"AKIDBTMB";
+/// The first bytes of a tombstone file.
+pub(crate) const MAGIC: [u8; 8] = *b"AKIDBTMB";
 const VERSION: u32 = 1;
 const HEADER_LEN: usize = 48;
 const HEADER_CRC_AT: usize = HEADER_LEN - 4;

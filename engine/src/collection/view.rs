@@ -30,6 +30,14 @@ impl SegmentView {
         u64::from(self.part.segment.rows()) - self.dead.len()
     }
 
+    /// The live rows as a bitmap.
+    pub(crate) fn live_bitmap(&self) -> RoaringBitmap {
+        let mut live = RoaringBitmap::new();
+        live.insert_range(0..self.part.segment.rows());
+        live -= &*self.dead;
+        live
+    }
+
     /// The live rows, in row order.
     pub(crate) fn live(&self) -> impl Iterator<Item = u32> {
         (0..self.part.segment.rows()).filter(|row| !self.dead.contains(*row))

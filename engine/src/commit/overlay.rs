@@ -6,7 +6,7 @@ use crate::{
     PointId, Schema,
     collection::{CollectionCore, CurrentRow, NewRow},
     error::{Cause, Result},
-    filter::Filter,
+    filter::{CompiledFilter, Filter},
     settings::Settings,
 };
 use akidb_wal::Lsn;
@@ -95,10 +95,11 @@ impl<'a> Overlay<'a> {
         filter: &Filter,
         seen: Vec<(PointId, Lsn)>,
     ) -> Result<Vec<PointId>> {
+        let filter = CompiledFilter::compile(filter, &self.schema)?;
         let mut ids = Vec::with_capacity(seen.len());
         for (id, lsn) in seen {
             let Some(row) = self.current(&id)? else { continue };
-            if row.lsn == lsn || filter.matches(&row.metadata, &self.schema) {
+            if row.lsn == lsn || filter.matches(&row.metadata) {
                 ids.push(id);
             }
         }

@@ -177,7 +177,7 @@ fn flush_due(core: &DbCore) -> Result<bool> {
         return Ok(false);
     }
     freeze_old(core);
-    freeze_for_log(core);
+    freeze_for_log(core)?;
     let mut flushed = 0;
     for collection in core.all_collections() {
         if !collection.state.read().frozen.is_empty() {
@@ -215,17 +215,24 @@ fn freeze_old(core: &DbCore) {
 }
 
 /// When the log is over its limit, freezes the memtables that keep its oldest file.
-fn freeze_for_log(core: &DbCore) {
+fn freeze_for_log(core: &DbCore) -> Result<()> {
     let stats = core.commit.stats();
-    if stats.log_bytes <= core.shared.settings.wal_bytes_max {
-        return;
+    if stats.bytes <= core.shared.settings.wal_bytes_max {
+        return Ok(());
     }
-    let oldest = core.commit.files().first().map_or(Lsn::ZERO, |file| file.last_lsn);
+    let mut files = core.commit.files();
+    if files.len() == 1 {
+        // Only completed files can go.
+        core.commit.roll().wait()?;
+        files = core.commit.files();
+    }
+    let oldest = files.first().map_or(Lsn::ZERO, |file| file.last_lsn);
     for collection in core.all_collections() {
         if collection.first_unflushed(None).is_some_and(|first| first <= oldest) {
             collection.freeze();
         }
     }
+    Ok(())
 }
 
 impl DbCore {

@@ -97,7 +97,7 @@ impl DbCore {
         let params =
             SegmentParams { collection: collection.id, dim: schema.dim, metric: schema.metric };
         let mode = self.shared.settings.read_mode;
-        let segment = Segment::open(self.fs.clone(), &self.paths.segments, meta, params, mode)?;
+        let segment = Segment::open(&*self.fs, &self.paths.segments, meta, params, mode)?;
         Ok(Arc::new(SegmentPart::new(segment, dead)))
     }
 
@@ -140,7 +140,7 @@ impl DbCore {
     /// Gives up WAL files that the durable manifest no longer needs.
     pub(crate) fn trim_log(&self) -> Result<()> {
         let floor = self.manifest.lock().state().log_floor;
-        self.commit.remove_upto(floor)?;
+        self.commit.remove_upto(floor).wait()?;
         Ok(())
     }
 

@@ -181,7 +181,7 @@ fn open_segments(
     manifest: &CollectionManifest,
 ) -> Result<Vec<Arc<SegmentPart>>> {
     let mut dead = match &manifest.tombstones {
-        Some(meta) => tombstones::read(&*parts.fs, &paths.segments, meta, manifest.id)?,
+        Some(meta) => tombstones::read(&*parts.fs, &paths.segments, meta)?,
         None => Default::default(),
     };
     let schema = &manifest.schema;
@@ -192,7 +192,7 @@ fn open_segments(
         .iter()
         .map(|meta| {
             let mode = settings.read_mode;
-            let segment = Segment::open(parts.fs.clone(), &paths.segments, meta, params, mode)?;
+            let segment = Segment::open(&*parts.fs, &paths.segments, meta, params, mode)?;
             let dead = dead.remove(&meta.number).unwrap_or_default();
             if dead.max().is_some_and(|row| row >= segment.rows()) {
                 let file = segment.path().to_owned();
@@ -218,7 +218,11 @@ fn replay(
             error.into()
         })
     };
-    let options = LogOptions { file_bytes: shared.settings.wal_file_bytes, ..LogOptions::default() };
+    let options = LogOptions {
+        file_bytes: shared.settings.wal_file_bytes,
+        must_exist: !state.database.is_nil(),
+        ..LogOptions::default()
+    };
     let opened = Log::open(
         &Env::new(parts.fs.clone(), parts.random.clone()),
         &paths.wal,
@@ -237,22 +241,22 @@ fn replay(
         let detail = format!("the log ends at LSN {}, segments hold {flushed}", replayed.last_lsn);
         return Err(Error::corruption(&paths.wal, 0, detail));
     }
-    note_replay(report, replayed);
+    note_replay(paths, report, replayed);
     Ok(log)
 }
 
-fn note_replay(report: &mut RecoveryReport, replayed: ReplayReport) {
-    report.wal_files = replayed.files as u64;
+fn note_replay(paths: &Paths, report: &mut RecoveryReport, replayed: ReplayReport) {
+    report.wal_files = replayed.files;
     report.wal_bytes = replayed.bytes;
-    report.batches = replayed.frames as u64;
+    report.batches = replayed.frames;
     report.last_lsn = replayed.last_lsn.get();
     report.torn_tail = replayed.torn.map(|torn| TornTail {
         file: torn.file,
-        offset: torn.offset,
-        bytes: torn.bytes,
-        reason: torn.reason.to_string(),
+        offset: torn.tail.offset,
+        bytes: torn.tail.bytes,
+        reason: torn.tail.reason.to_string(),
     });
-    report.unknown_files.extend(replayed.skipped_unknown);
+    report.unknown_files.extend(replayed.skipped_unknown.iter().map(|name| paths.wal.join(name)));
 }
 
 fn apply_record(

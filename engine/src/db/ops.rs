@@ -265,7 +265,7 @@ impl DbCore {
 }
 
 fn check_filter(filter: Option<&Filter>, schema: &Schema) -> Result<(), InputError> {
-    filter.map_or(Ok(()), |filter| filter.validate(schema))
+    read::compile(filter, schema).map(drop)
 }
 
 fn check_patches(patches: Vec<(PointId, Value)>) -> Result<Vec<MetadataPatch>> {

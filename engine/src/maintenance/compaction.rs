@@ -87,7 +87,7 @@ pub(crate) fn merge(
     inputs: &[Arc<SegmentPart>],
 ) -> Result<()> {
     let (views, captured_at, keep_deletes) = capture(collection, inputs);
-    core.commit.sync(captured_at)?;
+    core.commit.sync(captured_at).wait()?;
     let output = write_output(core, collection, &views, keep_deletes)?;
     let structure = collection.structure.lock();
     let part = output

@@ -42,7 +42,7 @@ pub(crate) fn flush_frozen(core: &DbCore, collection: &Arc<CollectionCore>) -> R
 
 fn flush_one(core: &DbCore, collection: &CollectionCore, memtable: &Arc<Memtable>) -> Result<()> {
     let view = collection.view();
-    core.commit.sync(view.lsn)?;
+    core.commit.sync(view.lsn).wait()?;
     let captured = MemView { memtable: memtable.clone(), rows: memtable.rows() };
     let written = write_segment(core, collection, &captured, view.lsn)?;
 

@@ -52,7 +52,7 @@ impl DbCore {
     ) -> Result<()> {
         self.shared.check_writable()?;
         let (mut record, tombstones, captured_at) = self.describe(collection, &change)?;
-        self.commit.sync(captured_at)?;
+        self.commit.sync(captured_at).wait()?;
         record.tombstones = self.write_tombstones(collection, &tombstones)?;
         let edit = Edit {
             add_garbage: change.garbage.clone(),

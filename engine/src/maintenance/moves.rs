@@ -48,7 +48,7 @@ pub(crate) fn demote(core: &DbCore, collection: &Arc<CollectionCore>) -> Result<
     }
     promote_locked(core, collection)?;
     let view = collection.view();
-    core.commit.sync(view.lsn)?;
+    core.commit.sync(view.lsn).wait()?;
     let parts = view.segments;
     let cold = if parts.iter().all(|part| part.live_rows() == 0) {
         Vec::new()

@@ -47,7 +47,7 @@ pub(crate) fn create(
     collection.freeze();
     super::flush::flush_frozen(core, collection)?;
     let view = collection.view();
-    core.commit.sync(view.lsn)?;
+    core.commit.sync(view.lsn).wait()?;
     let key = format!("snapshots/{:032x}.parquet", core.random.next_u128());
     let object = moves::put_object(core, collection, &view.segments, &key)?;
     let snapshot = SnapshotManifest {
@@ -87,7 +87,7 @@ pub(crate) fn restore(core: &DbCore, name: &str, new_name: &str) -> Result<Arc<C
         };
         let params = SegmentParams { collection: id, dim: schema.dim, metric: schema.metric };
         let mode = core.shared.settings.read_mode;
-        let segment = Segment::open(core.fs.clone(), &core.paths.segments, &meta, params, mode)?;
+        let segment = Segment::open(&*core.fs, &core.paths.segments, &meta, params, mode)?;
         Ok(vec![Arc::new(SegmentPart::new(segment, RoaringBitmap::new()))])
     })
 }

@@ -1,14 +1,14 @@
 //! Reads of single rows and counts.
 
 use super::{
-    filtering,
+    filtering::{self, compile},
     place::{Columns, Fetched, Place, fetch},
 };
 use crate::{
     PointId, Record,
     collection::View,
     error::Result,
-    filter::Filter,
+    filter::{CompiledFilter, Filter},
     memtable::Newest,
 };
 use akidb_wal::Lsn;
@@ -54,28 +54,29 @@ fn find(view: &View, id: &PointId) -> Result<Option<Place>> {
 
 /// How many live rows match.
 pub(crate) fn count(view: &View, filter: Option<&Filter>) -> Result<u64> {
-    let Some(filter) = filter else { return Ok(view.live_rows()) };
+    let Some(filter) = compile(filter, &view.schema)? else { return Ok(view.live_rows()) };
     let mut count = 0;
     for part in &view.memtables {
-        count += filtering::matching_slots(part, view.lsn, filter, &view.schema)?.rows.len();
+        count += filtering::matching_slots(part, view.lsn, &filter)?.rows.len();
     }
     for part in &view.segments {
-        count += filtering::matching_rows(part, filter, &view.schema)?.rows.len();
+        count += filtering::matching_rows(part, &filter)?.rows.len();
     }
     Ok(count)
 }
 
 /// The id and version of every live row that matches.
 pub(crate) fn matching_versions(view: &View, filter: &Filter) -> Result<Vec<(PointId, Lsn)>> {
+    let filter = CompiledFilter::compile(filter, &view.schema)?;
     let mut found = Vec::new();
     for part in &view.memtables {
-        let matching = filtering::matching_slots(part, view.lsn, filter, &view.schema)?;
+        let matching = filtering::matching_slots(part, view.lsn, &filter)?;
         let rows = matching.rows.iter().filter_map(|slot| part.rows.get(slot));
         found.extend(rows.map(|row| (row.id.clone(), row.lsn)));
     }
     for part in &view.segments {
         let segment = &part.part.segment;
-        for row in &filtering::matching_rows(part, filter, &view.schema)?.rows {
+        for row in &filtering::matching_rows(part, &filter)?.rows {
             found.push((segment.id(row)?, Lsn::new(segment.lsn(row)?)));
         }
     }

@@ -3,16 +3,15 @@
 //! throughout.
 
 use super::{
-    filtering,
+    filtering::{self, compile},
     place::{Columns, Fetched, Place, fetch},
 };
 use crate::{
     PointId, Record,
     collection::{MemView, SegmentView, View},
     error::Result,
-    filter::Filter,
+    filter::{CompiledFilter, Filter},
 };
-use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -63,6 +62,7 @@ pub(crate) struct ScanSpec {
 
 /// The next page.
 pub(crate) fn scan(view: &View, spec: &ScanSpec) -> Result<Page> {
+    let filter = compile(spec.filter.as_ref(), &view.schema)?;
     // One more than asked tells whether there is a next page.
     let wanted = spec.limit.saturating_add(1);
     let mut found: BTreeMap<PointId, Place> = BTreeMap::new();
@@ -73,13 +73,13 @@ pub(crate) fn scan(view: &View, spec: &ScanSpec) -> Result<Page> {
         }
     };
     for (at, part) in view.memtables.iter().enumerate() {
-        for (id, slot) in mem_rows(view, part, spec)? {
+        for (id, slot) in mem_rows(view, part, spec, filter.as_ref())? {
             add(id, Place::Mem { part: at, slot });
         }
     }
     for (at, part) in view.segments.iter().enumerate() {
         let mut taken = 0;
-        for_segment_rows(view, part, spec, |id, row| {
+        for_segment_rows(part, spec, filter.as_ref(), |id, row| {
             add(id.clone(), Place::Segment { part: at, row });
             taken += 1;
             taken < wanted
@@ -97,11 +97,14 @@ pub(crate) fn scan(view: &View, spec: &ScanSpec) -> Result<Page> {
     Ok(Page { records, next })
 }
 
-fn mem_rows(view: &View, part: &MemView, spec: &ScanSpec) -> Result<Vec<(PointId, u32)>> {
-    let allowed: Option<RoaringBitmap> = match &spec.filter {
-        Some(filter) => {
-            Some(filtering::matching_slots(part, view.lsn, filter, &view.schema)?.rows)
-        }
+fn mem_rows(
+    view: &View,
+    part: &MemView,
+    spec: &ScanSpec,
+    filter: Option<&CompiledFilter>,
+) -> Result<Vec<(PointId, u32)>> {
+    let allowed = match filter {
+        Some(filter) => Some(filtering::matching_slots(part, view.lsn, filter)?.rows),
         None => None,
     };
     Ok(part
@@ -118,13 +121,13 @@ fn mem_rows(view: &View, part: &MemView, spec: &ScanSpec) -> Result<Vec<(PointId
 
 /// Offers the segment's matching rows in id order until `take` returns false.
 fn for_segment_rows(
-    view: &View,
     part: &SegmentView,
     spec: &ScanSpec,
+    filter: Option<&CompiledFilter>,
     mut take: impl FnMut(&PointId, u32) -> bool,
 ) -> Result<()> {
-    let allowed = match &spec.filter {
-        Some(filter) => Some(filtering::matching_rows(part, filter, &view.schema)?.rows),
+    let allowed = match filter {
+        Some(filter) => Some(filtering::matching_rows(part, filter)?.rows),
         None => None,
     };
     let order = part.part.id_order()?;

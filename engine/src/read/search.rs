@@ -5,14 +5,14 @@
 
 use super::{
     explain::{Explain, PartExplain},
-    filtering,
+    filtering::{self, compile},
     place::{Columns, Fetched, Place, fetch},
 };
 use crate::{
     Hit, PointId,
     collection::{MemView, SegmentView, View},
     error::Result,
-    filter::Filter,
+    filter::{CompiledFilter, Filter},
     schema::Metric,
 };
 use akidb_index::{Scorer, TopK};
@@ -63,8 +63,8 @@ impl Ord for Candidate {
 }
 
 struct Search<'a> {
-    spec: &'a SearchSpec,
     view: &'a View,
+    filter: Option<CompiledFilter>,
     clock: &'a dyn Clock,
     scorer: Scorer,
     best: TopK<Candidate>,
@@ -84,8 +84,8 @@ pub(crate) fn search(
         Metric::L2 => akidb_index::Metric::L2,
     };
     let mut search = Search {
-        spec,
         view,
+        filter: compile(spec.filter.as_ref(), &view.schema)?,
         clock,
         scorer: Scorer::new(metric, &spec.query),
         best: TopK::new(spec.k),
@@ -120,8 +120,8 @@ fn micros(duration: Duration) -> u64 {
 impl Search<'_> {
     fn memtable(&mut self, at: usize, part: &MemView) -> Result<()> {
         let start = self.clock.monotonic();
-        let allowed = match &self.spec.filter {
-            Some(filter) => Some(filtering::matching_slots(part, self.view.lsn, filter, &self.view.schema)?),
+        let allowed = match &self.filter {
+            Some(filter) => Some(filtering::matching_slots(part, self.view.lsn, filter)?),
             None => None,
         };
         let filtered = self.clock.monotonic();
@@ -138,7 +138,7 @@ impl Search<'_> {
                 self.best.push(score, Candidate { id: row.id.clone(), place });
             }
         }
-        let plan = allowed.map(|allowed| allowed.plan).unwrap_or_default();
+        let plan = allowed.map(|allowed| allowed.steps).unwrap_or_default();
         let times = (start, filtered);
         self.explain("memtable".to_owned(), part.rows.len() as u64, plan, scored, times);
         Ok(())
@@ -148,14 +148,14 @@ impl Search<'_> {
         let start = self.clock.monotonic();
         let segment = &part.part.segment;
         let mut plan = Vec::new();
-        let allowed = match &self.spec.filter {
+        let allowed = match &self.filter {
             Some(filter) => {
-                let matching = filtering::matching_rows(part, filter, &self.view.schema)?;
-                plan = matching.plan;
+                let matching = filtering::matching_rows(part, filter)?;
+                plan = matching.steps;
                 Some(matching.rows)
             }
             None if part.dead.is_empty() => None,
-            None => Some(live(part)),
+            None => Some(part.live_bitmap()),
         };
         let filtered = self.clock.monotonic();
         let scored = match &allowed {
@@ -253,13 +253,6 @@ impl Search<'_> {
             score_us: micros(end.saturating_sub(filtered)),
         });
     }
-}
-
-fn live(part: &SegmentView) -> RoaringBitmap {
-    let mut live = RoaringBitmap::new();
-    live.insert_range(0..part.part.segment.rows());
-    live -= &*part.dead;
-    live
 }
 
 fn hit(view: &View, spec: &SearchSpec, score: f32, candidate: Candidate) -> Result<Hit> {

@@ -31,7 +31,8 @@ pub(super) const ALIGN_VECTORS: u64 = 4096;
 /// The most rows of one segment: a row number plus one fits the id index, and bitmaps of rows.
 pub(super) const ROWS_MAX: u32 = u32::MAX - 1;
 
-const HEADER_MAGIC: [u8; 8] = *b"AKIDBSEG";
+/// The first bytes of a segment file.
+pub(crate) const HEADER_MAGIC: [u8; 8] = *b"AKIDBSEG";
 const TAIL_MAGIC: [u8; 8] = *b"AKISEGND";
 const HEADER_CRC_AT: usize = HEADER_LEN - 4;
 const FOOTER_FIXED_LEN: usize = 32;

@@ -23,7 +23,6 @@ mod format;
 mod id_index;
 mod items;
 mod meta;
-mod norm;
 mod open;
 mod reader;
 mod sink;
@@ -34,6 +33,7 @@ mod writer;
 mod tests;
 
 pub(crate) use describe::describe;
+pub(crate) use format::HEADER_MAGIC as MAGIC;
 pub use describe::{BlockDescription, SegmentDescription};
 pub use meta::ReadMode;
 pub(crate) use meta::{RowRef, SegmentMeta, SegmentParams};

@@ -21,10 +21,10 @@ use super::{
     id_index,
     items::ItemsBuilder,
     meta::segment_path,
-    norm::inv_norm,
     sink::FileSink,
 };
 use crate::{Error, FieldDef, ID_BYTES_MAX, PointId, Result, schema::FIELD_NAME_BYTES_MAX};
+use akidb_index::inv_norm;
 use akidb_vfs::{Fs, FsError, Random};
 use std::{
     fmt,
