@@ -2,9 +2,9 @@
 
 use super::{
     Drive, GroupOptions, LogStats, Sink,
-    core::{Core, Message},
     queue::{Queue, Wake},
     stats::Snapshot,
+    worker::{Message, Worker},
 };
 use crate::{
     Log, LogFile, Lsn, Ticket, WalError,
@@ -83,7 +83,7 @@ struct Owner<S: Sink> {
 /// What callers and the thread both reach.
 struct Shared<S: Sink> {
     queue: Queue<Message<S::Request>>,
-    core: Mutex<Core<S>>,
+    worker: Mutex<Worker<S>>,
     snapshot: Mutex<Snapshot>,
 }
 
@@ -101,10 +101,10 @@ impl<S: Sink> GroupCommit<S> {
     ) -> Result<Self, WalError> {
         let shared = Arc::new(Shared {
             queue: Queue::new(),
-            core: Mutex::new(Core::new(log, sink, options, clock)),
+            worker: Mutex::new(Worker::new(log, sink, options, clock)),
             snapshot: Mutex::default(),
         });
-        shared.publish(&shared.core.lock());
+        shared.publish(&shared.worker.lock());
         let thread = match drive {
             Drive::Inline => None,
             Drive::Thread => {
@@ -128,7 +128,7 @@ impl<S: Sink> GroupCommit<S> {
         let shared = &self.owner.shared;
         match shared.queue.push(Message::Request(request)) {
             Ok(()) => self.drive(),
-            Err(Message::Request(request)) => shared.core.lock().reject_late(request),
+            Err(Message::Request(request)) => shared.worker.lock().reject_late(request),
             Err(_) => unreachable!("the queue gives back what was pushed"),
         }
     }
@@ -178,9 +178,9 @@ impl<S: Sink> GroupCommit<S> {
     pub fn tick(&self) {
         if self.owner.drive == Drive::Inline {
             let shared = &self.owner.shared;
-            let mut core = shared.core.lock();
-            core.timers();
-            shared.publish(&core);
+            let mut worker = shared.worker.lock();
+            worker.timers();
+            shared.publish(&worker);
         }
     }
 
@@ -195,10 +195,10 @@ impl<S: Sink> GroupCommit<S> {
         let shared = &self.owner.shared;
         shared.queue.end();
         self.owner.join();
-        let mut core = shared.core.lock();
-        shared.drain(&mut core);
-        let closed = core.close();
-        shared.publish(&core);
+        let mut worker = shared.worker.lock();
+        shared.drain(&mut worker);
+        let closed = worker.close();
+        shared.publish(&worker);
         closed
     }
 
@@ -208,11 +208,11 @@ impl<S: Sink> GroupCommit<S> {
     fn drive(&self) {
         let shared = &self.owner.shared;
         while self.owner.drive == Drive::Inline && !shared.queue.is_empty() {
-            let Some(mut core) = shared.core.try_lock() else {
+            let Some(mut worker) = shared.worker.try_lock() else {
                 return;
             };
-            shared.drain(&mut core);
-            shared.publish(&core);
+            shared.drain(&mut worker);
+            shared.publish(&worker);
         }
     }
 }
@@ -222,8 +222,8 @@ impl<S: Sink> Shared<S> {
     fn run(&self, options: GroupOptions) {
         loop {
             let (backlog, timer) = {
-                let core = self.core.lock();
-                (core.has_backlog(), core.next_timer())
+                let worker = self.worker.lock();
+                (worker.has_backlog(), worker.next_timer())
             };
             if !backlog {
                 match self.queue.wait(timer) {
@@ -237,22 +237,22 @@ impl<S: Sink> Shared<S> {
                     }
                 }
             }
-            let mut core = self.core.lock();
-            core.turn(&self.queue);
-            core.timers();
-            self.publish(&core);
+            let mut worker = self.worker.lock();
+            worker.turn(&self.queue);
+            worker.timers();
+            self.publish(&worker);
         }
     }
 
     /// Works off everything queued.
-    fn drain(&self, core: &mut Core<S>) {
-        while core.has_backlog() || !self.queue.is_empty() {
-            core.turn(&self.queue);
+    fn drain(&self, worker: &mut Worker<S>) {
+        while worker.has_backlog() || !self.queue.is_empty() {
+            worker.turn(&self.queue);
         }
     }
 
-    fn publish(&self, core: &Core<S>) {
-        self.snapshot.lock().update(core.log(), core.counters());
+    fn publish(&self, worker: &Worker<S>) {
+        self.snapshot.lock().update(worker.log(), worker.counters());
     }
 }
 

@@ -9,7 +9,7 @@
 //! 4. [`Sink::committed`] applies and acknowledges them, in order. Then the next group.
 //!
 //! # Invariants
-//! - Group k + 1 is not written before the sync of group k returned (`core`).
+//! - Group k + 1 is not written before the sync of group k returned (`worker`).
 //! - Every submitted request ends in exactly one of: answered in `stage`, `committed`, `failed`,
 //!   `rejected`. After a panic in the sink, what it held may be dropped instead, which its callers
 //!   see as a closed channel: nobody waits for ever.
@@ -19,10 +19,10 @@
 //! What was acknowledged under [`Durability::Sync`] is covered by a sync that returned. After a
 //! failed write or sync nothing more is acknowledged.
 
-mod core;
 mod handle;
 mod queue;
 mod stats;
+mod worker;
 
 pub use handle::GroupCommit;
 pub use stats::LogStats;

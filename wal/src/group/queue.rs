@@ -1,5 +1,5 @@
 //! The hand-off between callers and the log's thread: a queue that many push to and one takes
-//! from, with an end. Pure: locks by alias, no I/O, no clock. Called by `handle` and `core`.
+//! from, with an end. Pure: locks by alias, no I/O, no clock. Called by `handle` and `worker`.
 //!
 //! # Invariants
 //! - An item pushed with `Ok` is taken: the end is only seen by the taker once the queue is empty.

@@ -26,7 +26,7 @@ mod recover;
 
 pub use files::{LogFile, WAL_KIND};
 pub use options::LogOptions;
-pub use recover::{ReplayReport, TornFile};
+pub use recover::{Replay, ReplayReport, TornFile};
 
 use crate::{
     Env, Lsn, WalError,

@@ -45,7 +45,7 @@ impl Log {
         dir: &Path,
         options: LogOptions,
         replay_after: Lsn,
-        replay: &mut dyn FnMut(Lsn, &[u8]) -> Result<(), crate::ReplayStop>,
+        replay: &mut Replay<'_>,
     ) -> Result<(Self, ReplayReport), WalError> {
         env.fs.create_dir_all(dir)?;
         let mut plan = recover::plan(&*env.fs, dir, options, replay_after, replay)?;

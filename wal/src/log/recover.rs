@@ -76,8 +76,8 @@ pub(super) struct Last {
     pub(super) image: FramedFile,
 }
 
-/// Called with every batch in order.
-pub(super) type Replay<'r> = dyn FnMut(Lsn, &[u8]) -> Result<(), ReplayStop> + 'r;
+/// Called with every batch of a log, in order; an error ends the replay and the open.
+pub type Replay<'r> = dyn FnMut(Lsn, &[u8]) -> Result<(), ReplayStop> + 'r;
 
 pub(super) fn plan(
     fs: &dyn Fs,
