@@ -55,12 +55,16 @@ pub use akidb_vfs as vfs;
 pub use api::{Collection, Db, DbBuilder, Scan, Search, Write, blocking};
 pub use db::{RecoveryReport, TornTail};
 pub use error::{Cause, Error, ErrorKind, InputError, Result};
-pub use filter::{Filter, field};
+pub use filter::{
+    FILTER_CONDITIONS_MAX, FILTER_DEPTH_MAX, FieldRef, Filter, FilterStep, FilterStrategy, FilterValue,
+    field,
+};
 pub use id::{ID_BYTES_MAX, PointId};
 pub use inspect::{FileReport, inspect};
 pub use point::{Hit, Metadata, Point, Receipt, Record};
 pub use read::{Cursor, Explain, Page, PartExplain};
 pub use schema::{DIM_MAX, FIELDS_MAX, FieldDef, FieldType, Metric, Schema};
-pub use segment::ReadMode;
+pub use segment::{BlockDescription, ReadMode, SegmentDescription};
 pub use settings::{Durability, Settings};
+pub use tombstones::{TombstoneDescription, TombstoneEntryDescription};
 pub use stats::{ColdStats, CollectionStats, DbStats, SegmentStats, SnapshotInfo};

@@ -95,7 +95,7 @@ impl<'a> Overlay<'a> {
         filter: &Filter,
         seen: Vec<(PointId, Lsn)>,
     ) -> Result<Vec<PointId>> {
-        let filter = CompiledFilter::compile(filter, &self.schema)?;
+        let filter = CompiledFilter::new(filter, &self.schema)?;
         let mut ids = Vec::with_capacity(seen.len());
         for (id, lsn) in seen {
             let Some(row) = self.current(&id)? else { continue };

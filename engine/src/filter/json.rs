@@ -87,7 +87,11 @@ impl FromStr for Filter {
 
 fn object(entries: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
     let entries = entries.into_iter();
-    Value::Object(entries.map(|(key, value)| (key.to_owned(), value)).collect())
+    Value::Object(
+        entries
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect(),
+    )
 }
 
 fn condition(field: &str, rest: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
@@ -181,7 +185,9 @@ fn read_parts(json: &Value, path: &mut Path, depth: usize) -> Result<Vec<Filter>
 
 fn read_condition(object: &Map<String, Value>, path: &mut Path) -> Result<Filter, InputError> {
     let Some(Value::String(name)) = object.get("field") else {
-        return path.key("field", |path| Err(path.error("a field is named by a string")));
+        return path.key("field", |path| {
+            Err(path.error("a field is named by a string"))
+        });
     };
     let mut found: Option<Filter> = None;
     for (key, json) in object.iter().filter(|(key, _)| *key != "field") {
@@ -199,8 +205,16 @@ fn read_condition(object: &Map<String, Value>, path: &mut Path) -> Result<Filter
 /// Two half ranges of one object make a range; no other two operators go together.
 fn join(first: Filter, second: Filter) -> Option<Filter> {
     let (
-        Filter::Range { field, lower, upper },
-        Filter::Range { lower: lower2, upper: upper2, .. },
+        Filter::Range {
+            field,
+            lower,
+            upper,
+        },
+        Filter::Range {
+            lower: lower2,
+            upper: upper2,
+            ..
+        },
     ) = (first, second)
     else {
         return None;
@@ -229,21 +243,36 @@ fn read_operator(
         upper,
     };
     Ok(match operator {
-        "eq" => Filter::Eq { field, value: read_value(json, path)? },
-        "ne" => Filter::Ne { field, value: read_value(json, path)? },
-        "in" => Filter::In { field, values: read_values(json, path)? },
+        "eq" => Filter::Eq {
+            field,
+            value: read_value(json, path)?,
+        },
+        "ne" => Filter::Ne {
+            field,
+            value: read_value(json, path)?,
+        },
+        "in" => Filter::In {
+            field,
+            values: read_values(json, path)?,
+        },
         "gt" => range(Bound::Excluded(read_value(json, path)?), Bound::Unbounded),
         "gte" => range(Bound::Included(read_value(json, path)?), Bound::Unbounded),
         "lt" => range(Bound::Unbounded, Bound::Excluded(read_value(json, path)?)),
         "lte" => range(Bound::Unbounded, Bound::Included(read_value(json, path)?)),
         "exists" => match json {
-            Value::Bool(exists) => Filter::Exists { field, exists: *exists },
+            Value::Bool(exists) => Filter::Exists {
+                field,
+                exists: *exists,
+            },
             other => {
                 return Err(path.error(format!("expected true or false, found {}", kind(other))));
             }
         },
         "contains" => match json {
-            Value::String(value) => Filter::Contains { field, value: value.clone() },
+            Value::String(value) => Filter::Contains {
+                field,
+                value: value.clone(),
+            },
             other => return Err(path.error(format!("expected a string, found {}", kind(other)))),
         },
         _ => return Err(path.error(format!("unknown operator; expected one of {OPERATORS}"))),

@@ -35,11 +35,15 @@
 //! 2^53 + 1 is not 2^53 even if one of them is written as a float.
 
 mod builder;
-mod stub;
+mod compare;
+mod compile;
+mod evaluate;
 mod json;
+mod literal;
 mod tree;
 
-
 pub use builder::{FieldRef, field};
-pub(crate) use stub::{CompiledFilter, Evaluated, RowSource, evaluate};
+pub(crate) use compile::CompiledFilter;
+pub(crate) use evaluate::{Evaluated, RowSource, evaluate};
+pub use evaluate::{FilterStep, FilterStrategy};
 pub use tree::{FILTER_CONDITIONS_MAX, FILTER_DEPTH_MAX, Filter, FilterValue};

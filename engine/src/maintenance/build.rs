@@ -7,7 +7,6 @@ use crate::{
     db::DbCore,
     error::Result,
     field_index::MemFieldIndex,
-    schema::FieldDef,
     segment::{RowRef, SegmentMeta, SegmentParams, SegmentWriter},
 };
 use akidb_wal::Lsn;
@@ -15,7 +14,7 @@ use akidb_wal::Lsn;
 /// A segment being written.
 pub(crate) struct SegmentBuilder {
     writer: SegmentWriter,
-    fields: Vec<(FieldDef, MemFieldIndex)>,
+    fields: Vec<MemFieldIndex>,
     rows: u32,
 }
 
@@ -26,11 +25,7 @@ impl SegmentBuilder {
         let number = core.next_file();
         let writer =
             SegmentWriter::create(core.fs.clone(), &*core.random, &core.paths.segments, number, params)?;
-        let fields = schema
-            .fields
-            .iter()
-            .map(|def| (def.clone(), MemFieldIndex::new(def.field_type)))
-            .collect();
+        let fields = schema.fields.iter().cloned().map(MemFieldIndex::new).collect();
         Ok(Self { writer, fields, rows: 0 })
     }
 
@@ -45,8 +40,8 @@ impl SegmentBuilder {
         self.writer.push(RowRef { id, lsn: lsn.get(), vector, metadata })?;
         if !self.fields.is_empty() {
             let parsed = parse_metadata(metadata)?;
-            for (def, index) in &mut self.fields {
-                index.insert(self.rows, parsed.get(&def.name));
+            for index in &mut self.fields {
+                index.insert(self.rows, &parsed);
             }
         }
         self.rows += 1;
@@ -61,14 +56,8 @@ impl SegmentBuilder {
     /// Writes, syncs and names the file. It belongs to nothing until a manifest names it.
     pub(crate) fn finish(self) -> Result<SegmentMeta> {
         let rows = self.rows;
-        let blocks = self
-            .fields
-            .into_iter()
-            .map(|(def, index)| {
-                let block = index.encode(rows);
-                (def, block)
-            })
-            .collect();
+        let blocks =
+            self.fields.iter().map(|index| (index.def().clone(), index.encode(rows))).collect();
         self.writer.finish(blocks)
     }
 }

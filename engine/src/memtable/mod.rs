@@ -60,7 +60,7 @@ impl Memtable {
         let fields = schema
             .fields
             .iter()
-            .map(|def| (def.name.clone(), MemFieldIndex::new(def.field_type)))
+            .map(|def| (def.name.clone(), MemFieldIndex::new(def.clone())))
             .collect();
         Self {
             inner: RwLock::new(Inner { fields, ..Inner::default() }),
@@ -89,8 +89,8 @@ impl Memtable {
         let inner = &mut *inner;
         let slot = inner.rows.push(row);
         if let Some(metadata) = metadata {
-            for (name, index) in &mut inner.fields {
-                index.insert(slot, metadata.get(name));
+            for index in inner.fields.values_mut() {
+                index.insert(slot, metadata);
             }
         }
         inner.newest.insert(id, Newest::Row(slot));
@@ -109,9 +109,9 @@ impl Memtable {
     /// Starts to index a field, beginning with the rows held.
     pub(crate) fn index_field(&self, def: &FieldDef) -> Result<()> {
         let mut inner = self.inner.write();
-        let mut index = MemFieldIndex::new(def.field_type);
+        let mut index = MemFieldIndex::new(def.clone());
         for (slot, row) in inner.rows.iter() {
-            index.insert(slot, parse_metadata(&row.metadata)?.get(&def.name));
+            index.insert(slot, &parse_metadata(&row.metadata)?);
         }
         inner.fields.insert(def.name.clone(), index);
         Ok(())

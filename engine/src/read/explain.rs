@@ -1,6 +1,7 @@
 //! What a search did: which parts it read, how the filter was answered, what was scored. The
 //! planner's promise is that nothing slow is silent.
 
+use crate::FilterStep;
 use serde::Serialize;
 
 /// How one part of the collection was searched.
@@ -10,8 +11,8 @@ pub struct PartExplain {
     pub part: String,
     /// Row versions in the part, hidden ones included.
     pub rows: u64,
-    /// How each condition of the filter was answered: by which index, or by reading metadata.
-    pub filter: Vec<String>,
+    /// How each condition of the filter was answered: from an index, or by reading metadata.
+    pub filter: Vec<FilterStep>,
     /// Rows that were live and matched, each of which was scored.
     pub scored: u64,
     /// Microseconds spent on the filter.

@@ -4,21 +4,21 @@
 use crate::{
     Schema,
     collection::{MemView, SegmentView, parse_metadata},
-    error::{InputError, Result},
-    field_index::{FieldIndex, MemFieldIndex},
+    error::{Error, InputError, Result},
+    field_index::{FieldIndex, FieldIndexError, FieldIndexView, MemFieldIndex},
     filter::{CompiledFilter, Evaluated, Filter, RowSource, evaluate},
     point::Metadata,
 };
 use akidb_wal::Lsn;
 use roaring::RoaringBitmap;
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 /// The filter of a request, checked against the schema; `None` stays `None`.
 pub(crate) fn compile(
     filter: Option<&Filter>,
     schema: &Schema,
 ) -> Result<Option<CompiledFilter>, InputError> {
-    filter.map(|filter| CompiledFilter::compile(filter, schema)).transpose()
+    filter.map(|filter| CompiledFilter::new(filter, schema)).transpose()
 }
 
 /// The slots of a memtable that are live at `lsn` and match.
@@ -51,13 +51,18 @@ impl RowSource for MemSource<'_> {
         u32::try_from(self.view.rows.len()).unwrap_or(u32::MAX)
     }
 
-    fn field(&self, name: &str) -> Option<&dyn FieldIndex> {
-        self.fields.get(name).map(|index| index as &dyn FieldIndex)
+    fn field(&self, name: &str) -> Result<Option<FieldIndex<'_>>> {
+        Ok(self.fields.get(name).map(FieldIndex::Mem))
     }
 
-    fn metadata(&self, row: u32) -> Result<Metadata> {
+    fn metadata(&self, row: u32) -> Result<Cow<'_, Metadata>> {
         let row = self.view.rows.get(row);
-        row.map_or_else(|| Ok(Metadata::new()), |row| parse_metadata(&row.metadata))
+        let row = row.ok_or_else(|| Error::bug("a filter asks for a row outside its view"))?;
+        parse_metadata(&row.metadata).map(Cow::Owned)
+    }
+
+    fn damaged(&self, _field: &str, _error: FieldIndexError) -> Error {
+        Error::bug("an index in memory is damaged")
     }
 }
 
@@ -70,11 +75,18 @@ impl RowSource for SegmentSource<'_> {
         self.view.part.segment.rows()
     }
 
-    fn field(&self, _name: &str) -> Option<&dyn FieldIndex> {
-        None
+    fn field(&self, name: &str) -> Result<Option<FieldIndex<'_>>> {
+        let Some(block) = self.view.part.segment.field_block(name)? else { return Ok(None) };
+        let view = FieldIndexView::open(block).map_err(|error| self.damaged(name, error))?;
+        Ok(Some(FieldIndex::Block(view)))
     }
 
-    fn metadata(&self, row: u32) -> Result<Metadata> {
-        self.view.part.segment.metadata(row)
+    fn metadata(&self, row: u32) -> Result<Cow<'_, Metadata>> {
+        self.view.part.segment.metadata(row).map(Cow::Owned)
+    }
+
+    fn damaged(&self, field: &str, error: FieldIndexError) -> Error {
+        let detail = format!("index of field {field:?}: {error}");
+        Error::corruption(self.view.part.segment.path(), error.offset, detail)
     }
 }

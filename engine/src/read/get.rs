@@ -67,7 +67,7 @@ pub(crate) fn count(view: &View, filter: Option<&Filter>) -> Result<u64> {
 
 /// The id and version of every live row that matches.
 pub(crate) fn matching_versions(view: &View, filter: &Filter) -> Result<Vec<(PointId, Lsn)>> {
-    let filter = CompiledFilter::compile(filter, &view.schema)?;
+    let filter = CompiledFilter::new(filter, &view.schema)?;
     let mut found = Vec::new();
     for part in &view.memtables {
         let matching = filtering::matching_slots(part, view.lsn, &filter)?;

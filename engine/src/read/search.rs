@@ -9,7 +9,7 @@ use super::{
     place::{Columns, Fetched, Place, fetch},
 };
 use crate::{
-    Hit, PointId,
+    FilterStep, Hit, PointId,
     collection::{MemView, SegmentView, View},
     error::Result,
     filter::{CompiledFilter, Filter},
@@ -138,7 +138,7 @@ impl Search<'_> {
                 self.best.push(score, Candidate { id: row.id.clone(), place });
             }
         }
-        let plan = allowed.map(|allowed| allowed.steps).unwrap_or_default();
+        let plan = allowed.map(|allowed| allowed.plan).unwrap_or_default();
         let times = (start, filtered);
         self.explain("memtable".to_owned(), part.rows.len() as u64, plan, scored, times);
         Ok(())
@@ -151,7 +151,7 @@ impl Search<'_> {
         let allowed = match &self.filter {
             Some(filter) => {
                 let matching = filtering::matching_rows(part, filter)?;
-                plan = matching.steps;
+                plan = matching.plan;
                 Some(matching.rows)
             }
             None if part.dead.is_empty() => None,
@@ -239,7 +239,7 @@ impl Search<'_> {
         &mut self,
         part: String,
         rows: u64,
-        filter: Vec<String>,
+        filter: Vec<FilterStep>,
         scored: u64,
         (start, filtered): (Duration, Duration),
     ) {
