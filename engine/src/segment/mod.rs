@@ -31,7 +31,7 @@ mod source;
 mod writer;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use describe::describe;
 pub use describe::{BlockDescription, SegmentDescription};
