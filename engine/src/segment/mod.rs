@@ -30,7 +30,7 @@ mod source;
 mod writer;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use describe::describe;
 pub(crate) use format::HEADER_MAGIC as MAGIC;

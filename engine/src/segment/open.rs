@@ -2,7 +2,7 @@
 //! directory are checked here, compared with the manifest, and the id index is read through once;
 //! data blocks are checked when they are touched.
 //!
-//! Called by [`super::Segment::open`] and [`super::describe`].
+//! Called by [`super::Segment::open`] and [`super::describe()`].
 
 #![deny(clippy::indexing_slicing)]
 

@@ -103,11 +103,6 @@ impl Segment {
         self.source.path()
     }
 
-    /// Bytes of the file.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.meta.len
-    }
-
     /// Rows, deleted ones included.
     pub(crate) fn rows(&self) -> u32 {
         self.meta.rows
