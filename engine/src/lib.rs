@@ -1,5 +1,6 @@
 //! An embeddable vector storage engine.
 
+mod cold;
 mod error;
 mod id;
 mod point;
