@@ -3,6 +3,7 @@
 mod cold;
 mod error;
 mod id;
+pub mod import;
 mod point;
 mod schema;
 

@@ -25,6 +25,7 @@ mod tests;
 
 pub(crate) use decode::ColdReader;
 pub(crate) use encode::{Encoded, encode};
+pub(crate) use values::timestamp_text;
 
 use crate::{Metadata, PointId, Schema};
 use uuid::Uuid;

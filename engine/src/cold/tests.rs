@@ -126,7 +126,7 @@ fn any_value() -> impl Strategy<Value = Value> {
         (-3_i64..3).prop_map(|x| json!(x as f64)),
         "\\PC{0,8}".prop_map(Value::from),
         (any::<i64>(), 0_u8..3).prop_map(|(t, digits)| {
-            let text = values::timestamp_text(t.rem_euclid(4_000_000_000_000_000)).unwrap();
+            let text = timestamp_text(t.rem_euclid(4_000_000_000_000_000)).unwrap();
             Value::from(if digits == 0 {
                 text
             } else {
@@ -356,11 +356,26 @@ fn the_golden_object_of_version_1_opens() {
 fn the_format_page_quotes_the_golden_object_as_it_is() {
     let page = include_str!("../../../docs/format/cold.md");
     let builder = ParquetRecordBatchReaderBuilder::try_new(GOLDEN).unwrap();
-    for pair in builder.metadata().file_metadata().key_value_metadata().unwrap() {
-        let line = format!("{} = {}", pair.key, pair.value.as_deref().unwrap_or_default());
-        assert!(page.lines().any(|l| l == line), "docs/format/cold.md lacks the line {line}");
+    for pair in builder
+        .metadata()
+        .file_metadata()
+        .key_value_metadata()
+        .unwrap()
+    {
+        let line = format!(
+            "{} = {}",
+            pair.key,
+            pair.value.as_deref().unwrap_or_default()
+        );
+        assert!(
+            page.lines().any(|l| l == line),
+            "docs/format/cold.md lacks the line {line}"
+        );
     }
     let tail = &GOLDEN[GOLDEN.len() - guard::TAIL_BYTES..];
     let hex: Vec<String> = tail.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert!(page.contains(&hex.join(" ")), "docs/format/cold.md lacks the tail {hex:?}");
+    assert!(
+        page.contains(&hex.join(" ")),
+        "docs/format/cold.md lacks the tail {hex:?}"
+    );
 }
