@@ -1,4 +1,4 @@
-//! The contract of [`Fs`] and [`FsFile`](crate::FsFile) as a suite: every clause of their
+//! The contract of [`Fs`] and [`FsFile`] as a suite: every clause of their
 //! documentation that can be checked without losing power. Clauses about power loss are tested on
 //! the simulated disk, in this crate's `tests/`.
 //!

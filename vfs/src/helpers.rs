@@ -221,3 +221,81 @@ pub(crate) fn create_dir_all(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file that gives no bytes, and takes up to so many slices a call, as Linux does: with 0
+    /// it takes nothing.
+    #[derive(Debug)]
+    struct Fake {
+        slices_max: usize,
+    }
+
+    impl FsFile for Fake {
+        fn path(&self) -> &Path {
+            Path::new("fake")
+        }
+        fn len(&self) -> Result<u64, FsError> {
+            Ok(0)
+        }
+        fn read_at(&self, _: &mut [u8], _: u64) -> Result<usize, FsError> {
+            Ok(0)
+        }
+        fn write_vectored_at(&self, bufs: &[IoSlice<'_>], _: u64) -> Result<usize, FsError> {
+            if self.slices_max > 0 && bufs.len() > self.slices_max {
+                return Err(FsError::new(
+                    FsOp::Write,
+                    "fake",
+                    ErrorKind::InvalidInput.into(),
+                ));
+            }
+            Ok(bufs.iter().take(self.slices_max).map(|buf| buf.len()).sum())
+        }
+        fn sync_data(&self) -> Result<(), FsError> {
+            Ok(())
+        }
+        fn sync_all(&self) -> Result<(), FsError> {
+            Ok(())
+        }
+        fn allocate(&self, _: u64) -> Result<(), FsError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_call_without_progress_is_an_error_not_an_endless_loop() {
+        let stuck = Fake { slices_max: 0 };
+        let error = stuck.write_all_at(b"x", 3).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.offset),
+            (ErrorKind::WriteZero, Some(3))
+        );
+        let error = stuck.read_exact_at(&mut [0], 3).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.offset),
+            (ErrorKind::UnexpectedEof, Some(3))
+        );
+    }
+
+    #[test]
+    fn no_call_gets_more_slices_than_the_system_takes() {
+        let file = Fake { slices_max: 1024 };
+        let mut slices = vec![IoSlice::new(b"x"); 5000];
+        file.write_all_vectored_at(&mut slices, 0).unwrap();
+    }
+
+    #[test]
+    fn the_parent_of_a_bare_name_is_the_current_directory() {
+        assert_eq!(parent_of(Path::new("data")), Path::new("."));
+        assert_eq!(parent_of(Path::new("/data")), Path::new("/"));
+        assert_eq!(parent_of(Path::new("/")), Path::new("/"));
+    }
+
+    #[test]
+    fn a_path_without_a_file_name_cannot_be_replaced() {
+        let error = temp_name(Path::new("/")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    }
+}

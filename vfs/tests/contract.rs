@@ -1,6 +1,6 @@
 //! Both file systems keep the same contract, and what differs between them.
 
-use akidb_vfs::{Fs, FsError, RealFs, contract};
+use akidb_vfs::{Fs, FsError, RealFs, contract, sim::SimFs};
 use std::{io::ErrorKind, path::Path};
 
 #[test]
@@ -9,10 +9,9 @@ fn the_real_file_system_keeps_the_contract() {
     contract::run(&RealFs, dir.path());
 }
 
-#[cfg(feature = "sim")]
 #[test]
 fn the_simulated_file_system_keeps_the_contract() {
-    contract::run(&akidb_vfs::sim::SimFs::new(1), Path::new("/"));
+    contract::run(&SimFs::new(1), Path::new("/"));
 }
 
 #[test]
@@ -39,6 +38,36 @@ fn a_lock_is_seen_through_another_name_of_its_file() {
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
     drop(held);
     RealFs.try_lock(&link.join("LOCK"), "second").unwrap();
+}
+
+/// The in-process registry would hide a missing system lock from every other test.
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "plays another process, which has no registry entry"
+)]
+fn the_lock_is_the_system_s_and_binds_other_processes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("LOCK");
+    std::fs::write(&path, "pid 17 on another terminal\n").unwrap();
+    let other = std::fs::File::options().write(true).open(&path).unwrap();
+    other.try_lock().unwrap();
+    let error = RealFs.try_lock(&path, "us").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    assert!(
+        error
+            .to_string()
+            .ends_with("already locked by pid 17 on another terminal"),
+        "{error}"
+    );
+    other.unlock().unwrap();
+    let held = RealFs.try_lock(&path, "us").unwrap();
+    assert!(
+        other.try_lock().is_err(),
+        "the other process got a lock that we hold"
+    );
+    drop(held);
+    other.try_lock().unwrap();
 }
 
 #[test]

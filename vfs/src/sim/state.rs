@@ -38,10 +38,8 @@ impl From<PowerLost> for io::Error {
 
 /// True when a call failed only because the simulated machine had lost power.
 pub fn is_power_lost(error: &FsError) -> bool {
-    error
-        .source
-        .get_ref()
-        .is_some_and(|source| source.is::<PowerLost>())
+    let source = error.source.get_ref();
+    source.is_some_and(<dyn std::error::Error + Send + Sync>::is::<PowerLost>)
 }
 
 /// One call, as faults and the trace see it.
