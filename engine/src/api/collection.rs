@@ -209,7 +209,8 @@ impl Collection {
     /// `AlreadyExists` if the name is taken; errors of the object store.
     pub async fn snapshot(&self, name: &str) -> Result<SnapshotInfo> {
         let name = name.to_owned();
-        self.job("snapshot", move |core, collection| snapshot::create(core, collection, &name)).await
+        self.job("snapshot", move |core, collection| snapshot::create(core, collection, &name))
+            .await
     }
 
     /// What the collection consists of.

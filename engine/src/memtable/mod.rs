@@ -9,12 +9,8 @@ mod chunk;
 pub(crate) use chunk::{MemRow, Rows};
 
 use crate::{
-    PointId, Schema,
-    collection::parse_metadata,
-    error::Result,
-    field_index::MemFieldIndex,
-    point::Metadata,
-    schema::FieldDef,
+    PointId, Schema, collection::parse_metadata, error::Result, field_index::MemFieldIndex,
+    point::Metadata, schema::FieldDef,
 };
 use akidb_wal::Lsn;
 use parking_lot::RwLock;
