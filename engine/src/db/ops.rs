@@ -255,6 +255,21 @@ impl DbCore {
         self.all_collections().iter().try_for_each(|collection| self.compact(collection))
     }
 
+    /// Reads every byte of a collection's segments and checks it against its checksums, and every
+    /// field index against its own rules. Returns the bytes read.
+    pub(crate) fn verify(&self, collection: &CollectionCore) -> Result<u64> {
+        let view = collection.view();
+        let mut bytes = 0;
+        for part in &view.segments {
+            self.background.pause_point()?;
+            let segment = &part.part.segment;
+            segment.verify()?;
+            read::verify_fields(part)?;
+            bytes += segment.meta().len;
+        }
+        Ok(bytes)
+    }
+
     /// Sets or clears the pin.
     pub(crate) fn pin(&self, collection: &Arc<CollectionCore>, pinned: bool) -> Result<()> {
         let structure = collection.structure.lock();
