@@ -16,7 +16,8 @@ use std::{collections::BTreeMap, path::Path};
 const SAMPLES: u64 = 60;
 
 fn row(n: u64) -> Point {
-    let meta = json!({"color": ["red", "blue"][n as usize % 2], "text": "x".repeat(n as usize)});
+    let color = ["red", "blue"][n as usize % 2];
+    let meta = json!({"color": color, "text": "x".repeat(n as usize)});
     Point::new(n, vec![n as f32, 1.0, 2.0, 3.0]).meta(meta)
 }
 
@@ -93,7 +94,7 @@ fn flip_and_cut(kind: &str) {
         let (mut detected, mut tried) = (0, 0);
         for (path, len) in &files {
             let step = (len / SAMPLES).max(1);
-            let edges = (0..len.min(&64) / 1).chain(len.saturating_sub(16)..*len);
+            let edges = (0..*len.min(&64)).chain(len.saturating_sub(16)..*len);
             for offset in edges.chain((0..*len).step_by(step as usize)) {
                 let fork = world.fork(offset);
                 let mask = 1 << (offset % 8);

@@ -42,7 +42,7 @@ impl Runner {
     }
 
     /// Ends the database; returns the LSN up to which everything must come back.
-    fn end(&mut self, end: End) -> u64 {
+    pub(super) fn end(&mut self, end: End) -> u64 {
         let db = self.db.take().expect("open between steps");
         let poisoned = db.stats().poisoned.is_some();
         let synced = self.oracle.durable_lsn;
