@@ -42,6 +42,7 @@ impl FieldRef {
     /// let filter = akidb::field("pos").is_in(["noun", "verb"]);
     /// assert_eq!(filter.to_string(), r#"{"field":"pos","in":["noun","verb"]}"#);
     /// ```
+    #[expect(clippy::wrong_self_convention, reason = "a condition, read as `field(x).is_in(y)`")]
     pub fn is_in<V: Into<FilterValue>>(self, values: impl IntoIterator<Item = V>) -> Filter {
         Filter::In { field: self.name, values: values.into_iter().map(Into::into).collect() }
     }
