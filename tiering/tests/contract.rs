@@ -1,5 +1,10 @@
 //! Every store of this crate keeps the contract, and keeps it under threads.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
 use akidb_tiering::{
     LocalStore, MemoryStore, ObjectKey, ObjectStore, PutCondition, PutOptions, StoreErrorKind,
     contract,
@@ -16,7 +21,7 @@ fn the_memory_store_keeps_the_contract() {
 #[test]
 fn the_local_store_keeps_the_contract_on_a_real_disk() {
     let dir = tempfile::tempdir().unwrap();
-    let store = LocalStore::open(Arc::new(RealFs::default()), dir.path().join("a/b")).unwrap();
+    let store = LocalStore::open(Arc::new(RealFs), dir.path().join("a/b")).unwrap();
     block_on(contract::run(&store));
     assert_eq!(
         store.sweep_unfinished().unwrap(),
@@ -76,7 +81,7 @@ fn one_winner(store: &dyn ObjectStore) {
 fn racing_conditional_puts_have_one_winner() {
     one_winner(&MemoryStore::new());
     let dir = tempfile::tempdir().unwrap();
-    let store = LocalStore::open(Arc::new(RealFs::default()), dir.path()).unwrap();
+    let store = LocalStore::open(Arc::new(RealFs), dir.path()).unwrap();
     one_winner(&store);
     assert_eq!(
         store.sweep_unfinished().unwrap(),

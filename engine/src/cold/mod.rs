@@ -24,7 +24,7 @@ mod values;
 mod tests;
 
 pub(crate) use decode::ColdReader;
-pub(crate) use encode::{Encoded, encode};
+pub(crate) use encode::encode;
 pub(crate) use values::timestamp_text;
 
 use crate::{Metadata, PointId, Schema};
