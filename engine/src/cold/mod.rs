@@ -15,6 +15,7 @@
 mod checksum;
 mod columns;
 mod decode;
+mod describe;
 mod encode;
 mod footer;
 pub(crate) mod guard;
@@ -24,6 +25,7 @@ mod values;
 mod tests;
 
 pub(crate) use decode::ColdReader;
+pub(crate) use describe::describe;
 pub(crate) use encode::encode;
 pub(crate) use values::timestamp_text;
 

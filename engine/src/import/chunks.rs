@@ -26,11 +26,7 @@ pub(super) struct FileChunks {
 impl FileChunks {
     pub(super) fn new(file: Arc<dyn FsFile>) -> Result<Self, FsError> {
         let len = file.len()?;
-        Ok(Self {
-            file,
-            len,
-            failure: Arc::default(),
-        })
+        Ok(Self { file, len, failure: Arc::default() })
     }
 
     /// The last `count` bytes, or fewer in a shorter file.
@@ -63,24 +59,16 @@ impl ChunkReader for FileChunks {
     type T = BufReader<Cursor>;
 
     fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
-        Ok(BufReader::new(Cursor {
-            chunks: self.clone(),
-            offset: start,
-        }))
+        Ok(BufReader::new(Cursor { chunks: self.clone(), offset: start }))
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
-        if start
-            .checked_add(length as u64)
-            .is_none_or(|end| end > self.len)
-        {
+        if start.checked_add(length as u64).is_none_or(|end| end > self.len) {
             let range = format!("{length} bytes at offset {start} of {}", self.len);
             return Err(ParquetError::EOF(range));
         }
         let mut bytes = vec![0; length];
-        self.file
-            .read_exact_at(&mut bytes, start)
-            .map_err(|error| self.note(error))?;
+        self.file.read_exact_at(&mut bytes, start).map_err(|error| self.note(error))?;
         Ok(bytes.into())
     }
 }

@@ -35,56 +35,33 @@ pub(super) fn roles(fields: &Fields, options: &ImportOptions) -> Result<Roles, S
             metadata.push((at, field.name().clone()));
         } else {
             let data_type = field.data_type().to_string();
-            skipped.push(SkippedColumn {
-                name: field.name().clone(),
-                data_type,
-            });
+            skipped.push(SkippedColumn { name: field.name().clone(), data_type });
         }
     }
-    Ok(Roles {
-        id,
-        vector,
-        metadata,
-        skipped,
-    })
+    Ok(Roles { id, vector, metadata, skipped })
 }
 
 fn vector_column(fields: &Fields, options: &ImportOptions) -> Result<usize, String> {
     if let Some(name) = &options.vector_column {
         let at = find(fields, name)?;
-        let fits = fields
-            .get(at)
-            .is_some_and(|field| is_vector(field.data_type()));
+        let fits = fields.get(at).is_some_and(|field| is_vector(field.data_type()));
         return if fits {
             Ok(at)
         } else {
-            Err(format!(
-                "column {name:?} is no list of floats; {}",
-                table(fields)
-            ))
+            Err(format!("column {name:?} is no list of floats; {}", table(fields)))
         };
     }
     let lists: Vec<usize> = (0..fields.len())
-        .filter(|at| {
-            fields
-                .get(*at)
-                .is_some_and(|field| is_vector(field.data_type()))
-        })
+        .filter(|at| fields.get(*at).is_some_and(|field| is_vector(field.data_type())))
         .collect();
     let is_called = |at: &usize, name| fields.get(*at).is_some_and(|field| field.name() == name);
-    let named = VECTOR_NAMES
-        .iter()
-        .find_map(|name| lists.iter().find(|at| is_called(at, name)));
+    let named = VECTOR_NAMES.iter().find_map(|name| lists.iter().find(|at| is_called(at, name)));
     match (named, lists.as_slice()) {
         (Some(at), _) | (None, [at]) => Ok(*at),
-        (None, []) => Err(format!(
-            "it has no vector column (a list of floats); {}",
-            table(fields)
-        )),
-        (None, _) => Err(format!(
-            "several columns could be the vector, name one; {}",
-            table(fields)
-        )),
+        (None, []) => Err(format!("it has no vector column (a list of floats); {}", table(fields))),
+        (None, _) => {
+            Err(format!("several columns could be the vector, name one; {}", table(fields)))
+        }
     }
 }
 
@@ -95,9 +72,7 @@ fn id_column(fields: &Fields, options: &ImportOptions) -> Result<Option<usize>, 
         None if find(fields, ID_NAME).is_ok() => ID_NAME,
         None => {
             let table = table(fields);
-            return Err(format!(
-                "it has no column \"id\"; name the one that holds ids; {table}"
-            ));
+            return Err(format!("it has no column \"id\"; name the one that holds ids; {table}"));
         }
     };
     let at = find(fields, name)?;
@@ -109,9 +84,7 @@ fn id_column(fields: &Fields, options: &ImportOptions) -> Result<Option<usize>, 
         return Ok(Some(at));
     }
     let table = table(fields);
-    Err(format!(
-        "column {name:?} cannot hold ids (text, whole numbers, 16-byte UUIDs); {table}"
-    ))
+    Err(format!("column {name:?} cannot hold ids (text, whole numbers, 16-byte UUIDs); {table}"))
 }
 
 fn find(fields: &Fields, name: &str) -> Result<usize, String> {

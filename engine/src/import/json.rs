@@ -68,24 +68,18 @@ fn number(x: f64) -> Option<Value> {
 fn instant(unit: TimeUnit, array: &dyn Array, row: usize) -> Option<Value> {
     let micros = match unit {
         TimeUnit::Second => {
-            let seconds = array
-                .as_primitive_opt::<types::TimestampSecondType>()?
-                .value(row);
+            let seconds = array.as_primitive_opt::<types::TimestampSecondType>()?.value(row);
             seconds.checked_mul(1_000_000)?
         }
         TimeUnit::Millisecond => {
-            let millis = array
-                .as_primitive_opt::<types::TimestampMillisecondType>()?
-                .value(row);
+            let millis = array.as_primitive_opt::<types::TimestampMillisecondType>()?.value(row);
             millis.checked_mul(1000)?
         }
-        TimeUnit::Microsecond => array
-            .as_primitive_opt::<types::TimestampMicrosecondType>()?
-            .value(row),
+        TimeUnit::Microsecond => {
+            array.as_primitive_opt::<types::TimestampMicrosecondType>()?.value(row)
+        }
         TimeUnit::Nanosecond => {
-            let nanos = array
-                .as_primitive_opt::<types::TimestampNanosecondType>()?
-                .value(row);
+            let nanos = array.as_primitive_opt::<types::TimestampNanosecondType>()?.value(row);
             nanos.div_euclid(1000)
         }
     };
@@ -95,10 +89,7 @@ fn instant(unit: TimeUnit, array: &dyn Array, row: usize) -> Option<Value> {
 fn date(days: i32) -> Option<Value> {
     let epoch = DateTime::UNIX_EPOCH.date_naive();
     let distance = Days::new(u64::from(days.unsigned_abs()));
-    let date = if days < 0 {
-        epoch.checked_sub_days(distance)
-    } else {
-        epoch.checked_add_days(distance)
-    };
+    let date =
+        if days < 0 { epoch.checked_sub_days(distance) } else { epoch.checked_add_days(distance) };
     date.map(|date| Value::from(date.to_string()))
 }

@@ -116,14 +116,7 @@ impl ParquetImport {
         let rows = row_count(&metadata).map_err(bad)?;
         let roles = columns::roles(metadata.schema().fields(), options).map_err(bad)?;
         let dim = first_dim(&input, &metadata, roles.vector).map_err(bad)?;
-        Ok(Self {
-            path: path.to_owned(),
-            input,
-            metadata,
-            roles,
-            rows,
-            dim,
-        })
+        Ok(Self { path: path.to_owned(), input, metadata, roles, rows, dim })
     }
 
     /// How many rows the file states.
@@ -170,19 +163,11 @@ impl ParquetImport {
             .build()
         });
         let reader = reader.map_err(|detail| refused(&self.path, &self.input, detail))?;
-        Ok(Batches {
-            import: self,
-            reader: Some(reader),
-            next_row: 0,
-        })
+        Ok(Batches { import: self, reader: Some(reader), next_row: 0 })
     }
 
     fn column_name(&self, at: usize) -> Option<&str> {
-        self.metadata
-            .schema()
-            .fields()
-            .get(at)
-            .map(|field| field.name().as_str())
+        self.metadata.schema().fields().get(at).map(|field| field.name().as_str())
     }
 }
 
@@ -211,10 +196,7 @@ impl Batches<'_> {
             return if self.next_row == import.rows {
                 Ok(None)
             } else {
-                Err(bad(format!(
-                    "it ends after {} of {} rows",
-                    self.next_row, import.rows
-                )))
+                Err(bad(format!("it ends after {} of {} rows", self.next_row, import.rows)))
             };
         };
         let points = rows::points(&batch, &import.roles, import.dim, self.next_row).map_err(bad)?;
@@ -239,11 +221,7 @@ impl Iterator for Batches<'_> {
 fn refused(path: &Path, input: &FileChunks, detail: String) -> Error {
     match input.take_failure() {
         Some(failure) => failure.into(),
-        None => InputError::Import {
-            file: path.to_owned(),
-            detail,
-        }
-        .into(),
+        None => InputError::Import { file: path.to_owned(), detail }.into(),
     }
 }
 
@@ -279,12 +257,8 @@ fn first_dim(
     })?;
     let batch = first.ok_or("it has no rows, so the dimension of its vectors is not known")?;
     let column = batch.columns().first().map(AsRef::as_ref);
-    let len = column
-        .and_then(|lists: &dyn Array| rows::vector(lists, 0))
-        .map(|v| v.len());
+    let len = column.and_then(|lists: &dyn Array| rows::vector(lists, 0)).map(|v| v.len());
     let len = len.ok_or("row 0 has no vector, or a null in it")?;
-    let dim = u32::try_from(len)
-        .ok()
-        .filter(|dim| (1..=DIM_MAX).contains(dim));
+    let dim = u32::try_from(len).ok().filter(|dim| (1..=DIM_MAX).contains(dim));
     dim.ok_or_else(|| format!("vectors of {len} numbers are not possible; 1 to {DIM_MAX} are"))
 }

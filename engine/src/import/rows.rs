@@ -15,10 +15,7 @@ pub(super) fn points(
     dim: u32,
     first: u64,
 ) -> Result<Vec<Point>, String> {
-    let vectors = batch
-        .columns()
-        .get(roles.vector)
-        .ok_or("the vector column is gone")?;
+    let vectors = batch.columns().get(roles.vector).ok_or("the vector column is gone")?;
     let ids = roles.id.and_then(|at| batch.columns().get(at));
     let metadata: Vec<(&str, &dyn Array)> = roles
         .metadata
@@ -43,11 +40,7 @@ pub(super) fn points(
             .iter()
             .filter_map(|(name, column)| Some(((*name).to_owned(), json::value(*column, row)?)));
         let metadata = Value::Object(values.collect::<Map<_, _>>());
-        Ok(Point {
-            id,
-            vector,
-            metadata,
-        })
+        Ok(Point { id, vector, metadata })
     };
     (0..batch.num_rows()).map(point).collect()
 }
@@ -67,10 +60,7 @@ pub(super) fn vector(lists: &dyn Array, row: usize) -> Option<Vec<f32>> {
             let halves = items.as_primitive_opt::<types::Float16Type>()?;
             halves.values().iter().map(|x| x.to_f32()).collect()
         }
-        DataType::Float32 => items
-            .as_primitive_opt::<types::Float32Type>()?
-            .values()
-            .to_vec(),
+        DataType::Float32 => items.as_primitive_opt::<types::Float32Type>()?.values().to_vec(),
         DataType::Float64 => {
             let doubles = items.as_primitive_opt::<types::Float64Type>()?;
             doubles.values().iter().map(|x| *x as f32).collect()

@@ -19,9 +19,7 @@ const PATH: &str = "/in.parquet";
 /// A disk with the table as a Parquet file.
 fn disk_with(columns: Vec<(&str, ArrayRef)>, compression: Compression) -> SimFs {
     let batch = RecordBatch::try_from_iter(columns).unwrap();
-    let properties = WriterProperties::builder()
-        .set_compression(compression)
-        .build();
+    let properties = WriterProperties::builder().set_compression(compression).build();
     let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
     writer.write(&batch).unwrap();
     disk_with_bytes(&writer.into_inner().unwrap())
@@ -29,10 +27,7 @@ fn disk_with(columns: Vec<(&str, ArrayRef)>, compression: Compression) -> SimFs 
 
 fn disk_with_bytes(bytes: &[u8]) -> SimFs {
     let disk = SimFs::new(1);
-    disk.create_new(Path::new(PATH))
-        .unwrap()
-        .write_all_at(bytes, 0)
-        .unwrap();
+    disk.create_new(Path::new(PATH)).unwrap().write_all_at(bytes, 0).unwrap();
     disk
 }
 
@@ -98,20 +93,11 @@ fn half_floats_of_fixed_size_are_read_as_the_sample_data_has_them() {
     );
     let import = open(&disk, &options()).unwrap();
     assert_eq!((import.rows(), import.dim()), (2, 2));
-    assert_eq!(
-        (import.id_column(), import.vector_column()),
-        (Some("id"), "vector")
-    );
-    assert_eq!(
-        import.metadata_columns().collect::<Vec<_>>(),
-        ["words", "pointers"]
-    );
+    assert_eq!((import.id_column(), import.vector_column()), (Some("id"), "vector"));
+    assert_eq!(import.metadata_columns().collect::<Vec<_>>(), ["words", "pointers"]);
     let points = all(&disk, &options()).unwrap();
     let first = Point::new("n1", [0.5, 1.0]);
-    assert_eq!(
-        points[0],
-        first.meta(json!({"words": ["dog", "hound"], "pointers": 3}))
-    );
+    assert_eq!(points[0], first.meta(json!({"words": ["dog", "hound"], "pointers": 3})));
     assert_eq!(points[1].vector, [-1.0, 0.0]);
 }
 
@@ -127,26 +113,13 @@ fn doubles_numbers_and_uuids_are_read_too() {
     let uuids: ArrayRef = Arc::new(uuids.finish());
     for (ids, want) in [
         (uuids, PointId::Uuid(uuid)),
-        (
-            Arc::new(UInt64Array::from(vec![u64::MAX])) as ArrayRef,
-            PointId::U64(u64::MAX),
-        ),
-        (
-            Arc::new(Int8Array::from(vec![7])) as ArrayRef,
-            PointId::U64(7),
-        ),
+        (Arc::new(UInt64Array::from(vec![u64::MAX])) as ArrayRef, PointId::U64(u64::MAX)),
+        (Arc::new(Int8Array::from(vec![7])) as ArrayRef, PointId::U64(7)),
     ] {
         let disk = plain(vec![("key", ids), ("numbers", Arc::clone(&doubles))]);
-        let options = ImportOptions {
-            id_column: Some("key".into()),
-            ..options()
-        };
+        let options = ImportOptions { id_column: Some("key".into()), ..options() };
         let points = all(&disk, &options).unwrap();
-        assert_eq!(
-            points,
-            [Point::new(want, [0.1_f32, 0.2])],
-            "the only list is the vector"
-        );
+        assert_eq!(points, [Point::new(want, [0.1_f32, 0.2])], "the only list is the vector");
     }
 }
 
@@ -161,43 +134,26 @@ fn other_columns_become_metadata_or_are_reported() {
             ("day", Arc::new(Date32Array::from(vec![-1, 1]))),
             ("share", Arc::new(Float64Array::from(vec![0.25, f64::NAN]))),
             ("good", Arc::new(BooleanArray::from(vec![true, false]))),
-            (
-                "blob",
-                Arc::new(BinaryArray::from(vec![b"x".as_slice(), b"y"])),
-            ),
+            ("blob", Arc::new(BinaryArray::from(vec![b"x".as_slice(), b"y"]))),
         ],
         Compression::SNAPPY,
     );
     let import = open(&disk, &options()).unwrap();
-    let skipped: Vec<_> = import
-        .skipped_columns()
-        .iter()
-        .map(|c| c.name.as_str())
-        .collect();
+    let skipped: Vec<_> = import.skipped_columns().iter().map(|c| c.name.as_str()).collect();
     assert_eq!(skipped, ["blob"]);
     let points = all(&disk, &options()).unwrap();
     let first = json!({
         "seen": "1970-01-01T00:00:01.500Z", "day": "1969-12-31", "share": 0.25, "good": true,
     });
     assert_eq!(points[0].metadata, first);
-    assert_eq!(
-        points[1].metadata,
-        json!({"day": "1970-01-02", "good": false})
-    );
+    assert_eq!(points[1].metadata, json!({"day": "1970-01-02", "good": false}));
 }
 
 #[test]
 fn rows_can_be_numbered_where_there_is_no_id() {
     let disk = plain(vec![("vector", vectors(&[&[1.0], &[2.0]]))]);
-    refused(
-        &disk,
-        &options(),
-        &["no column \"id\"", "vector (list of Float32)"],
-    );
-    let numbered = ImportOptions {
-        number_rows: true,
-        ..options()
-    };
+    refused(&disk, &options(), &["no column \"id\"", "vector (list of Float32)"]);
+    let numbered = ImportOptions { number_rows: true, ..options() };
     let points = all(&disk, &numbered).unwrap();
     assert_eq!(points[1].id, PointId::U64(1));
 }
@@ -208,32 +164,16 @@ fn many_batches_keep_the_order_and_the_count() {
     let rows: Vec<[f32; 1]> = (0..count).map(|n| [n as f32]).collect();
     let rows: Vec<&[f32]> = rows.iter().map(<[f32; 1]>::as_slice).collect();
     let ids: ArrayRef = Arc::new(UInt64Array::from_iter_values(0..count));
-    let points = all(
-        &plain(vec![("id", ids), ("vector", vectors(&rows))]),
-        &options(),
-    )
-    .unwrap();
-    assert!(
-        points
-            .iter()
-            .map(|p| p.id.clone())
-            .eq((0..count).map(PointId::U64))
-    );
+    let points = all(&plain(vec![("id", ids), ("vector", vectors(&rows))]), &options()).unwrap();
+    assert!(points.iter().map(|p| p.id.clone()).eq((0..count).map(PointId::U64)));
     assert_eq!(points.last().unwrap().vector, [(count - 1) as f32]);
 }
 
 #[test]
 fn a_file_without_a_vector_column_is_refused_and_its_columns_are_named() {
     let disk = plain(vec![("id", texts(&["a"])), ("text", texts(&["x"]))]);
-    refused(
-        &disk,
-        &options(),
-        &["no vector column", "id (Utf8), text (Utf8)"],
-    );
-    let named = |name: &str| ImportOptions {
-        vector_column: Some(name.into()),
-        ..options()
-    };
+    refused(&disk, &options(), &["no vector column", "id (Utf8), text (Utf8)"]);
+    let named = |name: &str| ImportOptions { vector_column: Some(name.into()), ..options() };
     refused(&disk, &named("text"), &["\"text\" is no list of floats"]);
     refused(&disk, &named("embedding"), &["no column \"embedding\""]);
 }
@@ -260,28 +200,15 @@ fn ragged_or_missing_vectors_and_ids_are_refused_by_row() {
         &["row 1 has no id"],
     );
     let negative: ArrayRef = Arc::new(Int64Array::from(vec![0, -5]));
-    refused(
-        &plain(vec![("id", negative), ("vector", good)]),
-        &options(),
-        &["row 1", "-5"],
-    );
+    refused(&plain(vec![("id", negative), ("vector", good)]), &options(), &["row 1", "-5"]);
 }
 
 #[test]
 fn files_that_are_not_parquet_or_have_no_rows_are_refused() {
-    for bytes in [
-        b"".as_slice(),
-        b"PAR1",
-        b"not a parquet file at all",
-        &[0; 4096],
-    ] {
+    for bytes in [b"".as_slice(), b"PAR1", b"not a parquet file at all", &[0; 4096]] {
         refused(&disk_with_bytes(bytes), &options(), &["Parquet"]);
     }
-    refused(
-        &plain(vec![("id", texts(&[])), ("vector", vectors(&[]))]),
-        &options(),
-        &["no rows"],
-    );
+    refused(&plain(vec![("id", texts(&[])), ("vector", vectors(&[]))]), &options(), &["no rows"]);
 }
 
 #[test]
@@ -317,8 +244,5 @@ fn a_failing_disk_is_not_blamed_on_the_file() {
         assert_eq!(error.kind(), ErrorKind::Unavailable, "read {nth}: {error}");
         failures += 1;
     }
-    assert!(
-        failures > 2,
-        "open, first vector and batches all read: {failures}"
-    );
+    assert!(failures > 2, "open, first vector and batches all read: {failures}");
 }
