@@ -6,8 +6,8 @@ use crate::{
     Cursor, FieldDef, Hit, Page, Point, PointId, Receipt, Record, Schema,
     collection::{CollectionCore, View},
     commit::{
-        BATCH_BYTES_MAX, MetadataPatch, Request, WriteOp, check_id, check_ids, check_query, check_rows, dedup_ids,
-        payload,
+        BATCH_BYTES_MAX, MetadataPatch, Request, WriteOp, check_id, check_ids, check_query,
+        check_rows, dedup_ids, payload,
     },
     error::{Cause, Error, InputError, Result},
     filter::Filter,
@@ -183,7 +183,7 @@ impl DbCore {
     fn prepare(&self, collection: &CollectionCore, write: Write) -> Result<WriteOp> {
         let schema = collection.schema();
         let settings = &self.shared.settings;
-        // Checked before it is encoded, so that a batch of any size costs no more than itself.
+
         let op = match write {
             Write::Upsert(points) => {
                 let rows = check_rows(points, &schema, settings)?;
