@@ -233,7 +233,7 @@ impl fmt::Display for CorruptionDetail {
             Self::HeaderChecksum { stated, computed } => {
                 write!(
                     f,
-                    "the file header states checksum {stated:#010x}, its bytes give {computed:#010x}"
+                    "header checksum {stated:#010x}, its bytes give {computed:#010x}"
                 )
             }
             Self::HeaderField { field, value } => {

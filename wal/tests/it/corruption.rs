@@ -218,6 +218,31 @@ fn exchanged_frames_are_refused() {
     assert!(matches!(error, WalError::Corruption { offset, .. } if offset == second as u64));
 }
 
+/// An outsider put back an older copy of a completed file: every frame in it is good, and the last
+/// ones, seal and all, are missing. Only its successor knows.
+#[test]
+fn a_completed_file_that_ends_too_early_is_refused() {
+    let (sim, _) = disk(CLOSED);
+    let first = wal_files(&sim).remove(0);
+    let mut bytes = read_file(&sim, &first).unwrap();
+    let frames = FramedFile::read(&sim, &first, WAL_KIND).unwrap().inspect();
+    for keep in 0..frames.len() {
+        bytes[frames[frames.len() - 1 - keep].offset as usize..].fill(0);
+        overwrite(&sim, &first, &bytes);
+        let error = verify(&sim, Lsn::ZERO).unwrap_err();
+        assert_eq!(blamed(&error), first);
+        let WalError::Corruption { detail, .. } = error else {
+            panic!("{error}");
+        };
+        let expected = if keep == 0 {
+            matches!(detail, CorruptionDetail::SuccessorMismatch { .. })
+        } else {
+            matches!(detail, CorruptionDetail::CompletedFile { defect: None, .. })
+        };
+        assert!(expected, "{detail}");
+    }
+}
+
 /// Four files, with everything in them.
 fn chain() -> (SimFs, Vec<PathBuf>) {
     let mut ops = Vec::new();

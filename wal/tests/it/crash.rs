@@ -2,7 +2,11 @@
 //! Promises D1, D3, D4 and D12.
 
 use crate::model::{Batches, Model, OPTIONS, Op, open_after, wal_files};
-use akidb_vfs::sim::{CrashPolicy, PowerMoment, SimFs};
+use akidb_vfs::{
+    FsOp,
+    sim::{CrashPolicy, Fault, FaultKind, PowerMoment, SimFs},
+};
+use akidb_wal::LogOptions;
 use proptest::prelude::*;
 
 /// Every kind of step: groups of several batches, unsynced writes, a batch larger than a file,
@@ -121,6 +125,35 @@ fn a_killed_process_loses_nothing_that_was_written_and_neither_does_power_lost_l
     }
 }
 
+/// An open fails between the rename of its copy and the sync of the directory, so the copy's name
+/// is there but not durable. If the next open removed the old file without syncing the directory
+/// first, power loss could take the copy's name and leave the removal: both files gone.
+#[test]
+fn what_a_failed_open_left_is_made_durable_before_anything_is_removed() {
+    let sim = SimFs::new(1);
+    let mut model = Model::default();
+    let ops = [Op::Append(50), Op::Commit { sync: true }, Op::Seal];
+    model.run(&sim, &ops).unwrap();
+    sim.inject(
+        Fault::new(FaultKind::Eio)
+            .on(FsOp::SyncDir)
+            .path("wal")
+            .nth(1),
+    );
+    open_after(&sim, OPTIONS, model.mark()).unwrap_err();
+    assert_eq!(wal_files(&sim).len(), 2, "the copy and the original");
+    sim.kill();
+    for nth in 1..16 {
+        for seed in 0..40 {
+            let disk = sim.fork(seed);
+            disk.power_off_at(nth);
+            drop(open_after(&disk, OPTIONS, model.mark()));
+            disk.reboot(CrashPolicy::Random);
+            recovered(&disk, &model);
+        }
+    }
+}
+
 #[test]
 fn any_number_of_interrupted_recoveries_never_grows_the_log() {
     let sim = SimFs::new(3);
@@ -155,19 +188,23 @@ fn any_op() -> impl Strategy<Value = Op> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 2000, failure_persistence: None, ..Default::default()
+    })]
 
     /// Several lives on one disk, each ended by a power loss at some call.
     #[test]
     fn every_life_of_a_log_continues_the_one_before(
         seed in any::<u64>(),
+        // Room for few frames, so that files roll; or for many, so that unsynced ones pile up.
+        file_bytes in prop_oneof![Just(1024_u64), Just(8192)],
         lives in prop::collection::vec(
             (prop::collection::vec(any_op(), 1..25), 1_u64..60, 0_usize..3, 0_u64..4),
             1..5,
         ),
     ) {
         let sim = SimFs::new(seed);
-        let mut model = Model::default();
+        let mut model = Model::new(LogOptions { file_bytes, ..OPTIONS });
         for (ops, nth, moment, draw) in lives {
             sim.power_off_at_moment(nth, MOMENTS[moment]);
             drop(model.run(&sim, &ops));

@@ -1,11 +1,11 @@
 //! Framed files by themselves, as the engine's manifest uses them.
 
 use akidb_vfs::{
-    Fs, SystemRandom,
-    sim::{CrashPolicy, SimFs},
+    Fs, FsOp, SystemRandom, read_file,
+    sim::{CrashPolicy, Fault, FaultKind, SimFs},
 };
 use akidb_wal::{
-    Env, FRAME_HEADER_BYTES, WalError, frame_bytes,
+    Env, FRAME_HEADER_BYTES, FrameDefect, WalError, frame_bytes,
     framed::{FileKind, FramedFile, FramedWriter, NewFile, ScanReport, framed_file_bytes},
 };
 use proptest::prelude::*;
@@ -135,6 +135,46 @@ fn another_kind_of_file_is_foreign() {
     };
     let error = FramedFile::read(&sim, path(), other).unwrap_err();
     assert!(matches!(error, WalError::Foreign { .. }), "{error}");
+}
+
+/// Two histories under one salt, as a broken random source would make them: each frame is good at
+/// its place, yet the second of one history must not follow the first of the other.
+#[test]
+fn a_frame_follows_only_the_frame_it_was_written_after() {
+    let history = |first: &[u8]| {
+        let sim = SimFs::new(1);
+        create(&sim, 1024, &[first, b"second"]).unwrap();
+        read_file(&sim, path()).unwrap()
+    };
+    let (mut one, other) = (history(b"one"), history(b"two"));
+    let second = 512 + frame_bytes(3) as usize;
+    assert_eq!(one[..512], other[..512]);
+    one[second..second + 56].copy_from_slice(&other[second..second + 56]);
+    one[second + 56..].fill(0);
+    let file = FramedFile::from_bytes(path(), one, KIND).unwrap();
+    assert_eq!(file.payloads(), [b"one"]);
+    let report = file.scan(&mut |_| Ok::<_, WalError>(())).unwrap();
+    assert_eq!(report.torn.unwrap().reason, FrameDefect::PreviousChecksum);
+}
+
+#[test]
+fn a_failed_sync_ends_the_writer_for_ever() {
+    let sim = SimFs::new(1);
+    let mut writer = create(&sim, 1024, &[]).unwrap();
+    writer.append(b"one".to_vec()).unwrap();
+    writer.write_group().unwrap();
+    sim.inject(Fault::new(FaultKind::Eio).on(FsOp::SyncData));
+    assert!(matches!(writer.sync(), Err(WalError::Poisoned(_))));
+    let calls = sim.calls();
+    assert!(matches!(writer.sync(), Err(WalError::Poisoned(_))));
+    assert!(matches!(writer.seal(), Err(WalError::Poisoned(_))));
+    assert!(matches!(writer.write_group(), Err(WalError::Poisoned(_))));
+    assert!(matches!(
+        writer.append(Vec::new()),
+        Err(WalError::Poisoned(_))
+    ));
+    assert_eq!(sim.calls(), calls);
+    assert!(writer.poisoned().is_some());
 }
 
 proptest! {

@@ -385,6 +385,24 @@ fn a_request_that_needs_no_write_uses_no_number() {
     );
 }
 
+/// The sink promised to check sizes. When it does not, its group fails whole and unwritten.
+#[test]
+fn an_oversized_payload_fails_its_group_and_uses_no_number() {
+    let sim = SimFs::new(1);
+    let group = inline(&sim, &SimClock::new());
+    let error = send(&group, &[0; 4097], Durability::Sync)
+        .wait()
+        .unwrap_err();
+    assert!(
+        matches!(*error, WalError::TooLarge { max: 4096, .. }),
+        "{error}"
+    );
+    assert_eq!(
+        send(&group, b"next", Durability::Sync).wait().unwrap(),
+        Lsn::new(1)
+    );
+}
+
 /// D7: a full disk fails the group and no more; the numbers stay consecutive.
 #[test]
 fn a_full_disk_fails_one_group_and_the_next_goes_on() {

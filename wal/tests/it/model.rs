@@ -90,8 +90,9 @@ pub(crate) enum Op {
 }
 
 /// What was done so far.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Model {
+    options: LogOptions,
     /// The one payload that each LSN was given, durable or not.
     written: BTreeMap<u64, Vec<u8>>,
     /// Everything up to here was called durable.
@@ -102,7 +103,23 @@ pub(crate) struct Model {
     attempts: u64,
 }
 
+impl Default for Model {
+    fn default() -> Self {
+        Self::new(OPTIONS)
+    }
+}
+
 impl Model {
+    pub(crate) fn new(options: LogOptions) -> Self {
+        Self {
+            options,
+            written: BTreeMap::new(),
+            durable: 0,
+            mark: 0,
+            attempts: 0,
+        }
+    }
+
     pub(crate) fn mark(&self) -> Lsn {
         Lsn::new(self.mark)
     }
@@ -147,7 +164,7 @@ impl Model {
     }
 
     fn open(&mut self, sim: &SimFs) -> Result<Log, WalError> {
-        let (log, report, batches) = open_after(sim, OPTIONS, self.mark())?;
+        let (log, report, batches) = open_after(sim, self.options, self.mark())?;
         self.check(report.last_lsn, &batches);
         // What was not found is gone for good, and what was found is durable now.
         self.written.split_off(&report.last_lsn.next().get());
