@@ -1,6 +1,5 @@
 //! Every store of this crate keeps the contract, and keeps it under threads.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use akidb_tiering::{
     LocalStore, MemoryStore, ObjectKey, ObjectStore, PutCondition, PutOptions, StoreErrorKind,

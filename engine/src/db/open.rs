@@ -234,7 +234,6 @@ fn replay(
         file_bytes: shared.settings.wal_file_bytes,
         frame_bytes_max: BATCH_BYTES_MAX as u32,
         must_exist: !state.database.is_nil(),
-        ..LogOptions::default()
     };
     let opened = Log::open(
         &Env::new(parts.fs.clone(), parts.random.clone()),

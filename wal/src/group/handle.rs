@@ -67,7 +67,9 @@ pub struct GroupCommit<S: Sink> {
 
 impl<S: Sink> Clone for GroupCommit<S> {
     fn clone(&self) -> Self {
-        Self { owner: Arc::clone(&self.owner) }
+        Self {
+            owner: Arc::clone(&self.owner),
+        }
     }
 }
 
@@ -82,7 +84,7 @@ struct Owner<S: Sink> {
 struct Shared<S: Sink> {
     queue: Queue<Message<S::Request>>,
     worker: Mutex<Worker<S>>,
-    snapshot: Mutex<Snapshot>,
+    snapshot: Arc<Mutex<Snapshot>>,
 }
 
 impl<S: Sink> GroupCommit<S> {
@@ -97,12 +99,12 @@ impl<S: Sink> GroupCommit<S> {
         clock: Arc<dyn Clock>,
         drive: Drive,
     ) -> Result<Self, WalError> {
+        let worker = Worker::new(log, sink, options, clock);
         let shared = Arc::new(Shared {
             queue: Queue::new(),
-            worker: Mutex::new(Worker::new(log, sink, options, clock)),
-            snapshot: Mutex::default(),
+            snapshot: worker.snapshot(),
+            worker: Mutex::new(worker),
         });
-        shared.publish(&shared.worker.lock());
         let thread = match drive {
             Drive::Inline => None,
             Drive::Thread => {
@@ -111,7 +113,13 @@ impl<S: Sink> GroupCommit<S> {
                 Some(akidb_vfs::thread::spawn("wal", work).map_err(WalError::Thread)?)
             }
         };
-        Ok(Self { owner: Arc::new(Owner { shared, drive, thread: Mutex::new(thread) }) })
+        Ok(Self {
+            owner: Arc::new(Owner {
+                shared,
+                drive,
+                thread: Mutex::new(thread),
+            }),
+        })
     }
 
     /// Hands a request over. It is the sink that answers it. With [`Drive::Thread`] this never
@@ -150,12 +158,12 @@ impl<S: Sink> GroupCommit<S> {
         ticket
     }
 
-    /// The files as of the last group, oldest first; the last is the current one.
+    /// The files as of the last group that anybody was told of, oldest first; the last is the current one.
     pub fn files(&self) -> Vec<LogFile> {
         self.owner.shared.snapshot.lock().files()
     }
 
-    /// Counters as of the last group.
+    /// Counters as of the last group that anybody was told of.
     pub fn stats(&self) -> LogStats {
         self.owner.shared.snapshot.lock().stats
     }
@@ -170,9 +178,9 @@ impl<S: Sink> GroupCommit<S> {
     pub fn tick(&self) {
         if self.owner.drive == Drive::Inline {
             let shared = &self.owner.shared;
-            let mut worker = shared.worker.lock();
-            worker.timers();
-            shared.publish(&worker);
+            shared.worker.lock().timers();
+            // Somebody may have left a message while the lock was held.
+            self.drive();
         }
     }
 
@@ -189,9 +197,7 @@ impl<S: Sink> GroupCommit<S> {
         self.owner.join();
         let mut worker = shared.worker.lock();
         shared.drain(&mut worker);
-        let closed = worker.close();
-        shared.publish(&worker);
-        closed
+        worker.close()
     }
 
     /// With [`Drive::Inline`], works the queue off. A caller that finds another at work leaves its
@@ -204,7 +210,6 @@ impl<S: Sink> GroupCommit<S> {
                 return;
             };
             shared.drain(&mut worker);
-            shared.publish(&worker);
         }
     }
 }
@@ -224,14 +229,14 @@ impl<S: Sink> Shared<S> {
                     Wake::Ended => return,
                     Wake::Items if options.delay_max.is_zero() => {}
                     Wake::Items => {
-                        self.queue.wait_for(options.count_max, Some(options.delay_max));
+                        self.queue
+                            .wait_for(options.count_max, Some(options.delay_max));
                     }
                 }
             }
             let mut worker = self.worker.lock();
             worker.turn(&self.queue);
             worker.timers();
-            self.publish(&worker);
         }
     }
 
@@ -240,10 +245,6 @@ impl<S: Sink> Shared<S> {
         while worker.has_backlog() || !self.queue.is_empty() {
             worker.turn(&self.queue);
         }
-    }
-
-    fn publish(&self, worker: &Worker<S>) {
-        self.snapshot.lock().update(worker.log(), worker.counters());
     }
 }
 
@@ -268,6 +269,8 @@ impl<S: Sink> Drop for Owner<S> {
 
 impl<S: Sink> fmt::Debug for GroupCommit<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GroupCommit").field("stats", &self.stats()).finish_non_exhaustive()
+        f.debug_struct("GroupCommit")
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
     }
 }
