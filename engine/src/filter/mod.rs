@@ -42,6 +42,9 @@ mod json;
 mod literal;
 mod tree;
 
+#[cfg(test)]
+mod tests;
+
 pub use builder::{FieldRef, field};
 pub(crate) use compile::CompiledFilter;
 pub(crate) use evaluate::{Evaluated, RowSource, evaluate};
