@@ -66,9 +66,7 @@ pub(super) fn expects(filter: &Filter, schema: &Schema, row: &Metadata) -> bool 
             }
             let side = |bound: &Bound<FilterValue>, sign: i32| match bound {
                 Bound::Unbounded => true,
-                Bound::Included(end) => {
-                    order(declared, value, end).is_some_and(|n| n * sign >= 0)
-                }
+                Bound::Included(end) => order(declared, value, end).is_some_and(|n| n * sign >= 0),
                 Bound::Excluded(end) => order(declared, value, end).is_some_and(|n| n * sign > 0),
             };
             side(lower, 1) && side(upper, -1)

@@ -66,6 +66,22 @@ fn an_or_reads_only_rows_that_no_index_has_taken() {
     assert_eq!(*source.read.borrow(), (90..100).collect::<Vec<_>>());
 }
 
+/// Opening can mean reading the whole block from disk.
+#[test]
+fn the_index_of_a_field_is_opened_once_for_all_its_conditions() {
+    let source = rows();
+    let filter = Filter::or((0..20).map(|n| field("tens").eq(n)));
+    assert_eq!(
+        source
+            .evaluate(&filter, &schema(), None)
+            .unwrap()
+            .rows
+            .len(),
+        100
+    );
+    assert_eq!(*source.opened.borrow(), ["tens"]);
+}
+
 #[test]
 fn conditions_that_cannot_matter_are_skipped_and_named() {
     let source = rows();

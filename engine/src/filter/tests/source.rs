@@ -13,6 +13,7 @@ pub(super) struct Rows {
     mem: HashMap<String, MemFieldIndex>,
     pub(super) blocks: HashMap<String, Vec<u8>>,
     pub(super) read: RefCell<Vec<u32>>,
+    pub(super) opened: RefCell<Vec<String>>,
     pub(super) unreadable: Option<u32>,
 }
 
@@ -24,7 +25,7 @@ impl Rows {
             for (row, metadata) in (0..).zip(&rows) {
                 index.insert(row, metadata);
             }
-            (def.name.clone(), index)
+            (index.def().name.clone(), index)
         };
         let count = u32::try_from(rows.len()).unwrap();
         Self {
@@ -36,6 +37,7 @@ impl Rows {
                 .collect(),
             rows,
             read: RefCell::default(),
+            opened: RefCell::default(),
             unreadable: None,
         }
     }
@@ -56,6 +58,7 @@ impl RowSource for Rows {
     }
 
     fn field(&self, name: &str) -> Result<Option<FieldIndex<'_>>> {
+        self.opened.borrow_mut().push(name.to_owned());
         if let Some(index) = self.mem.get(name) {
             return Ok(Some(FieldIndex::Mem(index)));
         }

@@ -16,8 +16,14 @@ proptest! {
 #[test]
 fn each_operator_reads_as_the_builder_writes_it() {
     let cases = [
-        (json!({"field": "pos", "eq": "noun"}), field("pos").eq("noun")),
-        (json!({"field": "pos", "ne": "noun"}), field("pos").ne("noun")),
+        (
+            json!({"field": "pos", "eq": "noun"}),
+            field("pos").eq("noun"),
+        ),
+        (
+            json!({"field": "pos", "ne": "noun"}),
+            field("pos").ne("noun"),
+        ),
         (
             json!({"field": "year", "gte": 1990, "lt": 2000}),
             field("year").between(1990..2000),
