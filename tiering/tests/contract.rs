@@ -1,6 +1,5 @@
 //! Every store of this crate keeps the contract, and keeps it under threads.
 
-
 use akidb_tiering::{
     LocalStore, MemoryStore, ObjectKey, ObjectStore, PutCondition, PutOptions, StoreErrorKind,
     contract,

@@ -1,8 +1,6 @@
 //! The local store loses power, is killed, or meets a failing disk at every single call: an
 //! acknowledged object survives, and nobody ever sees half of one.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
-
 use akidb_tiering::{
     LocalStore, ObjectKey, ObjectStore, Outcome, PutOptions, StoreErrorKind, StoreResult,
     get_verified,

@@ -49,10 +49,7 @@ fn blamed(error: &WalError) -> &Path {
 /// Writes a whole file, as an outsider would.
 fn overwrite(sim: &SimFs, path: &Path, bytes: &[u8]) {
     drop(sim.remove_file(path));
-    sim.create_new(path)
-        .unwrap()
-        .write_all_at(bytes, 0)
-        .unwrap();
+    sim.create_new(path).unwrap().write_all_at(bytes, 0).unwrap();
 }
 
 #[test]
@@ -78,10 +75,7 @@ fn every_flipped_byte_of_a_closed_log_is_named_or_harmless() {
             }
         }
     }
-    assert!(
-        named > 1000 && harmless > 1000,
-        "{named} named, {harmless} harmless"
-    );
+    assert!(named > 1000 && harmless > 1000, "{named} named, {harmless} harmless");
 }
 
 #[test]
@@ -95,10 +89,7 @@ fn every_truncation_is_named() {
             assert_eq!(blamed(&error), path, "{error}");
             assert!(matches!(
                 error,
-                WalError::Corruption {
-                    detail: CorruptionDetail::Truncated { .. },
-                    ..
-                }
+                WalError::Corruption { detail: CorruptionDetail::Truncated { .. }, .. }
             ));
         }
     }
@@ -138,14 +129,8 @@ fn without_a_seal_only_rot_in_the_last_group_passes_for_a_torn_tail() {
         sim.corrupt(&last, offset, 0x20).unwrap();
         if let Ok((report, batches)) = verify(&sim, Lsn::ZERO) {
             assert_eq!(batches, expected[..batches.len()], "a prefix");
-            assert!(
-                batches.len() >= 3,
-                "at {offset}: lost more than the last group"
-            );
-            assert!(
-                batches == expected || report.torn.is_some(),
-                "a loss is reported"
-            );
+            assert!(batches.len() >= 3, "at {offset}: lost more than the last group");
+            assert!(batches == expected || report.torn.is_some(), "a loss is reported");
         }
         sim.corrupt(&last, offset, 0x20).unwrap();
     }
@@ -162,10 +147,7 @@ fn a_rotten_seal_does_not_hide_the_durable_batch_after_it() {
     let seal = frames.iter().rev().nth(1).unwrap().offset;
     sim.corrupt(&last, seal, 1).unwrap();
     let error = verify(&sim, Lsn::ZERO).unwrap_err();
-    assert!(
-        matches!(error, WalError::Corruption { offset, .. } if offset == seal),
-        "{error}"
-    );
+    assert!(matches!(error, WalError::Corruption { offset, .. } if offset == seal), "{error}");
 }
 
 #[test]
@@ -185,21 +167,12 @@ fn an_inspection_goes_on_after_a_bad_frame() {
 fn exchanged_files_are_refused() {
     let (sim, _) = disk(CLOSED);
     let files = wal_files(&sim);
-    let contents: Vec<_> = files
-        .iter()
-        .map(|path| read_file(&sim, path).unwrap())
-        .collect();
+    let contents: Vec<_> = files.iter().map(|path| read_file(&sim, path).unwrap()).collect();
     overwrite(&sim, &files[0], &contents[1]);
     overwrite(&sim, &files[1], &contents[0]);
     let error = verify(&sim, Lsn::ZERO).unwrap_err();
     assert!(
-        matches!(
-            error,
-            WalError::Corruption {
-                detail: CorruptionDetail::WrongNumber { .. },
-                ..
-            }
-        ),
+        matches!(error, WalError::Corruption { detail: CorruptionDetail::WrongNumber { .. }, .. }),
         "{error}"
     );
 }
@@ -265,10 +238,7 @@ fn a_file_missing_in_the_middle_is_corruption() {
         assert!(
             matches!(
                 error,
-                WalError::Corruption {
-                    detail: CorruptionDetail::MissingFile { .. },
-                    ..
-                }
+                WalError::Corruption { detail: CorruptionDetail::MissingFile { .. }, .. }
             ),
             "{error}"
         );
@@ -298,10 +268,7 @@ fn a_log_that_ends_before_what_was_durable_in_it_is_corruption() {
     let error = verify(&sim, Lsn::new(6)).unwrap_err();
     assert!(matches!(
         error,
-        WalError::Corruption {
-            detail: CorruptionDetail::EndsEarly { .. },
-            ..
-        }
+        WalError::Corruption { detail: CorruptionDetail::EndsEarly { .. }, .. }
     ));
 }
 
@@ -309,18 +276,9 @@ fn a_log_that_ends_before_what_was_durable_in_it_is_corruption() {
 fn a_log_that_must_exist_is_not_made_anew() {
     for (must_exist, replay_after) in [(true, Lsn::ZERO), (false, Lsn::new(1))] {
         let sim = SimFs::new(1);
-        let options = akidb_wal::LogOptions {
-            must_exist,
-            ..OPTIONS
-        };
+        let options = akidb_wal::LogOptions { must_exist, ..OPTIONS };
         let error = open_after(&sim, options, replay_after).unwrap_err();
-        assert!(matches!(
-            error,
-            WalError::Corruption {
-                detail: CorruptionDetail::MissingLog,
-                ..
-            }
-        ));
+        assert!(matches!(error, WalError::Corruption { detail: CorruptionDetail::MissingLog, .. }));
         assert!(wal_files(&sim).is_empty());
     }
 }
@@ -328,12 +286,7 @@ fn a_log_that_must_exist_is_not_made_anew() {
 #[test]
 fn foreign_names_are_reported_and_left_alone() {
     let (sim, expected) = disk(CLOSED);
-    for name in [
-        ".DS_Store",
-        "._00000000000000000001.wal",
-        "1.wal",
-        "notes.tmp",
-    ] {
+    for name in [".DS_Store", "._00000000000000000001.wal", "1.wal", "notes.tmp"] {
         overwrite(&sim, &Path::new(crate::model::DIR).join(name), b"not ours");
     }
     let (_log, report, batches) = open(&sim).unwrap();
@@ -360,9 +313,8 @@ fn random_bytes_in_place_of_a_file_never_panic() {
     let bytes = read_file(&sim, &last).unwrap();
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         state >> 33
     };
     for _ in 0..3000 {
@@ -391,9 +343,5 @@ fn a_crash_in_the_last_group_is_reported_with_its_place() {
     let torn = report.torn.unwrap();
     assert_eq!((torn.file, torn.tail.offset), (last, frames[1].offset));
     assert!(torn.tail.bytes > 0);
-    assert_eq!(
-        log.next_lsn(),
-        Lsn::new(4),
-        "the torn batches' numbers are given again"
-    );
+    assert_eq!(log.next_lsn(), Lsn::new(4), "the torn batches' numbers are given again");
 }

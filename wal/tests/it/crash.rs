@@ -100,11 +100,7 @@ fn power_lost_again_at_every_call_of_the_recovery_changes_nothing() {
                 disk.power_off_at_moment(again, MOMENTS[(again % 3) as usize]);
                 drop(open_after(&disk, OPTIONS, model.mark()));
                 disk.reboot(policy(draw));
-                assert_eq!(
-                    recovered(&disk, &model),
-                    expected,
-                    "call {nth}, then {again}"
-                );
+                assert_eq!(recovered(&disk, &model), expected, "call {nth}, then {again}");
             }
         }
     }
@@ -117,11 +113,7 @@ fn a_killed_process_loses_nothing_that_was_written_and_neither_does_power_lost_l
         sim.reboot(CrashPolicy::KeepAll);
         let kept = recovered(&sim, &model);
         sim.crash(CrashPolicy::DropAll);
-        assert_eq!(
-            recovered(&sim, &model),
-            kept,
-            "what a recovery replayed is durable"
-        );
+        assert_eq!(recovered(&sim, &model), kept, "what a recovery replayed is durable");
     }
 }
 
@@ -134,12 +126,7 @@ fn what_a_failed_open_left_is_made_durable_before_anything_is_removed() {
     let mut model = Model::default();
     let ops = [Op::Append(50), Op::Commit { sync: true }, Op::Seal];
     model.run(&sim, &ops).unwrap();
-    sim.inject(
-        Fault::new(FaultKind::Eio)
-            .on(FsOp::SyncDir)
-            .path("wal")
-            .nth(1),
-    );
+    sim.inject(Fault::new(FaultKind::Eio).on(FsOp::SyncDir).path("wal").nth(1));
     open_after(&sim, OPTIONS, model.mark()).unwrap_err();
     assert_eq!(wal_files(&sim).len(), 2, "the copy and the original");
     sim.kill();
@@ -165,10 +152,7 @@ fn any_number_of_interrupted_recoveries_never_grows_the_log() {
         sim.power_off_at(1 + round % 13);
         drop(open_after(&sim, OPTIONS, model.mark()));
         sim.reboot(policy(round % 3));
-        assert!(
-            wal_files(&sim).len() <= files + 2,
-            "at most one copy and one half-made file"
-        );
+        assert!(wal_files(&sim).len() <= files + 2, "at most one copy and one half-made file");
     }
     recovered(&sim, &model);
     assert_eq!(wal_files(&sim).len(), files);

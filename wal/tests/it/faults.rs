@@ -29,11 +29,7 @@ fn a_full_disk_fails_the_group_alone_and_space_brings_the_log_back() {
         let error = log.commit(true).unwrap_err();
         assert!(error.is_no_space(), "{error}");
         assert!(error.to_string().contains("free space"));
-        assert_eq!(
-            log.next_lsn(),
-            Lsn::new(2),
-            "the group's numbers are handed back"
-        );
+        assert_eq!(log.next_lsn(), Lsn::new(2), "the group's numbers are handed back");
         log.append(vec![2; 900]).unwrap();
     }
     assert!(log.poisoned().is_none());
@@ -47,22 +43,13 @@ fn a_full_disk_fails_the_group_alone_and_space_brings_the_log_back() {
     assert_eq!(log.commit(true).unwrap(), Lsn::new(3));
     drop(log);
     let (_, _, batches) = open(&sim).unwrap();
-    let found: Vec<_> = batches
-        .iter()
-        .map(|(lsn, payload)| (lsn.get(), payload[0]))
-        .collect();
+    let found: Vec<_> = batches.iter().map(|(lsn, payload)| (lsn.get(), payload[0])).collect();
     assert_eq!(found, [(1, 1), (2, 3), (3, 4)]);
 }
 
 #[test]
 fn a_full_disk_at_each_step_of_making_a_file_leaves_the_log_working() {
-    for on in [
-        FsOp::Create,
-        FsOp::Allocate,
-        FsOp::Write,
-        FsOp::SyncAll,
-        FsOp::Rename,
-    ] {
+    for on in [FsOp::Create, FsOp::Allocate, FsOp::Write, FsOp::SyncAll, FsOp::Rename] {
         let sim = SimFs::new(1);
         let mut log = started(&sim);
         log.seal().unwrap();
@@ -97,10 +84,7 @@ fn an_unknown_outcome_of_the_directory_sync_stops_the_log() {
         let mut log = started(&sim);
         sim.inject(Fault::new(kind).on(FsOp::SyncDir));
         log.append(vec![2; 900]).unwrap();
-        assert!(matches!(
-            log.commit(true).unwrap_err(),
-            WalError::Poisoned(_)
-        ));
+        assert!(matches!(log.commit(true).unwrap_err(), WalError::Poisoned(_)));
         log.append(batch(2)).unwrap_err();
         for policy in [CrashPolicy::DropAll, CrashPolicy::KeepAll] {
             let disk = sim.fork(1);
@@ -134,25 +118,14 @@ fn short_and_interrupted_writes_go_on() {
 /// D6. Only the first error is told, for ever, and a later sync that works proves nothing.
 #[test]
 fn a_failed_sync_poisons_and_a_reopen_recovers_all_that_was_durable() {
-    for kind in [
-        FaultKind::SyncFailsCacheKept,
-        FaultKind::SyncFailsCacheDropped,
-        FaultKind::Eio,
-    ] {
-        for policy in [
-            CrashPolicy::DropAll,
-            CrashPolicy::KeepAll,
-            CrashPolicy::Random,
-        ] {
+    for kind in [FaultKind::SyncFailsCacheKept, FaultKind::SyncFailsCacheDropped, FaultKind::Eio] {
+        for policy in [CrashPolicy::DropAll, CrashPolicy::KeepAll, CrashPolicy::Random] {
             let sim = SimFs::new(1);
             let mut log = started(&sim);
             sim.inject(Fault::new(kind).on(FsOp::SyncData));
             log.append(batch(2)).unwrap();
             let first = log.commit(true).unwrap_err();
-            assert!(
-                first.to_string().contains("close and open again"),
-                "{first}"
-            );
+            assert!(first.to_string().contains("close and open again"), "{first}");
             let calls = sim.calls();
             for error in [log.append(batch(3)).unwrap_err(), log.sync().unwrap_err()] {
                 assert_eq!(error.to_string(), first.to_string());
@@ -165,11 +138,7 @@ fn a_failed_sync_poisons_and_a_reopen_recovers_all_that_was_durable() {
             assert!(kept.starts_with(&[(Lsn::new(1), batch(1))]));
             drop(log);
             sim.crash(policy);
-            assert_eq!(
-                verify(&sim, Lsn::ZERO).unwrap().1,
-                kept,
-                "{kind:?} {policy:?}"
-            );
+            assert_eq!(verify(&sim, Lsn::ZERO).unwrap().1, kept, "{kind:?} {policy:?}");
         }
     }
 }
@@ -183,10 +152,7 @@ fn a_failed_write_poisons_and_leaves_whole_batches_only() {
     for n in 2..7 {
         log.append(batch(n)).unwrap();
     }
-    assert!(matches!(
-        log.commit(true).unwrap_err(),
-        WalError::Poisoned(_)
-    ));
+    assert!(matches!(log.commit(true).unwrap_err(), WalError::Poisoned(_)));
     drop(log);
     let (_, report, batches) = open(&sim).unwrap();
     assert!(batches.len() < 6);
@@ -244,11 +210,7 @@ fn survives(fault: &Fault) -> bool {
     drop(model.run(&sim, WORKLOAD));
     let fired = !sim.fired().is_empty();
     sim.clear_faults();
-    for policy in [
-        CrashPolicy::DropAll,
-        CrashPolicy::KeepAll,
-        CrashPolicy::Random,
-    ] {
+    for policy in [CrashPolicy::DropAll, CrashPolicy::KeepAll, CrashPolicy::Random] {
         let disk = sim.fork(fault.nth);
         disk.crash(policy);
         let reopened = model.clone().run(&disk, &[]);
@@ -287,10 +249,7 @@ fn a_read_only_disk_refuses_the_open_and_can_still_be_verified() {
     drop(started(&sim));
     sim.set_read_only(true);
     let error = open(&sim).unwrap_err();
-    assert!(
-        matches!(&error, WalError::Fs(error) if error.is_read_only()),
-        "{error}"
-    );
+    assert!(matches!(&error, WalError::Fs(error) if error.is_read_only()), "{error}");
     assert_eq!(verify(&sim, Lsn::ZERO).unwrap().1.len(), 1);
     sim.set_read_only(false);
     assert_eq!(open(&sim).unwrap().2.len(), 1);

@@ -20,10 +20,7 @@ const NAME: &str = "/wal/00000000000000000001.wal";
 fn written_today() -> Vec<u8> {
     let sim = SimFs::new(1);
     let env = Env::new(Arc::new(sim.clone()), Arc::new(SystemRandom::from_seed(42)));
-    let options = LogOptions {
-        file_bytes: 1024,
-        ..LogOptions::default()
-    };
+    let options = LogOptions { file_bytes: 1024, ..LogOptions::default() };
     let opened = Log::open(&env, Path::new(DIR), options, Lsn::ZERO, &mut |_, _| Ok(()));
     let (mut log, _) = opened.unwrap();
     for payload in ["hello", "vector storage"] {
@@ -48,13 +45,7 @@ fn hex(bytes: &[u8]) -> String {
 
 /// The bytes of the first code block of `hex` lines in a page.
 fn example(page: &str, len: usize) -> Vec<u8> {
-    let block = page
-        .split("```hex\n")
-        .nth(1)
-        .unwrap()
-        .split("```")
-        .next()
-        .unwrap();
+    let block = page.split("```hex\n").nth(1).unwrap().split("```").next().unwrap();
     let mut bytes = vec![0; len];
     for line in block.lines().filter(|line| !line.is_empty()) {
         let mut words = line.split_whitespace();
@@ -69,10 +60,7 @@ fn example(page: &str, len: usize) -> Vec<u8> {
 fn on_disk(bytes: &[u8]) -> SimFs {
     let sim = SimFs::new(1);
     sim.create_dir_all(Path::new(DIR)).unwrap();
-    sim.create_new(Path::new(NAME))
-        .unwrap()
-        .write_all_at(bytes, 0)
-        .unwrap();
+    sim.create_new(Path::new(NAME)).unwrap().write_all_at(bytes, 0).unwrap();
     sim
 }
 
@@ -86,10 +74,7 @@ fn a_log_of_version_1_opens() {
         Ok(())
     });
     let (log, report) = opened.unwrap();
-    assert_eq!(
-        batches,
-        [(1, "hello".to_owned()), (2, "vector storage".to_owned())]
-    );
+    assert_eq!(batches, [(1, "hello".to_owned()), (2, "vector storage".to_owned())]);
     assert!(report.torn.is_none());
     assert_eq!(log.next_lsn(), Lsn::new(3));
 }
@@ -97,41 +82,26 @@ fn a_log_of_version_1_opens() {
 #[test]
 fn todays_code_writes_version_1_byte_for_byte() {
     let today = written_today();
-    assert!(
-        today == GOLDEN_V1,
-        "the format changed; today's file is\n{}",
-        hex(&today)
-    );
+    assert!(today == GOLDEN_V1, "the format changed; today's file is\n{}", hex(&today));
 }
 
 #[test]
 fn the_example_in_the_documentation_is_the_golden_file() {
     let documented = example(FRAMED_MD, GOLDEN_V1.len());
-    assert!(
-        documented == GOLDEN_V1,
-        "the example should be\n{}",
-        hex(GOLDEN_V1)
-    );
+    assert!(documented == GOLDEN_V1, "the example should be\n{}", hex(GOLDEN_V1));
     let file = FramedFile::read(&on_disk(&documented), Path::new(NAME), WAL_KIND).unwrap();
     let frames: Vec<_> = file
         .inspect()
         .into_iter()
         .map(|frame| match frame.status {
-            FrameStatus::Good {
-                kind,
-                seq,
-                payload_len,
-                durable_end,
-            } => (frame.offset, kind, seq, payload_len, durable_end),
+            FrameStatus::Good { kind, seq, payload_len, durable_end } => {
+                (frame.offset, kind, seq, payload_len, durable_end)
+            }
             bad => panic!("{bad:?}"),
         })
         .collect();
     let (data, seal) = (FrameKind::Data, FrameKind::Seal);
-    let expected = [
-        (512, data, 1, 5, 512),
-        (568, data, 2, 14, 568),
-        (632, seal, 2, 0, 632),
-    ];
+    let expected = [(512, data, 1, 5, 512), (568, data, 2, 14, 568), (632, seal, 2, 0, 632)];
     assert_eq!(frames, expected);
     assert_eq!(file.payloads(), [&b"hello"[..], b"vector storage"]);
 }

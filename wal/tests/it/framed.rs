@@ -11,21 +11,14 @@ use akidb_wal::{
 use proptest::prelude::*;
 use std::{path::Path, sync::Arc};
 
-const KIND: FileKind = FileKind {
-    magic: *b"AKTESTFL",
-    version: 1,
-    name: "test file",
-};
+const KIND: FileKind = FileKind { magic: *b"AKTESTFL", version: 1, name: "test file" };
 
 fn path() -> &'static Path {
     Path::new("/file")
 }
 
 fn env(sim: &SimFs) -> Env {
-    Env::new(
-        Arc::new(sim.process()),
-        Arc::new(SystemRandom::from_seed(9)),
-    )
+    Env::new(Arc::new(sim.process()), Arc::new(SystemRandom::from_seed(9)))
 }
 
 fn create(sim: &SimFs, bytes: u64, carried: &[&[u8]]) -> Result<FramedWriter, WalError> {
@@ -48,24 +41,15 @@ fn a_file_takes_frames_up_to_its_length_and_keeps_room_to_seal() {
     let mut writer = create(&sim, 1024, &[]).unwrap();
     let mut count = 0;
     while writer.remaining() >= frame_bytes(20) {
-        assert_eq!(
-            writer.append(vec![count; 20]).unwrap(),
-            u64::from(count) + 1
-        );
+        assert_eq!(writer.append(vec![count; 20]).unwrap(), u64::from(count) + 1);
         writer.write_group().unwrap();
         count += 1;
     }
     let error = writer.append(vec![0; 20]).unwrap_err();
-    assert!(
-        matches!(error, WalError::FileFull { needed: 72, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, WalError::FileFull { needed: 72, .. }), "{error}");
     writer.seal().unwrap();
     let (report, payloads) = scan(&sim).unwrap();
-    assert_eq!(
-        (report.frames, payloads.len()),
-        (u64::from(count), usize::from(count))
-    );
+    assert_eq!((report.frames, payloads.len()), (u64::from(count), usize::from(count)));
     assert!(report.sealed && report.torn.is_none());
     assert_eq!(sim.metadata(path()).unwrap().len, 1024);
 }
@@ -79,10 +63,7 @@ fn a_file_is_made_large_enough_for_what_it_begins_with() {
     assert_eq!(writer.header().allocated_len, needed);
     assert_eq!((writer.last_seq(), writer.durable_seq()), (2, 2));
     assert!(writer.is_sealed());
-    assert!(matches!(
-        writer.append(Vec::new()),
-        Err(WalError::FileFull { .. })
-    ));
+    assert!(matches!(writer.append(Vec::new()), Err(WalError::FileFull { .. })));
     sim.crash(CrashPolicy::DropAll);
     assert_eq!(scan(&sim).unwrap().1, [b"snapshot".to_vec(), large]);
 }
@@ -129,10 +110,7 @@ fn a_scan_stops_when_its_caller_says_so() {
 fn another_kind_of_file_is_foreign() {
     let sim = SimFs::new(1);
     create(&sim, 1024, &[]).unwrap();
-    let other = FileKind {
-        magic: *b"AKOTHERF",
-        ..KIND
-    };
+    let other = FileKind { magic: *b"AKOTHERF", ..KIND };
     let error = FramedFile::read(&sim, path(), other).unwrap_err();
     assert!(matches!(error, WalError::Foreign { .. }), "{error}");
 }
@@ -169,10 +147,7 @@ fn a_failed_sync_ends_the_writer_for_ever() {
     assert!(matches!(writer.sync(), Err(WalError::Poisoned(_))));
     assert!(matches!(writer.seal(), Err(WalError::Poisoned(_))));
     assert!(matches!(writer.write_group(), Err(WalError::Poisoned(_))));
-    assert!(matches!(
-        writer.append(Vec::new()),
-        Err(WalError::Poisoned(_))
-    ));
+    assert!(matches!(writer.append(Vec::new()), Err(WalError::Poisoned(_))));
     assert_eq!(sim.calls(), calls);
     assert!(writer.poisoned().is_some());
 }

@@ -11,11 +11,8 @@ use akidb_wal::{
 };
 use std::{sync::Arc, time::Duration};
 
-const OPTIONS: LogOptions = LogOptions {
-    file_bytes: 64 << 10,
-    frame_bytes_max: 4096,
-    must_exist: false,
-};
+const OPTIONS: LogOptions =
+    LogOptions { file_bytes: 64 << 10, frame_bytes_max: 4096, must_exist: false };
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -36,11 +33,7 @@ struct Acks {
 
 impl Acks {
     fn new(sim: &SimFs) -> Self {
-        Self {
-            sim: sim.clone(),
-            staged: Vec::new(),
-            last: Lsn::ZERO,
-        }
+        Self { sim: sim.clone(), staged: Vec::new(), last: Lsn::ZERO }
     }
 }
 
@@ -54,10 +47,7 @@ impl Sink for Acks {
             return Staged::Answered;
         }
         self.staged.push((lsn, request.durability, request.answer));
-        Staged::Write {
-            payload: request.payload,
-            durability: request.durability,
-        }
+        Staged::Write { payload: request.payload, durability: request.durability }
     }
 
     fn committed(&mut self, commit: &Commit) {
@@ -73,15 +63,11 @@ impl Sink for Acks {
             assert!(verify(&disk, Lsn::ZERO).unwrap().0.last_lsn >= commit.last);
         }
         self.last = commit.last;
-        self.staged
-            .drain(..)
-            .for_each(|(lsn, _, answer)| answer.answer(Ok(lsn)));
+        self.staged.drain(..).for_each(|(lsn, _, answer)| answer.answer(Ok(lsn)));
     }
 
     fn failed(&mut self, error: &Arc<WalError>) {
-        self.staged
-            .drain(..)
-            .for_each(|(_, _, answer)| answer.answer(Err(Arc::clone(error))));
+        self.staged.drain(..).for_each(|(_, _, answer)| answer.answer(Err(Arc::clone(error))));
     }
 
     fn rejected(&mut self, request: Request, error: &Arc<WalError>) {
@@ -95,14 +81,8 @@ fn open(sim: &SimFs) -> Log {
 
 fn inline(sim: &SimFs, clock: &SimClock) -> GroupCommit<Acks> {
     let clock: Arc<dyn Clock> = Arc::new(clock.clone());
-    GroupCommit::start(
-        open(sim),
-        Acks::new(sim),
-        GroupOptions::default(),
-        clock,
-        Drive::Inline,
-    )
-    .unwrap()
+    GroupCommit::start(open(sim), Acks::new(sim), GroupOptions::default(), clock, Drive::Inline)
+        .unwrap()
 }
 
 fn threaded(sim: &SimFs, options: GroupOptions) -> GroupCommit<Acks> {
@@ -112,11 +92,7 @@ fn threaded(sim: &SimFs, options: GroupOptions) -> GroupCommit<Acks> {
 
 fn send(group: &GroupCommit<Acks>, payload: &[u8], durability: Durability) -> Ticket<Lsn> {
     let (answer, ticket) = ticket();
-    group.submit(Request {
-        payload: payload.to_vec(),
-        durability,
-        answer,
-    });
+    group.submit(Request { payload: payload.to_vec(), durability, answer });
     ticket
 }
 
@@ -140,9 +116,7 @@ fn every_writer_gets_its_acknowledgements_in_order_and_all_are_durable() {
                 let mut last = Lsn::ZERO;
                 for n in 0..each {
                     let payload = format!("writer {writer} batch {n}");
-                    let lsn = send(&group, payload.as_bytes(), Durability::Sync)
-                        .wait()
-                        .unwrap();
+                    let lsn = send(&group, payload.as_bytes(), Durability::Sync).wait().unwrap();
                     assert!(lsn > last);
                     last = lsn;
                 }
@@ -150,9 +124,7 @@ fn every_writer_gets_its_acknowledgements_in_order_and_all_are_durable() {
             akidb_vfs::thread::spawn("writer", work).unwrap()
         })
         .collect();
-    threads
-        .into_iter()
-        .for_each(|thread| thread.join().unwrap());
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
     let stats = group.stats();
     assert_eq!(stats.frames, u64::from(writers * each));
     assert!(stats.groups <= stats.frames && stats.syncs == stats.groups);
@@ -163,8 +135,7 @@ fn every_writer_gets_its_acknowledgements_in_order_and_all_are_durable() {
     for writer in 0..writers {
         let mine = batches.iter().filter_map(|(_, payload)| {
             let text = std::str::from_utf8(payload).unwrap();
-            text.strip_prefix(&format!("writer {writer} batch "))
-                .map(str::to_owned)
+            text.strip_prefix(&format!("writer {writer} batch ")).map(str::to_owned)
         });
         assert!(mine.eq((0..each).map(|n| n.to_string())));
     }
@@ -180,9 +151,7 @@ fn what_gathers_is_one_group_with_one_sync() {
         ..GroupOptions::default()
     };
     let group = threaded(&sim, options);
-    let tickets: Vec<_> = (0..50)
-        .map(|_| send(&group, b"batch", Durability::Sync))
-        .collect();
+    let tickets: Vec<_> = (0..50).map(|_| send(&group, b"batch", Durability::Sync)).collect();
     assert!(tickets.into_iter().all(|ticket| ticket.wait().is_ok()));
     let stats = group.stats();
     assert_eq!((stats.frames, stats.groups, stats.syncs), (50, 1, 1));
@@ -198,9 +167,7 @@ fn a_group_is_bounded_by_bytes() {
         ..GroupOptions::default()
     };
     let group = threaded(&sim, options);
-    let tickets: Vec<_> = (0..4)
-        .map(|_| send(&group, &[1; 1500], Durability::Sync))
-        .collect();
+    let tickets: Vec<_> = (0..4).map(|_| send(&group, &[1; 1500], Durability::Sync)).collect();
     assert!(tickets.into_iter().all(|ticket| ticket.wait().is_ok()));
     assert_eq!(group.stats().groups, 2);
 }
@@ -223,9 +190,7 @@ fn a_caller_that_goes_away_changes_nothing() {
 fn a_dropped_handle_finishes_what_was_submitted() {
     let sim = SimFs::new(1);
     let group = threaded(&sim, GroupOptions::default());
-    let tickets: Vec<_> = (0..50)
-        .map(|_| send(&group, b"batch", Durability::Sync))
-        .collect();
+    let tickets: Vec<_> = (0..50).map(|_| send(&group, b"batch", Durability::Sync)).collect();
     drop(group);
     assert!(tickets.into_iter().all(|ticket| ticket.wait().is_ok()));
 }
@@ -236,25 +201,17 @@ fn interval_writes_survive_a_kill_at_once_and_power_loss_after_the_interval() {
     let sim = SimFs::new(1);
     let clock = SimClock::new();
     let group = inline(&sim, &clock);
-    send(&group, b"one", Durability::Interval(SECOND))
-        .wait()
-        .unwrap();
+    send(&group, b"one", Durability::Interval(SECOND)).wait().unwrap();
     assert_eq!(group.durable_upto(), Lsn::ZERO);
     assert_eq!(survivors_of_power_loss(&sim), 0);
-    assert_eq!(
-        verify(&sim.fork(0), Lsn::ZERO).unwrap().1.len(),
-        1,
-        "a kill loses nothing"
-    );
+    assert_eq!(verify(&sim.fork(0), Lsn::ZERO).unwrap().1.len(), 1, "a kill loses nothing");
     // The seal timer is shorter than the interval, and a seal syncs as well.
     clock.advance(Duration::from_millis(99));
     group.tick();
     assert_eq!(survivors_of_power_loss(&sim), 0);
     for _ in 0..20 {
         clock.advance(Duration::from_millis(50));
-        send(&group, b"more", Durability::Interval(SECOND))
-            .wait()
-            .unwrap();
+        send(&group, b"more", Durability::Interval(SECOND)).wait().unwrap();
         group.tick();
     }
     assert!(survivors_of_power_loss(&sim) >= 18, "{:?}", group.stats());
@@ -264,26 +221,13 @@ fn interval_writes_survive_a_kill_at_once_and_power_loss_after_the_interval() {
 fn the_shortest_interval_counts_from_the_oldest_unsynced_write() {
     let sim = SimFs::new(1);
     let clock = SimClock::new();
-    let options = GroupOptions {
-        seal_idle: 100 * SECOND,
-        ..GroupOptions::default()
-    };
+    let options = GroupOptions { seal_idle: 100 * SECOND, ..GroupOptions::default() };
     let sim_clock: Arc<dyn Clock> = Arc::new(clock.clone());
-    let group = GroupCommit::start(
-        open(&sim),
-        Acks::new(&sim),
-        options,
-        sim_clock,
-        Drive::Inline,
-    )
-    .unwrap();
-    send(&group, b"slow", Durability::Interval(10 * SECOND))
-        .wait()
-        .unwrap();
+    let group =
+        GroupCommit::start(open(&sim), Acks::new(&sim), options, sim_clock, Drive::Inline).unwrap();
+    send(&group, b"slow", Durability::Interval(10 * SECOND)).wait().unwrap();
     clock.advance(SECOND);
-    send(&group, b"fast", Durability::Interval(2 * SECOND))
-        .wait()
-        .unwrap();
+    send(&group, b"fast", Durability::Interval(2 * SECOND)).wait().unwrap();
     clock.advance(SECOND);
     group.tick();
     assert_eq!(group.durable_upto(), Lsn::ZERO);
@@ -313,10 +257,7 @@ fn an_idle_log_seals_itself_once() {
 #[test]
 fn the_thread_seals_an_idle_log_without_being_asked() {
     let sim = SimFs::new(1);
-    let options = GroupOptions {
-        seal_idle: Duration::from_millis(1),
-        ..GroupOptions::default()
-    };
+    let options = GroupOptions { seal_idle: Duration::from_millis(1), ..GroupOptions::default() };
     let group = threaded(&sim, options);
     send(&group, b"one", Durability::Memory).wait().unwrap();
     while group.stats().seals == 0 {
@@ -330,18 +271,12 @@ fn a_sync_request_covers_what_was_submitted_before_it() {
     for drive in [Drive::Inline, Drive::Thread] {
         let sim = SimFs::new(1);
         let clock = Arc::new(SystemClock::new());
-        let options = GroupOptions {
-            seal_idle: 100 * SECOND,
-            ..GroupOptions::default()
-        };
+        let options = GroupOptions { seal_idle: 100 * SECOND, ..GroupOptions::default() };
         let group = GroupCommit::start(open(&sim), Acks::new(&sim), options, clock, drive).unwrap();
         for _ in 0..10 {
             drop(send(&group, b"batch", Durability::Memory));
         }
-        assert_eq!(
-            pollster::block_on(group.sync(Lsn::MAX)).unwrap(),
-            Lsn::new(10)
-        );
+        assert_eq!(pollster::block_on(group.sync(Lsn::MAX)).unwrap(), Lsn::new(10));
         assert_eq!(survivors_of_power_loss(&sim), 10);
         let calls = sim.calls();
         assert_eq!(group.sync(Lsn::new(4)).wait().unwrap(), Lsn::new(10));
@@ -358,14 +293,8 @@ fn files_are_rolled_and_removed_on_request() {
     send(&group, b"two", Durability::Sync).wait().unwrap();
     let files = group.files();
     assert_eq!(files.len(), 2);
-    assert_eq!(
-        (files[0].first_lsn, files[0].last_lsn),
-        (Lsn::new(1), Lsn::new(1))
-    );
-    assert_eq!(
-        (files[1].first_lsn, files[1].last_lsn),
-        (Lsn::new(2), Lsn::new(2))
-    );
+    assert_eq!((files[0].first_lsn, files[0].last_lsn), (Lsn::new(1), Lsn::new(1)));
+    assert_eq!((files[1].first_lsn, files[1].last_lsn), (Lsn::new(2), Lsn::new(2)));
     assert_eq!(group.remove_upto(Lsn::new(1)).wait().unwrap(), files[..1]);
     group.close().unwrap();
     assert_eq!(group.files().len(), 1);
@@ -375,14 +304,8 @@ fn files_are_rolled_and_removed_on_request() {
 fn a_request_that_needs_no_write_uses_no_number() {
     let sim = SimFs::new(1);
     let group = inline(&sim, &SimClock::new());
-    assert_eq!(
-        send(&group, b"answer", Durability::Sync).wait().unwrap(),
-        Lsn::ZERO
-    );
-    assert_eq!(
-        send(&group, b"write", Durability::Sync).wait().unwrap(),
-        Lsn::new(1)
-    );
+    assert_eq!(send(&group, b"answer", Durability::Sync).wait().unwrap(), Lsn::ZERO);
+    assert_eq!(send(&group, b"write", Durability::Sync).wait().unwrap(), Lsn::new(1));
 }
 
 /// The sink promised to check sizes. When it does not, its group fails whole and unwritten.
@@ -390,17 +313,9 @@ fn a_request_that_needs_no_write_uses_no_number() {
 fn an_oversized_payload_fails_its_group_and_uses_no_number() {
     let sim = SimFs::new(1);
     let group = inline(&sim, &SimClock::new());
-    let error = send(&group, &[0; 4097], Durability::Sync)
-        .wait()
-        .unwrap_err();
-    assert!(
-        matches!(*error, WalError::TooLarge { max: 4096, .. }),
-        "{error}"
-    );
-    assert_eq!(
-        send(&group, b"next", Durability::Sync).wait().unwrap(),
-        Lsn::new(1)
-    );
+    let error = send(&group, &[0; 4097], Durability::Sync).wait().unwrap_err();
+    assert!(matches!(*error, WalError::TooLarge { max: 4096, .. }), "{error}");
+    assert_eq!(send(&group, b"next", Durability::Sync).wait().unwrap(), Lsn::new(1));
 }
 
 /// D7: a full disk fails the group and no more; the numbers stay consecutive.
@@ -434,29 +349,16 @@ fn a_failed_sync_stops_the_log_and_answers_everybody() {
         let group = GroupCommit::start(open(&sim), Acks::new(&sim), options, clock, drive).unwrap();
         send(&group, b"one", Durability::Sync).wait().unwrap();
         sim.inject(Fault::new(FaultKind::SyncFailsCacheKept).on(FsOp::SyncData));
-        let tickets: Vec<_> = (0..20)
-            .map(|_| send(&group, b"x", Durability::Sync))
-            .collect();
+        let tickets: Vec<_> = (0..20).map(|_| send(&group, b"x", Durability::Sync)).collect();
         for ticket in tickets {
             let error = ticket.wait().unwrap_err();
-            let WalError::Poisoned(first) = &*error else {
-                panic!("{error}")
-            };
+            let WalError::Poisoned(first) = &*error else { panic!("{error}") };
             assert!(matches!(&**first, WalError::Fs(error) if error.op == FsOp::SyncData));
         }
-        assert!(matches!(
-            &*group.sync(Lsn::MAX).wait().unwrap_err(),
-            WalError::Poisoned(_)
-        ));
-        assert!(matches!(
-            &*group.roll().wait().unwrap_err(),
-            WalError::Poisoned(_)
-        ));
+        assert!(matches!(&*group.sync(Lsn::MAX).wait().unwrap_err(), WalError::Poisoned(_)));
+        assert!(matches!(&*group.roll().wait().unwrap_err(), WalError::Poisoned(_)));
         assert!(group.stats().poisoned);
-        assert!(matches!(
-            &*group.close().unwrap_err(),
-            WalError::Poisoned(_)
-        ));
+        assert!(matches!(&*group.close().unwrap_err(), WalError::Poisoned(_)));
         drop(group);
         sim.crash(CrashPolicy::Random);
         let (log, _, batches) = open_after(&sim, OPTIONS, Lsn::ZERO).unwrap();
@@ -471,11 +373,7 @@ fn a_panic_in_the_sink_stops_the_log_and_leaves_nobody_waiting() {
         let sim = SimFs::new(1);
         let clock = Arc::new(SystemClock::new());
         let options = GroupOptions {
-            delay_max: if drive == Drive::Thread {
-                SECOND
-            } else {
-                Duration::ZERO
-            },
+            delay_max: if drive == Drive::Thread { SECOND } else { Duration::ZERO },
             count_max: 3,
             ..GroupOptions::default()
         };
@@ -486,9 +384,7 @@ fn a_panic_in_the_sink_stops_the_log_and_leaves_nobody_waiting() {
         drop(before.wait());
         assert!(guilty.wait().is_err());
         let error = after.wait().unwrap_err();
-        let WalError::Poisoned(first) = &*error else {
-            panic!("{error}")
-        };
+        let WalError::Poisoned(first) = &*error else { panic!("{error}") };
         assert!(
             matches!(&**first, WalError::Panicked { message } if message == "the sink broke"),
             "{error}"
@@ -509,10 +405,7 @@ fn a_closed_log_is_sealed_and_rejects_what_comes_later() {
         group.close().unwrap();
         group.close().unwrap();
         assert_eq!(survivors_of_power_loss(&sim), 1);
-        for late in [
-            send(&other, b"late", Durability::Sync),
-            other.sync(Lsn::MAX),
-        ] {
+        for late in [send(&other, b"late", Durability::Sync), other.sync(Lsn::MAX)] {
             assert!(matches!(&*late.wait().unwrap_err(), WalError::Closed));
         }
     }
@@ -532,10 +425,7 @@ impl Sink for Chain {
         self.group = group.or(self.group.take());
         self.done = done.or(self.done.take());
         self.staged.push(left);
-        Staged::Write {
-            payload: vec![0; 8],
-            durability: Durability::Sync,
-        }
+        Staged::Write { payload: vec![0; 8], durability: Durability::Sync }
     }
     fn committed(&mut self, _: &Commit) {
         for left in std::mem::take(&mut self.staged) {
@@ -560,11 +450,7 @@ impl Sink for Chain {
 fn a_sink_may_submit_from_inside_a_callback() {
     for drive in [Drive::Inline, Drive::Thread] {
         let sim = SimFs::new(1);
-        let sink = Chain {
-            group: None,
-            staged: Vec::new(),
-            done: None,
-        };
+        let sink = Chain { group: None, staged: Vec::new(), done: None };
         let clock = Arc::new(SystemClock::new());
         let options = GroupOptions::default();
         let group = GroupCommit::start(open(&sim), sink, options, clock, drive).unwrap();

@@ -8,11 +8,8 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 pub(crate) const DIR: &str = "/db/wal";
 
 /// Files so small that a few batches roll them.
-pub(crate) const OPTIONS: LogOptions = LogOptions {
-    file_bytes: 1024,
-    frame_bytes_max: 4096,
-    must_exist: false,
-};
+pub(crate) const OPTIONS: LogOptions =
+    LogOptions { file_bytes: 1024, frame_bytes_max: 4096, must_exist: false };
 
 pub(crate) fn dir() -> &'static Path {
     Path::new(DIR)
@@ -21,10 +18,7 @@ pub(crate) fn dir() -> &'static Path {
 /// The log's components as the process of the current boot has them.
 pub(crate) fn env(sim: &SimFs) -> Env {
     // Salts must differ from boot to boot; the count of calls does.
-    Env::new(
-        Arc::new(sim.process()),
-        Arc::new(SystemRandom::from_seed(sim.calls() ^ 0x5eed)),
-    )
+    Env::new(Arc::new(sim.process()), Arc::new(SystemRandom::from_seed(sim.calls() ^ 0x5eed)))
 }
 
 pub(crate) type Batches = Vec<(Lsn, Vec<u8>)>;
@@ -36,16 +30,10 @@ pub(crate) fn open_after(
     replay_after: Lsn,
 ) -> Result<(Log, ReplayReport, Batches), WalError> {
     let mut batches = Vec::new();
-    let (log, report) = Log::open(
-        &env(sim),
-        dir(),
-        options,
-        replay_after,
-        &mut |lsn, payload| {
-            batches.push((lsn, payload.to_vec()));
-            Ok(())
-        },
-    )?;
+    let (log, report) = Log::open(&env(sim), dir(), options, replay_after, &mut |lsn, payload| {
+        batches.push((lsn, payload.to_vec()));
+        Ok(())
+    })?;
     Ok((log, report, batches))
 }
 
@@ -65,11 +53,7 @@ pub(crate) fn verify(sim: &SimFs, replay_after: Lsn) -> Result<(ReplayReport, Ba
 
 /// Paths of the WAL files, oldest first.
 pub(crate) fn wal_files(sim: &SimFs) -> Vec<std::path::PathBuf> {
-    sim.list_dir(dir())
-        .unwrap()
-        .into_iter()
-        .map(|entry| dir().join(entry.name))
-        .collect()
+    sim.list_dir(dir()).unwrap().into_iter().map(|entry| dir().join(entry.name)).collect()
 }
 
 /// One step of a workload.
@@ -111,13 +95,7 @@ impl Default for Model {
 
 impl Model {
     pub(crate) fn new(options: LogOptions) -> Self {
-        Self {
-            options,
-            written: BTreeMap::new(),
-            durable: 0,
-            mark: 0,
-            attempts: 0,
-        }
+        Self { options, written: BTreeMap::new(), durable: 0, mark: 0, attempts: 0 }
     }
 
     pub(crate) fn mark(&self) -> Lsn {
@@ -150,8 +128,7 @@ impl Model {
                 Op::Remove => {
                     self.mark = log.sync()?.get();
                     self.durable = self.mark;
-                    log.remove_upto(self.mark())
-                        .map_err(|e| WalError::Poisoned(e.clone()))?;
+                    log.remove_upto(self.mark()).map_err(|e| WalError::Poisoned(e.clone()))?;
                 }
                 Op::Reopen => {
                     drop(log);
@@ -175,24 +152,12 @@ impl Model {
     /// A prefix of commit order that contains every durable batch: no hole, no other payload, no
     /// lost batch, nothing from nowhere.
     pub(crate) fn check(&self, last: Lsn, batches: &Batches) {
-        assert!(
-            last.get() >= self.durable,
-            "lost {} of {self:?}",
-            last.next()
-        );
+        assert!(last.get() >= self.durable, "lost {} of {self:?}", last.next());
         let first = last.get() + 1 - batches.len() as u64;
-        assert!(
-            first <= self.mark + 1,
-            "begins at {first}, needed after {}",
-            self.mark
-        );
+        assert!(first <= self.mark + 1, "begins at {first}, needed after {}", self.mark);
         for (expected, (lsn, payload)) in (first..).zip(batches) {
             assert_eq!(lsn.get(), expected, "a hole or a repetition");
-            assert_eq!(
-                Some(payload),
-                self.written.get(&expected),
-                "another payload at {lsn}"
-            );
+            assert_eq!(Some(payload), self.written.get(&expected), "another payload at {lsn}");
         }
     }
 }

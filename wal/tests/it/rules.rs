@@ -17,17 +17,9 @@ fn batch(n: u8) -> Vec<u8> {
 /// What the log asked of the disk since the first `skip` calls.
 fn ops_since(sim: &SimFs, skip: usize) -> Vec<(FsOp, String)> {
     let name = |entry: &TraceEntry| {
-        entry
-            .path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default()
+        entry.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     };
-    sim.trace()
-        .iter()
-        .skip(skip)
-        .map(|entry| (entry.op, name(entry)))
-        .collect()
+    sim.trace().iter().skip(skip).map(|entry| (entry.op, name(entry))).collect()
 }
 
 /// W1, W2: two files with the same batches share no frame, because their salts differ.
@@ -54,13 +46,7 @@ fn a_batch_over_the_limit_is_refused_and_uses_no_number() {
     let sim = SimFs::new(1);
     let (mut log, ..) = open(&sim).unwrap();
     let error = log.append(vec![0; 4097]).unwrap_err();
-    assert!(matches!(
-        error,
-        WalError::TooLarge {
-            bytes: 4097,
-            max: 4096
-        }
-    ));
+    assert!(matches!(error, WalError::TooLarge { bytes: 4097, max: 4096 }));
     assert_eq!(log.append(vec![0; 4096]).unwrap(), Lsn::new(1));
     assert_eq!(log.commit(true).unwrap(), Lsn::new(1));
 }
@@ -74,10 +60,7 @@ fn a_file_is_whole_and_durable_before_it_has_its_name() {
     log.commit(true).unwrap();
     let before = sim.trace().len();
     log.roll().unwrap();
-    let steps: Vec<FsOp> = ops_since(&sim, before)
-        .into_iter()
-        .map(|(op, _)| op)
-        .collect();
+    let steps: Vec<FsOp> = ops_since(&sim, before).into_iter().map(|(op, _)| op).collect();
     let expected = [
         FsOp::Write,    // the seal of the old file
         FsOp::SyncData, // which completes it
@@ -116,15 +99,9 @@ fn a_seal_is_written_once_and_speaks_of_all_before_it() {
     let calls = sim.calls();
     log.seal().unwrap();
     assert_eq!(sim.calls(), calls);
-    let frames = FramedFile::read(&sim, &wal_files(&sim)[0], WAL_KIND)
-        .unwrap()
-        .inspect();
-    let FrameStatus::Good {
-        kind: FrameKind::Seal,
-        seq: 1,
-        payload_len: 0,
-        durable_end,
-    } = frames[1].status
+    let frames = FramedFile::read(&sim, &wal_files(&sim)[0], WAL_KIND).unwrap().inspect();
+    let FrameStatus::Good { kind: FrameKind::Seal, seq: 1, payload_len: 0, durable_end } =
+        frames[1].status
     else {
         panic!("{frames:?}");
     };
@@ -170,11 +147,7 @@ fn a_hundred_opens_leave_the_log_as_large_as_one() {
 #[test]
 fn a_group_is_one_write_and_one_sync() {
     let sim = SimFs::new(1);
-    let options = LogOptions {
-        file_bytes: 1 << 20,
-        frame_bytes_max: 1 << 16,
-        must_exist: false,
-    };
+    let options = LogOptions { file_bytes: 1 << 20, frame_bytes_max: 1 << 16, must_exist: false };
     let (mut log, ..) = open_after(&sim, options, Lsn::ZERO).unwrap();
     let before = sim.trace().len();
     let sizes = [10, 20_000, 0, 40_000, 17];
@@ -182,20 +155,13 @@ fn a_group_is_one_write_and_one_sync() {
         log.append(vec![len as u8; len]).unwrap();
     }
     assert_eq!(log.commit(true).unwrap(), Lsn::new(5));
-    let steps: Vec<FsOp> = ops_since(&sim, before)
-        .into_iter()
-        .map(|(op, _)| op)
-        .collect();
+    let steps: Vec<FsOp> = ops_since(&sim, before).into_iter().map(|(op, _)| op).collect();
     assert_eq!(steps, [FsOp::Write, FsOp::SyncData]);
     drop(log);
     let (_, _, batches) = open_after(&sim, options, Lsn::ZERO).unwrap();
     let found: Vec<usize> = batches.iter().map(|(_, payload)| payload.len()).collect();
     assert_eq!(found, sizes);
-    assert!(
-        batches
-            .iter()
-            .all(|(_, payload)| payload.iter().all(|&b| b == payload.len() as u8))
-    );
+    assert!(batches.iter().all(|(_, payload)| payload.iter().all(|&b| b == payload.len() as u8)));
 }
 
 /// W10: only completed files at or below the mark go, oldest first, each durably before the next.
@@ -211,14 +177,8 @@ fn files_go_oldest_first_and_each_durably() {
     assert_eq!(log.files().len(), 5);
     let before = sim.trace().len();
     let removed = log.remove_upto(Lsn::new(3)).unwrap();
-    assert_eq!(
-        removed.iter().map(|file| file.number).collect::<Vec<_>>(),
-        [1, 2, 3]
-    );
-    let steps: Vec<FsOp> = ops_since(&sim, before)
-        .into_iter()
-        .map(|(op, _)| op)
-        .collect();
+    assert_eq!(removed.iter().map(|file| file.number).collect::<Vec<_>>(), [1, 2, 3]);
+    let steps: Vec<FsOp> = ops_since(&sim, before).into_iter().map(|(op, _)| op).collect();
     assert_eq!(steps, [FsOp::RemoveFile, FsOp::SyncDir].repeat(3));
     assert_eq!(log.files().len(), 2);
     sim.crash(CrashPolicy::DropAll);
@@ -241,10 +201,7 @@ fn the_current_file_stays_whatever_the_mark() {
     assert_eq!(sim.calls(), calls, "an empty file is not rolled");
     drop(log);
     let (log, report, _) = open_after(&sim, OPTIONS, Lsn::new(1)).unwrap();
-    assert_eq!(
-        (report.last_lsn, log.next_lsn()),
-        (Lsn::new(1), Lsn::new(2))
-    );
+    assert_eq!((report.last_lsn, log.next_lsn()), (Lsn::new(1), Lsn::new(2)));
 }
 
 #[test]
@@ -255,11 +212,7 @@ fn a_group_larger_than_a_file_gets_a_file_of_its_size() {
         log.append(vec![7; 4000]).unwrap();
     }
     log.commit(true).unwrap();
-    assert_eq!(
-        log.files().len(),
-        2,
-        "the empty first file and the large one"
-    );
+    assert_eq!(log.files().len(), 2, "the empty first file and the large one");
     drop(log);
     let (mut log, _, batches) = open(&sim).unwrap();
     assert_eq!(batches.len(), 3);
@@ -298,16 +251,6 @@ fn a_newer_log_is_refused_by_name() {
         }
     }
     let error = verify(&sim, Lsn::ZERO).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            WalError::Newer {
-                found: 2,
-                supported: 1,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, WalError::Newer { found: 2, supported: 1, .. }), "{error}");
     assert!(error.to_string().contains(path.to_str().unwrap()));
 }
