@@ -132,7 +132,7 @@ fn a_directory_of_something_else() {
 
 #[test]
 fn a_file_of_another_program_under_our_name() {
-    for name in ["MANIFEST-000000000009", "wal/000000000099.wal"] {
+    for name in ["MANIFEST-000000000009", "wal/00000000000000000099.wal"] {
         let world = closed_database();
         let path = Path::new(DIR).join(name);
         let bytes = vec![0x42; 4096];

@@ -71,7 +71,7 @@ fn a_vector_of_another_dimension() {
         let found = vector.len();
         let rule = fixture.input(|f| f.docs.upsert([Point::new(1, vector.clone())]).run());
         assert!(matches!(&rule, InputError::WrongDimension { what, expected: 3, found: n }
-            if what == "1" && *n == found), "{rule:?}");
+            if what == "row 1" && *n == found), "{rule:?}");
         let rule = fixture.input(|f| f.docs.search(&vector).run());
         assert!(matches!(rule, InputError::WrongDimension { .. }), "{rule:?}");
     }
@@ -104,7 +104,7 @@ fn nan_and_infinity() {
 #[test]
 fn a_vector_without_direction_under_cosine() {
     let fixture = Fixture::new();
-    for bad in [vec![0.0; 3], vec![0.0, -0.0, 0.0], vec![f32::MAX; 3]] {
+    for bad in [vec![0.0; 3], vec![0.0, -0.0, 0.0], vec![1e-42; 3]] {
         let rule = fixture.input(|f| f.docs.upsert([Point::new(1, bad.clone())]).run());
         assert!(matches!(rule, InputError::ZeroVector { .. }), "{rule:?}");
         let rule = fixture.input(|f| f.docs.search(&bad).run());
@@ -158,6 +158,7 @@ fn metadata_that_is_not_an_object() {
     }
 }
 
+/// Objects within objects, and a number in the innermost, which is a level of its own.
 fn nested(levels: usize) -> Value {
     (1..levels).fold(json!({"leaf": 1}), |inner, _| json!({"in": inner}))
 }
@@ -165,8 +166,8 @@ fn nested(levels: usize) -> Value {
 #[test]
 fn metadata_too_deep_or_too_large() {
     let fixture = Fixture::new();
-    fixture.docs.upsert([Point::new(1, good()).meta(nested(4))]).run().expect("the limit");
-    let rule = fixture.input(|f| f.docs.upsert([Point::new(1, good()).meta(nested(5))]).run());
+    fixture.docs.upsert([Point::new(1, good()).meta(nested(3))]).run().expect("the limit");
+    let rule = fixture.input(|f| f.docs.upsert([Point::new(1, good()).meta(nested(4))]).run());
     assert!(matches!(rule, InputError::MetadataTooDeep { max: 4, .. }), "{rule:?}");
     let large = json!({"text": "x".repeat(200)});
     let rule = fixture.input(|f| f.docs.upsert([Point::new(1, good()).meta(large.clone())]).run());
@@ -217,18 +218,22 @@ fn a_collection_that_was_dropped_under_a_handle() {
     let doomed = fixture.db.create_collection("doomed", Schema::new(3, Metric::Dot)).expect("new");
     doomed.upsert([Point::new(1, good())]).run().expect("a row");
     fixture.db.drop_collection("doomed").expect("it exists");
-    for error in [
-        fixture.refuses(|_| doomed.upsert([Point::new(1, good())]).run().map(drop)),
-        fixture.refuses(|_| doomed.delete([1_u64]).run().map(drop)),
-        fixture.refuses(|_| doomed.search(&good()).run().map(drop)),
-        fixture.refuses(|_| doomed.get([1_u64]).map(drop)),
-        fixture.refuses(|_| doomed.count(None).map(drop)),
-        fixture.refuses(|_| doomed.demote().map(drop)),
-        fixture.refuses(|_| doomed.pin(true)),
-        fixture.refuses(|_| doomed.add_field("f", FieldType::Bool)),
-        fixture.refuses(|_| doomed.snapshot("late").map(drop)),
+    for (verb, result) in [
+        ("upsert", doomed.upsert([Point::new(1, good())]).run().map(drop)),
+        ("delete", doomed.delete([1_u64]).run().map(drop)),
+        ("search", doomed.search(&good()).run().map(drop)),
+        ("get", doomed.get([1_u64]).map(drop)),
+        ("count", doomed.count(None).map(drop)),
+        ("flush", doomed.flush()),
+        ("compact", doomed.compact()),
+        ("demote", doomed.demote().map(drop)),
+        ("promote", doomed.promote().map(drop)),
+        ("pin", doomed.pin(true)),
+        ("add_field", doomed.add_field("f", FieldType::Bool)),
+        ("snapshot", doomed.snapshot("late").map(drop)),
     ] {
-        assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
+        let error = result.expect_err(verb);
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{verb}: {error:?}");
     }
 }
 
@@ -285,7 +290,7 @@ fn a_filter_on_a_field_of_another_type() {
     for (name, filter) in filters {
         let calls: [&dyn Fn(&Fixture) -> Result<()>; 4] = [
             &|f| f.docs.search(&good()).filter(filter.clone()).run().map(drop),
-            &|f| f.docs.scan().filter(filter.clone()).run().map(drop),
+            &|f| f.docs.scan().limit(5).filter(filter.clone()).run().map(drop),
             &|f| f.docs.count(Some(&filter)).map(drop),
             &|f| f.docs.delete_where(filter.clone()).run().map(drop),
         ];
@@ -343,7 +348,7 @@ fn a_cursor_that_no_scan_gave_out() {
     let fixture = Fixture::new();
     for bad in ["", "zz", "01", "ff00"] {
         let cursor = serde_json::from_value(json!({"after": bad})).expect("a cursor's form");
-        let rule = fixture.input(|f| f.docs.scan().after(cursor).run());
+        let rule = fixture.input(|f| f.docs.scan().limit(5).after(cursor).run());
         assert_eq!(rule, InputError::BadCursor, "{bad}");
     }
 }

@@ -131,6 +131,7 @@ fn d5_a_failed_write_is_whole_or_absent_and_may_be_repeated() {
             let batch = || (0..30).map(|n| row(n, 2));
             let failed = (0..4).any(|_| docs.upsert(batch()).run().is_err());
             assert!(failed || nth > 2, "fault {nth} never fires");
+            world.sim.clear_faults();
             world.sim.crash(policy);
             let db = world.open().expect("it recovers");
             let docs = db.collection("docs").expect("it is there");
@@ -227,6 +228,7 @@ fn a_failed_segment_write_is_no_reason_to_stop() {
     docs.upsert((0..4).map(|n| row(n, 1))).run().expect("rows");
     for op in [FsOp::Create, FsOp::Write, FsOp::SyncAll, FsOp::Rename] {
         world.sim.inject(Fault::new(FaultKind::Eio).on(op).path("segments"));
+        docs.upsert([row(2, 2)]).run().expect("something to flush");
         let failed = docs.flush();
         world.sim.clear_faults();
         assert_eq!(db.stats().poisoned, None, "{op:?}: {failed:?}");

@@ -13,6 +13,7 @@ impl Runner {
     pub(super) fn restart(&mut self, end: End, again: Option<u64>) {
         self.tally.restarts += 1;
         self.note_work();
+        self.disarm();
         let keeps = self.end(end);
         if let Some(nth) = again {
             self.world.sim.power_off_at(nth);
