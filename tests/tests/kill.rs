@@ -19,8 +19,8 @@ const WRITERS: u64 = 4;
 /// Ids of a writer in a round: `writer * WRITER + round * ROUND_IDS + n`.
 const WRITER_IDS: u64 = 1_000_000_000;
 const ROUND_IDS: u64 = 1_000_000;
-/// One id per writer that is upserted again and again.
-const HOT: u64 = 999;
+/// One id per writer that is upserted again and again; no `n` is 0.
+const HOT: u64 = 0;
 
 fn open(dir: &Path) -> Db {
     let mut settings = Settings::default();

@@ -6,6 +6,7 @@ use crate::{
     oracle::{Rows, rows_of},
 };
 use akidb::{Cursor, blocking::Collection};
+use akidb_vfs::sim::CrashPolicy;
 
 impl Runner {
     /// Ends the database and opens it again. With `again` a recovery is begun first that loses
@@ -14,7 +15,24 @@ impl Runner {
         self.tally.restarts += 1;
         self.note_work();
         self.disarm();
-        let keeps = self.end(end);
+        let synced = self.oracle.durable_lsn;
+        let mut keeps = self.end(end);
+        if end == End::Kill && again.is_some() {
+            // The power goes before anything has synced what the dead process wrote.
+            keeps = synced;
+        }
+        self.start_again(keeps, again);
+    }
+
+    /// Closes the database, which may fail where the power goes meanwhile, and opens it again
+    /// after a loss of power.
+    pub(super) fn close_and_restart(&mut self, policy: CrashPolicy) {
+        let keeps = self.end(End::Close);
+        self.world.sim.reboot(policy);
+        self.start_again(keeps, None);
+    }
+
+    fn start_again(&mut self, keeps: u64, again: Option<u64>) {
         if let Some(nth) = again {
             self.world.sim.power_off_at(nth);
             match self.world.open() {
@@ -50,8 +68,9 @@ impl Runner {
         match end {
             End::Close => {
                 let closed = db.close();
-                assert!(closed.is_ok() || poisoned, "close fails: {closed:?}");
-                if poisoned { synced } else { self.oracle.last_lsn }
+                let excused = poisoned || !self.world.sim.is_powered();
+                assert!(closed.is_ok() || excused, "close fails: {closed:?}");
+                if excused { synced } else { self.oracle.last_lsn }
             }
             End::Drop => {
                 drop(db);

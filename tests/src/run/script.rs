@@ -75,9 +75,8 @@ impl Script {
             }
         }
         if runner.tally.restarts == 0 {
-            runner.end(End::Close);
-            runner.world.sim.reboot(cut.policy);
-            runner.db = Some(runner.world.open().expect("a closed database opens"));
+            // The cut lies in the close, or nowhere.
+            runner.close_and_restart(cut.policy);
         }
         runner.verify();
         let (point, durability) = (any_point(&mut runner.rng), Durability::Sync);
