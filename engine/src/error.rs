@@ -196,7 +196,9 @@ pub enum Cause {
         detail: String,
     },
     /// Too little free space for the reserve; the log was not touched.
-    #[error("only {free_bytes} bytes are free and {reserve_bytes} are kept in reserve; free some space, no restart is needed")]
+    #[error(
+        "only {free_bytes} bytes are free and {reserve_bytes} are kept in reserve; free some space, no restart is needed"
+    )]
     DiskReserve {
         /// Bytes free.
         free_bytes: u64,
@@ -204,7 +206,9 @@ pub enum Cause {
         reserve_bytes: u64,
     },
     /// A write or sync failed before; the reason is the source.
-    #[error("a write failed earlier and the database takes no more of them; reads go on, close and open it again: {0}")]
+    #[error(
+        "a write failed earlier and the database takes no more of them; reads go on, close and open it again: {0}"
+    )]
     Poisoned(#[source] Error),
     /// The database was closed.
     #[error("the database is closed")]
@@ -239,9 +243,9 @@ impl Cause {
             Self::CollectionNotFound { .. }
             | Self::RowNotFound { .. }
             | Self::SnapshotNotFound { .. } => ErrorKind::NotFound,
-            Self::CollectionExists { .. } | Self::RowExists { .. } | Self::SnapshotExists { .. } => {
-                ErrorKind::AlreadyExists
-            }
+            Self::CollectionExists { .. }
+            | Self::RowExists { .. }
+            | Self::SnapshotExists { .. } => ErrorKind::AlreadyExists,
             Self::Locked { .. } => ErrorKind::Locked,
             Self::Newer { .. } | Self::Foreign { .. } => ErrorKind::Incompatible,
             Self::HalfDeleted { .. } | Self::Corruption { .. } => ErrorKind::Corruption,
@@ -344,7 +348,9 @@ pub enum InputError {
         name: String,
     },
     /// A name that breaks the rule.
-    #[error("{name:?} cannot be a name; use 1 to 63 of a-z, 0-9, - and _, starting with a letter or digit")]
+    #[error(
+        "{name:?} cannot be a name; use 1 to 63 of a-z, 0-9, - and _, starting with a letter or digit"
+    )]
     BadName {
         /// The name given.
         name: String,
@@ -360,7 +366,9 @@ pub enum InputError {
         found: usize,
     },
     /// NaN or infinity in a vector.
-    #[error("the vector of {what} holds {value} at position {position}; every number must be finite")]
+    #[error(
+        "the vector of {what} holds {value} at position {position}; every number must be finite"
+    )]
     NotFinite {
         /// The row's id, or "the query".
         what: String,

@@ -183,7 +183,11 @@ fn framed(
 fn describe_log_record(body: &[u8]) -> String {
     match payload::decode(body) {
         Ok(LogRecord::Upsert { collection, rows }) => {
-            format!("collection {collection}: upsert {} rows{}", rows.len(), first(rows.first().map(|r| &r.id)))
+            format!(
+                "collection {collection}: upsert {} rows{}",
+                rows.len(),
+                first(rows.first().map(|r| &r.id))
+            )
         }
         Ok(LogRecord::Delete { collection, ids }) => {
             format!("collection {collection}: delete {} ids{}", ids.len(), first(ids.first()))

@@ -56,8 +56,8 @@ pub use api::{Collection, Db, DbBuilder, Scan, Search, Write, blocking};
 pub use db::{RecoveryReport, TornTail};
 pub use error::{Cause, Error, ErrorKind, InputError, Result};
 pub use filter::{
-    FILTER_CONDITIONS_MAX, FILTER_DEPTH_MAX, FieldRef, Filter, FilterStep, FilterStrategy, FilterValue,
-    field,
+    FILTER_CONDITIONS_MAX, FILTER_DEPTH_MAX, FieldRef, Filter, FilterStep, FilterStrategy,
+    FilterValue, field,
 };
 pub use id::{ID_BYTES_MAX, PointId};
 pub use inspect::{FileReport, inspect};
@@ -66,5 +66,5 @@ pub use read::{Cursor, Explain, Page, PartExplain};
 pub use schema::{DIM_MAX, FIELDS_MAX, FieldDef, FieldType, Metric, Schema};
 pub use segment::{BlockDescription, ReadMode, SegmentDescription};
 pub use settings::{Durability, Settings};
-pub use tombstones::{TombstoneDescription, TombstoneEntryDescription};
 pub use stats::{ColdStats, CollectionStats, DbStats, SegmentStats, SnapshotInfo};
+pub use tombstones::{TombstoneDescription, TombstoneEntryDescription};

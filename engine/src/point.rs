@@ -27,11 +27,7 @@ pub struct Point {
 impl Point {
     /// A row without metadata.
     pub fn new(id: impl Into<PointId>, vector: impl Into<Vec<f32>>) -> Self {
-        Self {
-            id: id.into(),
-            vector: vector.into(),
-            metadata: Value::Object(Map::new()),
-        }
+        Self { id: id.into(), vector: vector.into(), metadata: Value::Object(Map::new()) }
     }
 
     /// The same row with this JSON object as metadata.

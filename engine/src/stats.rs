@@ -1,11 +1,6 @@
 //! What `stats` tells: plain data, computed on request.
 
-use crate::{
-    collection::CollectionCore,
-    db::DbCore,
-    maintenance::compaction,
-    schema::Schema,
-};
+use crate::{collection::CollectionCore, db::DbCore, maintenance::compaction, schema::Schema};
 use serde::Serialize;
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 

@@ -98,12 +98,7 @@ pub(crate) fn write(
         Ok(_) => return Err(Error::bug("a tombstone file's number was used before")),
     }
     let segments = u32::try_from(set.len()).map_err(|_| Error::bug("too many segments"))?;
-    let header = Header {
-        collection,
-        number,
-        salt: random.next_u64(),
-        segments,
-    };
+    let header = Header { collection, number, salt: random.next_u64(), segments };
     let mut bytes = header.encode();
     for (segment, bitmap) in set {
         encode_entry(&mut bytes, header.salt, *segment, bitmap)?;
@@ -113,12 +108,7 @@ pub(crate) fn write(
         drop(fs.remove_file(&path));
         return Err(error.into());
     }
-    Ok(TombstoneMeta {
-        number,
-        len: bytes.len() as u64,
-        crc32: crc32fast::hash(&bytes),
-        segments,
-    })
+    Ok(TombstoneMeta { number, len: bytes.len() as u64, crc32: crc32fast::hash(&bytes), segments })
 }
 
 /// Reads the file that the manifest names.
@@ -131,11 +121,7 @@ pub(crate) fn read(fs: &dyn Fs, dir: &Path, meta: &TombstoneMeta) -> Result<Tomb
     let found = match fs.metadata(&path) {
         Ok(found) => found.len,
         Err(error) if error.is_not_found() => {
-            return Err(Error::corruption(
-                path,
-                0,
-                "the manifest names this file, it is gone",
-            ));
+            return Err(Error::corruption(path, 0, "the manifest names this file, it is gone"));
         }
         Err(error) => return Err(error.into()),
     };
@@ -153,10 +139,7 @@ pub(crate) fn read(fs: &dyn Fs, dir: &Path, meta: &TombstoneMeta) -> Result<Tomb
         let detail = "the file as a whole does not match the manifest's checksum";
         return Err(Error::corruption(path, 0, detail));
     }
-    Ok(entries
-        .into_iter()
-        .map(|entry| (entry.segment, entry.bitmap))
-        .collect())
+    Ok(entries.into_iter().map(|entry| (entry.segment, entry.bitmap)).collect())
 }
 
 /// Describes a tombstone file, without a manifest.
@@ -227,12 +210,7 @@ impl Header {
         let found = fields.u32().ok_or_else(short)?;
         if found > VERSION {
             let file = path.to_owned();
-            return Err(Cause::Newer {
-                file,
-                found,
-                supported: VERSION,
-            }
-            .into());
+            return Err(Cause::Newer { file, found, supported: VERSION }.into());
         }
         if found == 0 {
             return Err(damage("there is no format version 0"));
@@ -293,10 +271,7 @@ fn decode(bytes: &[u8], path: &Path) -> Result<(Header, Vec<Entry>)> {
         let at = fields.position();
         let damage = |detail| Error::corruption(path, at, detail);
         let entry = decode_entry(&mut fields, header.salt).map_err(damage)?;
-        if entries
-            .last()
-            .is_some_and(|last| last.segment >= entry.segment)
-        {
+        if entries.last().is_some_and(|last| last.segment >= entry.segment) {
             return Err(damage("the entries are not in the order of their segments"));
         }
         entries.push(entry);
@@ -314,18 +289,9 @@ fn decode_entry(fields: &mut Cursor<'_>, salt: u64) -> Result<Entry, &'static st
     let head = fields.take(ENTRY_FIXED_LEN).ok_or(CUT)?;
     let (covered, crc) = head.split_at_checked(ENTRY_FIXED_LEN - 4).ok_or(CUT)?;
     let mut covered_fields = Cursor::new(covered, at);
-    let mut read = || {
-        Some((
-            covered_fields.u64()?,
-            covered_fields.u64()?,
-            covered_fields.u32()?,
-        ))
-    };
+    let mut read = || Some((covered_fields.u64()?, covered_fields.u64()?, covered_fields.u32()?));
     let (segment, len, hidden) = read().ok_or(CUT)?;
-    let body = usize::try_from(len)
-        .ok()
-        .and_then(|len| fields.take(len))
-        .ok_or(CUT)?;
+    let body = usize::try_from(len).ok().and_then(|len| fields.take(len)).ok_or(CUT)?;
     if Cursor::new(crc, at).u32() != Some(entry_crc(salt, at, covered, body)) {
         return Err("an entry does not match its checksum");
     }
@@ -334,9 +300,5 @@ fn decode_entry(fields: &mut Cursor<'_>, salt: u64) -> Result<Entry, &'static st
     if !rest.is_empty() || bitmap.len() != u64::from(hidden) {
         return Err("a bitmap does not fill its entry or count what it should");
     }
-    Ok(Entry {
-        segment,
-        bitmap,
-        len,
-    })
+    Ok(Entry { segment, bitmap, len })
 }

@@ -34,6 +34,7 @@ fn a_row_is_found_wherever_it_lies() {
     docs.upsert([point(20)]).run().unwrap();
     docs.compact().unwrap();
     assert_eq!(docs.stats().segments.len(), 1);
+    assert!(docs.verify().unwrap() > 0);
     assert_eq!(nearest(&db), expected, "compacted");
     assert!(docs.demote().unwrap());
     assert_eq!((docs.stats().tier, docs.stats().segments.len()), ("cold", 0));

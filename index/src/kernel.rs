@@ -52,10 +52,7 @@ pub fn inv_norm(v: &[f32]) -> f32 {
 pub mod scalar {
     /// The inner product of two vectors of one length; the longer one is cut.
     pub fn dot(a: &[f32], b: &[f32]) -> f64 {
-        a.iter()
-            .zip(b)
-            .map(|(x, y)| f64::from(*x) * f64::from(*y))
-            .sum()
+        a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum()
     }
 
     /// The squared Euclidean distance of two vectors of one length; the longer one is cut.

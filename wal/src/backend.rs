@@ -60,10 +60,6 @@ pub struct Env {
 impl Env {
     /// These components with standard calls for the writes.
     pub fn new(fs: Arc<dyn Fs>, random: Arc<dyn Random>) -> Self {
-        Self {
-            fs,
-            random,
-            io: Arc::new(StdIo),
-        }
+        Self { fs, random, io: Arc::new(StdIo) }
     }
 }

@@ -124,11 +124,7 @@ impl WalError {
         offset: u64,
         detail: CorruptionDetail,
     ) -> Self {
-        Self::Corruption {
-            file: file.into(),
-            offset,
-            detail,
-        }
+        Self::Corruption { file: file.into(), offset, detail }
     }
 
     /// True when the disk is full and the log still works.
@@ -239,27 +235,14 @@ impl fmt::Display for CorruptionDetail {
             Self::HeaderField { field, value } => {
                 write!(f, "the file header's {field} cannot be {value}")
             }
-            Self::DurableFrame {
-                defect,
-                last_seq,
-                evidence_offset,
-            } => write!(
+            Self::DurableFrame { defect, last_seq, evidence_offset } => write!(
                 f,
                 "the frame after number {last_seq} is bad ({defect}), and the frame at offset \
                  {evidence_offset} says that it was durable"
             ),
-            Self::CompletedFile {
-                defect,
-                last_seq,
-                expected_seq,
-            } => {
-                write!(
-                    f,
-                    "the file ends at frame {last_seq} and was completed at {expected_seq}"
-                )?;
-                defect
-                    .as_ref()
-                    .map_or(Ok(()), |defect| write!(f, " ({defect})"))
+            Self::CompletedFile { defect, last_seq, expected_seq } => {
+                write!(f, "the file ends at frame {last_seq} and was completed at {expected_seq}")?;
+                defect.as_ref().map_or(Ok(()), |defect| write!(f, " ({defect})"))
             }
             Self::SuccessorMismatch { found, expected } => write!(
                 f,
@@ -269,27 +252,15 @@ impl fmt::Display for CorruptionDetail {
                 write!(f, "the header says file {header}, the name says {name}")
             }
             Self::MissingFile { number } => write!(f, "the file before it, {number}, is missing"),
-            Self::BrokenSequence {
-                first_seq,
-                expected_seq,
-            } => {
-                write!(
-                    f,
-                    "the file begins at frame {first_seq} and should at {expected_seq}"
-                )
+            Self::BrokenSequence { first_seq, expected_seq } => {
+                write!(f, "the file begins at frame {first_seq} and should at {expected_seq}")
             }
             Self::MissingStart { needed, first } => {
-                write!(
-                    f,
-                    "the log begins at lsn {first}, and {needed} is still needed"
-                )
+                write!(f, "the log begins at lsn {first}, and {needed} is still needed")
             }
             Self::MissingLog => write!(f, "every WAL file is missing"),
             Self::EndsEarly { last, expected } => {
-                write!(
-                    f,
-                    "the log ends at lsn {last}, and {expected} was durable in it"
-                )
+                write!(f, "the log ends at lsn {last}, and {expected} was durable in it")
             }
         }
     }

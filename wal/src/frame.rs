@@ -115,10 +115,7 @@ impl fmt::Display for FrameDefect {
             Self::HeaderChecksum => f.write_str("header checksum"),
             Self::Field(field) => write!(f, "impossible {field}"),
             Self::PastEnd { payload_len } => {
-                write!(
-                    f,
-                    "{payload_len} payload bytes reach past the end of the file"
-                )
+                write!(f, "{payload_len} payload bytes reach past the end of the file")
             }
             Self::Sequence { found, expected } => write!(f, "number {found} instead of {expected}"),
             Self::PreviousChecksum => f.write_str("does not follow the frame before it"),
@@ -148,10 +145,7 @@ pub(crate) struct FrameHeader {
 impl FrameHeader {
     /// Appends the 48 bytes to `out` and returns their checksum.
     pub(crate) fn encode(&self, salt: u64, offset: u64, out: &mut Vec<u8>) -> u32 {
-        assert!(
-            self.durable_end <= offset,
-            "a frame speaks only of what lies before it"
-        );
+        assert!(self.durable_end <= offset, "a frame speaks only of what lies before it");
         let start = out.len();
         out.extend_from_slice(&FRAME_MAGIC);
         out.extend_from_slice(&[FRAME_VERSION, self.kind.to_byte()]);
@@ -210,9 +204,7 @@ impl FrameHeader {
         } else {
             None
         };
-        Some(bad.map_or(Ok((header, header_crc)), |field| {
-            Err(FrameDefect::Field(field))
-        }))
+        Some(bad.map_or(Ok((header, header_crc)), |field| Err(FrameDefect::Field(field))))
     }
 }
 
@@ -260,14 +252,8 @@ mod tests {
     #[test]
     fn a_header_of_another_file_or_place_is_refused() {
         let bytes = encoded();
-        assert_eq!(
-            FrameHeader::decode(&bytes, 98, 1024),
-            Err(FrameDefect::HeaderChecksum)
-        );
-        assert_eq!(
-            FrameHeader::decode(&bytes, 99, 1032),
-            Err(FrameDefect::HeaderChecksum)
-        );
+        assert_eq!(FrameHeader::decode(&bytes, 98, 1024), Err(FrameDefect::HeaderChecksum));
+        assert_eq!(FrameHeader::decode(&bytes, 99, 1032), Err(FrameDefect::HeaderChecksum));
     }
 
     #[test]
@@ -279,10 +265,7 @@ mod tests {
             assert!(FrameHeader::decode(&bad, 99, 1024).is_err(), "bit {bit}");
         }
         for len in 0..bytes.len() {
-            assert!(
-                FrameHeader::decode(&bytes[..len], 99, 1024).is_err(),
-                "length {len}"
-            );
+            assert!(FrameHeader::decode(&bytes[..len], 99, 1024).is_err(), "length {len}");
         }
     }
 

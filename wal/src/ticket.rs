@@ -50,16 +50,8 @@ pub struct Ticket<T> {
 /// ```
 pub fn ticket<T>() -> (Promise<T>, Ticket<T>) {
     let slot = Mutex::new(Slot::Waiting(None));
-    let shared = Arc::new(Shared {
-        slot,
-        answered: Condvar::new(),
-    });
-    (
-        Promise {
-            shared: Some(Arc::clone(&shared)),
-        },
-        Ticket { shared },
-    )
+    let shared = Arc::new(Shared { slot, answered: Condvar::new() });
+    (Promise { shared: Some(Arc::clone(&shared)) }, Ticket { shared })
 }
 
 impl<T> Promise<T> {

@@ -209,7 +209,17 @@ impl Collection {
     /// `AlreadyExists` if the name is taken; errors of the object store.
     pub async fn snapshot(&self, name: &str) -> Result<SnapshotInfo> {
         let name = name.to_owned();
-        self.job("snapshot", move |core, collection| snapshot::create(core, collection, &name)).await
+        self.job("snapshot", move |core, collection| snapshot::create(core, collection, &name))
+            .await
+    }
+
+    /// Reads every byte of the collection's segments and checks it against its checksums, and
+    /// every field index against its own rules. Returns the bytes read.
+    ///
+    /// # Errors
+    /// `Corruption` naming the first damaged file and offset; errors of reading.
+    pub async fn verify(&self) -> Result<u64> {
+        self.job("verify", |core, collection| core.verify(collection)).await
     }
 
     /// What the collection consists of.

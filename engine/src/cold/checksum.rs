@@ -52,13 +52,7 @@ fn hash_column(hasher: &mut crc32fast::Hasher, column: &dyn Array) -> Option<()>
         }
         DataType::List(_) => {
             let lists = column.as_list::<i32>();
-            hash_numbers(
-                hasher,
-                lists
-                    .value_offsets()
-                    .iter()
-                    .map(|offset| offset.to_le_bytes()),
-            );
+            hash_numbers(hasher, lists.value_offsets().iter().map(|offset| offset.to_le_bytes()));
             let items = lists.values().as_primitive_opt::<types::Float32Type>()?;
             hash_numbers(hasher, items.values().iter().map(|x| x.to_le_bytes()));
         }
@@ -69,10 +63,7 @@ fn hash_column(hasher: &mut crc32fast::Hasher, column: &dyn Array) -> Option<()>
 
 /// One byte a row, 1 for a value and 0 for none, so that a moved null shows.
 fn hash_nulls(hasher: &mut crc32fast::Hasher, column: &dyn Array) {
-    hash_numbers(
-        hasher,
-        (0..column.len()).map(|row| [u8::from(column.is_valid(row))]),
-    );
+    hash_numbers(hasher, (0..column.len()).map(|row| [u8::from(column.is_valid(row))]));
 }
 
 /// Hashes fixed-width values through a buffer: one call a value would cost more than the CRC.

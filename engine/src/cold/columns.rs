@@ -31,9 +31,7 @@ pub(super) struct FieldColumn {
 /// The columns of the schema's fields. Names are unique without regard to ASCII case, for DuckDB
 /// and others fold it.
 pub(super) fn field_columns(fields: &[FieldDef]) -> Vec<FieldColumn> {
-    let mut taken: Vec<String> = [ID, ID_KIND, VECTOR, LSN, METADATA]
-        .map(str::to_owned)
-        .into();
+    let mut taken: Vec<String> = [ID, ID_KIND, VECTOR, LSN, METADATA].map(str::to_owned).into();
     let mut columns = Vec::with_capacity(fields.len());
     for field in fields {
         let mut column = field.name.clone();
@@ -41,11 +39,7 @@ pub(super) fn field_columns(fields: &[FieldDef]) -> Vec<FieldColumn> {
             column.insert(0, '_');
         }
         taken.push(column.clone());
-        columns.push(FieldColumn {
-            key: field.name.clone(),
-            column,
-            field_type: field.field_type,
-        });
+        columns.push(FieldColumn { key: field.name.clone(), column, field_type: field.field_type });
     }
     columns
 }
@@ -96,13 +90,8 @@ mod tests {
     fn colliding_names_are_prefixed_until_unique() {
         let schema = ["pos", "id", "ID", "_id", "Pos", "vector"]
             .iter()
-            .fold(Schema::new(2, Metric::Dot), |s, name| {
-                s.field(*name, FieldType::Keyword)
-            });
-        let names: Vec<_> = field_columns(&schema.fields)
-            .into_iter()
-            .map(|f| f.column)
-            .collect();
+            .fold(Schema::new(2, Metric::Dot), |s, name| s.field(*name, FieldType::Keyword));
+        let names: Vec<_> = field_columns(&schema.fields).into_iter().map(|f| f.column).collect();
         assert_eq!(names, ["pos", "_id", "__ID", "___id", "_Pos", "_vector"]);
     }
 }

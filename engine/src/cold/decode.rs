@@ -58,29 +58,16 @@ impl ColdReader {
         let pairs = metadata.metadata().file_metadata().key_value_metadata();
         let footer = Footer::from_key_values(key, pairs.map_or(&[], Vec::as_slice))?;
         if (footer.schema.dim, footer.schema.metric) != (schema.dim, schema.metric) {
-            return Err(damaged(
-                "it has another dimension or metric than its collection".into(),
-            ));
+            return Err(damaged("it has another dimension or metric than its collection".into()));
         }
         check_table(&metadata, &footer.schema).map_err(damaged)?;
         guard::contain(|| {
-            Ok::<_, ParquetError>(check_groups(
-                metadata.metadata(),
-                &footer,
-                bytes.len() as u64,
-            ))
+            Ok::<_, ParquetError>(check_groups(metadata.metadata(), &footer, bytes.len() as u64))
         })
         .and_then(|checked| checked)
         .map_err(damaged)?;
         let fields = columns::field_columns(&footer.schema.fields);
-        Ok(Self {
-            bytes,
-            key: key.to_owned(),
-            metadata,
-            footer,
-            fields,
-            next_group: 0,
-        })
+        Ok(Self { bytes, key: key.to_owned(), metadata, footer, fields, next_group: 0 })
     }
 
     fn read_group(&self, index: usize, group: RowGroup) -> Result<Vec<Record>> {
@@ -89,11 +76,7 @@ impl ColdReader {
         };
         let batch = guard::contain(|| self.decode_group(index, group)).map_err(damaged)?;
         if batch.num_rows() as u64 != group.rows {
-            return Err(damaged(format!(
-                "{} of {} rows",
-                batch.num_rows(),
-                group.rows
-            )));
+            return Err(damaged(format!("{} of {} rows", batch.num_rows(), group.rows)));
         }
         if checksum::row_group(&batch) != Some(group.crc32) {
             return Err(damaged("its values do not match their checksum".to_owned()));
@@ -101,10 +84,7 @@ impl ColdReader {
         let rows = Rows::new(&batch, &self.fields, self.footer.schema.dim)
             .ok_or_else(|| damaged("its columns are not those of a cold object".to_owned()))?;
         (0..batch.num_rows())
-            .map(|row| {
-                rows.record(row)
-                    .map_err(|what| damaged(format!("row {row} has {what}")))
-            })
+            .map(|row| rows.record(row).map_err(|what| damaged(format!("row {row} has {what}"))))
             .collect()
     }
 
@@ -156,20 +136,13 @@ fn check_table(metadata: &ArrowReaderMetadata, schema: &Schema) -> Result<(), St
 fn check_groups(metadata: &ParquetMetaData, footer: &Footer, len: u64) -> Result<(), String> {
     let groups = metadata.row_groups();
     if groups.len() != footer.row_groups.len() || groups.len() > guard::ROW_GROUPS_MAX {
-        return Err(format!(
-            "{} row groups, not {}",
-            groups.len(),
-            footer.row_groups.len()
-        ));
+        return Err(format!("{} row groups, not {}", groups.len(), footer.row_groups.len()));
     }
     let mut rows = 0_u64;
     for (index, (group, stated)) in groups.iter().zip(&footer.row_groups).enumerate() {
         let fits = (1..=GROUP_ROWS_MAX as u64).contains(&stated.rows);
         if !fits || u64::try_from(group.num_rows()) != Ok(stated.rows) {
-            return Err(format!(
-                "row group {index} states {} rows",
-                group.num_rows()
-            ));
+            return Err(format!("row group {index} states {} rows", group.num_rows()));
         }
         rows += stated.rows; // at most 100,000 groups of 8,192
         let mut decoded = 0_i64;
@@ -185,10 +158,7 @@ fn check_groups(metadata: &ParquetMetaData, footer: &Footer, len: u64) -> Result
         }
     }
     if rows != footer.rows {
-        return Err(format!(
-            "its row groups hold {rows} rows, not {}",
-            footer.rows
-        ));
+        return Err(format!("its row groups hold {rows} rows, not {}", footer.rows));
     }
     Ok(())
 }
@@ -225,10 +195,7 @@ impl<'a> Rows<'a> {
             ids: columns.first()?.as_string_opt()?,
             id_kinds: columns.get(1)?.as_string_opt()?,
             vectors: numbers.values(),
-            lsns: columns
-                .get(3)?
-                .as_primitive_opt::<types::UInt64Type>()?
-                .values(),
+            lsns: columns.get(3)?.as_primitive_opt::<types::UInt64Type>()?.values(),
             fields: fields.iter().zip(typed.iter().map(AsRef::as_ref)).collect(),
             metadata: columns.last()?.as_string_opt()?,
         })
@@ -237,11 +204,7 @@ impl<'a> Rows<'a> {
     /// A row; the error says what is wrong with it.
     fn record(&self, row: usize) -> Result<Record, &'static str> {
         let id = parse_id(self.id_kinds.value(row), self.ids.value(row)).ok_or("a bad id")?;
-        let vector = self
-            .vectors
-            .chunks_exact(self.dim)
-            .nth(row)
-            .ok_or("no vector")?;
+        let vector = self.vectors.chunks_exact(self.dim).nth(row).ok_or("no vector")?;
         let lsn = self.lsns.get(row).ok_or("no lsn")?;
         let mut metadata: Metadata =
             serde_json::from_str(self.metadata.value(row)).map_err(|_| "bad metadata")?;
@@ -252,12 +215,7 @@ impl<'a> Rows<'a> {
                 metadata.insert(field.key.clone(), value.ok_or("a bad field")?);
             }
         }
-        Ok(Record {
-            id,
-            vector: vector.to_vec(),
-            metadata,
-            lsn: *lsn,
-        })
+        Ok(Record { id, vector: vector.to_vec(), metadata, lsn: *lsn })
     }
 }
 
@@ -282,9 +240,7 @@ fn typed_value(column: &dyn Array, field_type: FieldType, row: usize) -> Option<
         }
         FieldType::Bool => Typed::Bool(column.as_boolean_opt()?.value(row)),
         FieldType::Timestamp => Typed::Timestamp(
-            column
-                .as_primitive_opt::<types::TimestampMicrosecondType>()?
-                .value(row),
+            column.as_primitive_opt::<types::TimestampMicrosecondType>()?.value(row),
         ),
     })
 }

@@ -19,7 +19,8 @@ pub(crate) fn describe(fs: &dyn Fs, path: &Path) -> Result<Value> {
     guard::check_tail(bytes.get(tail..).unwrap_or_default(), bytes.len() as u64)
         .map_err(damaged)?;
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let metadata = guard::contain(|| ArrowReaderMetadata::load(&bytes, options)).map_err(damaged)?;
+    let metadata =
+        guard::contain(|| ArrowReaderMetadata::load(&bytes, options)).map_err(damaged)?;
     let file = metadata.metadata().file_metadata();
     let pairs = file.key_value_metadata().map_or(&[][..], Vec::as_slice);
     let footer = Footer::from_key_values(&path.to_string_lossy(), pairs)?;

@@ -64,9 +64,8 @@ struct Encoder {
 impl Encoder {
     fn start(context: &ColdContext<'_>) -> Result<Self> {
         let table = Arc::new(columns::table(context.schema));
-        let options = ArrowWriterOptions::new()
-            .with_properties(properties())
-            .with_skip_arrow_metadata(true);
+        let options =
+            ArrowWriterOptions::new().with_properties(properties()).with_skip_arrow_metadata(true);
         let writer = ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&table), options)
             .map_err(failed)?;
         let footer = Footer {
@@ -79,19 +78,12 @@ impl Encoder {
             row_groups: Vec::new(),
         };
         let group = Group::new(&footer.schema);
-        Ok(Self {
-            table,
-            writer,
-            group,
-            footer,
-        })
+        Ok(Self { table, writer, group, footer })
     }
 
     fn push(&mut self, row: ColdRow) -> Result<()> {
         if row.vector.len() != self.footer.schema.dim as usize {
-            return Err(Error::bug(
-                "a stored vector has another dimension than its collection",
-            ));
+            return Err(Error::bug("a stored vector has another dimension than its collection"));
         }
         self.footer.rows += 1;
         self.footer.lsn_min = self.footer.lsn_min.min(row.lsn);
@@ -184,21 +176,13 @@ impl Group {
             id_kinds: StringBuilder::new(),
             vectors: ListBuilder::new(Float32Builder::new()).with_field(columns::vector_item()),
             lsns: UInt64Builder::new(),
-            fields: columns::field_columns(&schema.fields)
-                .into_iter()
-                .map(with_builder)
-                .collect(),
+            fields: columns::field_columns(&schema.fields).into_iter().map(with_builder).collect(),
             metadata: StringBuilder::new(),
         }
     }
 
     fn push(&mut self, row: ColdRow) -> Result<()> {
-        let ColdRow {
-            id,
-            lsn,
-            vector,
-            mut metadata,
-        } = row;
+        let ColdRow { id, lsn, vector, mut metadata } = row;
         self.rows += 1;
         self.bytes += vector.len() * size_of::<f32>();
         self.ids.append_value(id.to_string());
@@ -271,10 +255,7 @@ impl FieldBuilder {
             (Self::Timestamp(builder), Some(Typed::Timestamp(x))) => builder.append_value(x),
             (builder, _) => builder.append_null(),
         }
-        if typed
-            .zip(value)
-            .is_some_and(|(typed, value)| typed.reproduces(value))
-        {
+        if typed.zip(value).is_some_and(|(typed, value)| typed.reproduces(value)) {
             metadata.remove(&field.key);
         }
         bytes

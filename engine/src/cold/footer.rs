@@ -24,9 +24,8 @@ const ROW_GROUPS: &str = "akidb.row_groups";
 const CHECKSUM: &str = "akidb.crc32";
 
 /// The keys under the checksum, in its order.
-const CHECKED: [&str; 8] = [
-    VERSION, SCHEMA, DATABASE, COLLECTION, ROWS, LSN_MIN, LSN_MAX, ROW_GROUPS,
-];
+const CHECKED: [&str; 8] =
+    [VERSION, SCHEMA, DATABASE, COLLECTION, ROWS, LSN_MIN, LSN_MAX, ROW_GROUPS];
 
 /// Rows and checksum of one row group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,11 +51,8 @@ impl Footer {
     pub(super) fn to_key_values(&self) -> Result<Vec<KeyValue>> {
         let schema = serde_json::to_string(&self.schema)
             .map_err(|_| Error::bug("a schema did not serialise"))?;
-        let row_groups: Vec<String> = self
-            .row_groups
-            .iter()
-            .map(|g| format!("{}:{:08x}", g.rows, g.crc32))
-            .collect();
+        let row_groups: Vec<String> =
+            self.row_groups.iter().map(|g| format!("{}:{:08x}", g.rows, g.crc32)).collect();
         let values = [
             FORMAT_VERSION.to_string(),
             schema,
@@ -73,10 +69,7 @@ impl Footer {
             .map(|(key, value)| KeyValue::new((*key).to_owned(), value))
             .collect();
         let checksum = checksum(pairs.iter().map(|pair| (pair.key.as_str(), value_of(pair))));
-        pairs.push(KeyValue::new(
-            CHECKSUM.to_owned(),
-            format!("{checksum:08x}"),
-        ));
+        pairs.push(KeyValue::new(CHECKSUM.to_owned(), format!("{checksum:08x}")));
         Ok(pairs)
     }
 
@@ -86,12 +79,7 @@ impl Footer {
         // Before all else: a newer version may have changed everything but this.
         let found: u32 = reader.parse(VERSION)?;
         if found > FORMAT_VERSION {
-            return Err(Cause::Newer {
-                file: key.into(),
-                found,
-                supported: FORMAT_VERSION,
-            }
-            .into());
+            return Err(Cause::Newer { file: key.into(), found, supported: FORMAT_VERSION }.into());
         }
         let mut checked = Vec::with_capacity(CHECKED.len());
         for name in CHECKED {
@@ -138,19 +126,12 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn damaged(&self, name: &str) -> Error {
-        Error::corruption(
-            self.key,
-            0,
-            format!("its key-value {name} is not what AkiDB writes"),
-        )
+        Error::corruption(self.key, 0, format!("its key-value {name} is not what AkiDB writes"))
     }
 
     fn get(&self, name: &str) -> Result<&'a str> {
         let mut found = self.pairs.iter().filter(|pair| pair.key == name);
-        match (
-            found.next().and_then(|pair| pair.value.as_deref()),
-            found.next(),
-        ) {
+        match (found.next().and_then(|pair| pair.value.as_deref()), found.next()) {
             (Some(value), None) => Ok(value),
             (None, _) => {
                 let detail = format!("its key-value {name} is missing; is it an AkiDB object?");
@@ -172,10 +153,7 @@ impl<'a> Reader<'a> {
         let parse = |item: &str| {
             let (rows, crc32) = item.split_once(':')?;
             let crc32 = u32::from_str_radix(crc32, 16).ok()?;
-            Some(RowGroup {
-                rows: rows.parse().ok()?,
-                crc32,
-            })
+            Some(RowGroup { rows: rows.parse().ok()?, crc32 })
         };
         let groups: Option<Vec<_>> = text.split(',').map(parse).collect();
         groups.ok_or_else(|| self.damaged(ROW_GROUPS))
@@ -195,26 +173,13 @@ mod tests {
             rows: 30,
             lsn_min: 1,
             lsn_max: u64::MAX,
-            row_groups: vec![
-                RowGroup { rows: 20, crc32: 1 },
-                RowGroup {
-                    rows: 10,
-                    crc32: !0,
-                },
-            ],
+            row_groups: vec![RowGroup { rows: 20, crc32: 1 }, RowGroup { rows: 10, crc32: !0 }],
         }
     }
 
     #[test]
     fn a_footer_comes_back_as_it_was() {
-        for footer in [
-            footer(),
-            Footer {
-                row_groups: Vec::new(),
-                rows: 0,
-                ..footer()
-            },
-        ] {
+        for footer in [footer(), Footer { row_groups: Vec::new(), rows: 0, ..footer() }] {
             let mut pairs = footer.to_key_values().unwrap();
             pairs.push(KeyValue::new("akidb.of_a_later_version".to_owned(), None));
             assert_eq!(Footer::from_key_values("k", &pairs).unwrap(), footer);
@@ -231,19 +196,10 @@ mod tests {
             doubled.push(pairs[at].clone());
             let mut changed = pairs.clone();
             let last = changed[at].value.as_mut().and_then(String::pop).unwrap();
-            changed[at]
-                .value
-                .as_mut()
-                .unwrap()
-                .push(if last == '0' { '1' } else { '0' });
+            changed[at].value.as_mut().unwrap().push(if last == '0' { '1' } else { '0' });
             for bad in [missing, doubled, changed] {
                 let error = Footer::from_key_values("k", &bad).unwrap_err();
-                assert_eq!(
-                    error.kind(),
-                    ErrorKind::Corruption,
-                    "{}: {error}",
-                    pairs[at].key
-                );
+                assert_eq!(error.kind(), ErrorKind::Corruption, "{}: {error}", pairs[at].key);
                 assert!(error.to_string().contains("akidb."), "{error}");
             }
         }

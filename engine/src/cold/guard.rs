@@ -27,9 +27,7 @@ pub(crate) fn check_tail(tail: &[u8], len: u64) -> Result<(), String> {
         return Err("it does not end as a Parquet file does; is it cut short?".to_owned());
     }
     if footer > FOOTER_BYTES_MAX || u64::from(footer) > len - FILE_BYTES_MIN {
-        return Err(format!(
-            "a footer of {footer} bytes is not possible in {len} bytes"
-        ));
+        return Err(format!("a footer of {footer} bytes is not possible in {len} bytes"));
     }
     Ok(())
 }
@@ -47,10 +45,7 @@ where
                 .downcast_ref::<&str>()
                 .copied()
                 .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-            Err(format!(
-                "the Parquet reader panicked: {}",
-                text.unwrap_or("no message")
-            ))
+            Err(format!("the Parquet reader panicked: {}", text.unwrap_or("no message")))
         }
     }
 }
@@ -70,14 +65,8 @@ mod tests {
     #[test]
     fn a_tail_is_checked_before_the_footer_is_read() {
         assert!(check_tail(b"\x10\0\0\0PAR1", 100).is_ok());
-        assert!(
-            check_tail(b"\x10\0\0\0PAR1", 20).is_err(),
-            "longer than the file"
-        );
-        assert!(
-            check_tail(b"\xff\xff\xff\xffPAR1", u64::MAX).is_err(),
-            "above the limit"
-        );
+        assert!(check_tail(b"\x10\0\0\0PAR1", 20).is_err(), "longer than the file");
+        assert!(check_tail(b"\xff\xff\xff\xffPAR1", u64::MAX).is_err(), "above the limit");
         assert!(check_tail(b"\x10\0\0\0PARE", 100).is_err(), "another magic");
         assert!(check_tail(b"", 0).is_err());
         assert!(check_tail(b"\0\0\0\0PAR1", 8).is_err());

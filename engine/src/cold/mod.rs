@@ -26,7 +26,8 @@ mod tests;
 
 pub(crate) use decode::ColdReader;
 pub(crate) use describe::describe;
-pub(crate) use encode::{Encoded, encode};
+pub(crate) use encode::encode;
+pub(crate) use values::timestamp_text;
 
 use crate::{Metadata, PointId, Schema};
 use uuid::Uuid;

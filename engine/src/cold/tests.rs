@@ -1,5 +1,6 @@
 //! The format as promises: exact rows back, or an error; plain Parquet to everybody else.
 
+use super::encode::Encoded;
 use super::*;
 use crate::{
     ErrorKind, FieldType, Metric, Record,
@@ -14,11 +15,7 @@ use serde_json::{Value, json};
 const KEY: &str = "db/c1/x.parquet";
 
 fn context(schema: &Schema) -> ColdContext<'_> {
-    ColdContext {
-        database: Uuid::from_u128(0xA41D),
-        collection: 7,
-        schema,
-    }
+    ColdContext { database: Uuid::from_u128(0xA41D), collection: 7, schema }
 }
 
 fn encode_rows(schema: &Schema, rows: &[ColdRow]) -> Encoded {
@@ -46,30 +43,16 @@ fn exact(rows: impl IntoIterator<Item = (PointId, u64, Vec<f32>, Metadata)>) -> 
 type Exact = (PointId, u64, Vec<u32>, String);
 
 fn exact_in(rows: &[ColdRow]) -> Vec<Exact> {
-    exact(
-        rows.iter()
-            .cloned()
-            .map(|r| (r.id, r.lsn, r.vector, r.metadata)),
-    )
+    exact(rows.iter().cloned().map(|r| (r.id, r.lsn, r.vector, r.metadata)))
 }
 
 fn exact_out(rows: Vec<Record>) -> Vec<Exact> {
-    exact(
-        rows.into_iter()
-            .map(|r| (r.id, r.lsn, r.vector, r.metadata)),
-    )
+    exact(rows.into_iter().map(|r| (r.id, r.lsn, r.vector, r.metadata)))
 }
 
 fn row(id: impl Into<PointId>, lsn: u64, vector: &[f32], metadata: Value) -> ColdRow {
-    let Value::Object(metadata) = metadata else {
-        panic!("tests give objects")
-    };
-    ColdRow {
-        id: id.into(),
-        lsn,
-        vector: vector.to_vec(),
-        metadata,
-    }
+    let Value::Object(metadata) = metadata else { panic!("tests give objects") };
+    ColdRow { id: id.into(), lsn, vector: vector.to_vec(), metadata }
 }
 
 /// A schema with every type, and a name that collides with a column of the format.
@@ -85,18 +68,8 @@ fn full_schema() -> Schema {
 
 fn sample_rows() -> Vec<ColdRow> {
     vec![
-        row(
-            7_u64,
-            11,
-            &[1.0, -0.0, 0.5],
-            json!({"pos": "noun", "count": 3, "text": "dog"}),
-        ),
-        row(
-            "7",
-            12,
-            &[0.0, 1.0, f32::MIN_POSITIVE],
-            json!({"pos": ["a", "b"], "weight": 1}),
-        ),
+        row(7_u64, 11, &[1.0, -0.0, 0.5], json!({"pos": "noun", "count": 3, "text": "dog"})),
+        row("7", 12, &[0.0, 1.0, f32::MIN_POSITIVE], json!({"pos": ["a", "b"], "weight": 1})),
         row(
             Uuid::from_u128(9),
             10,
@@ -107,12 +80,7 @@ fn sample_rows() -> Vec<ColdRow> {
             }),
         ),
         row("n02084071", 13, &[1.0, 1.0, 1.0], json!({})),
-        row(
-            u64::MAX,
-            u64::MAX,
-            &[1.0; 3],
-            json!({"seen": "2026-11-21T09:30:00.5Z", "pos": null}),
-        ),
+        row(u64::MAX, u64::MAX, &[1.0; 3], json!({"seen": "2026-11-21T09:30:00.5Z", "pos": null})),
     ]
 }
 
@@ -126,12 +94,8 @@ fn any_value() -> impl Strategy<Value = Value> {
         (-3_i64..3).prop_map(|x| json!(x as f64)),
         "\\PC{0,8}".prop_map(Value::from),
         (any::<i64>(), 0_u8..3).prop_map(|(t, digits)| {
-            let text = values::timestamp_text(t.rem_euclid(4_000_000_000_000_000)).unwrap();
-            Value::from(if digits == 0 {
-                text
-            } else {
-                text.replace('Z', "+01:00")
-            })
+            let text = timestamp_text(t.rem_euclid(4_000_000_000_000_000)).unwrap();
+            Value::from(if digits == 0 { text } else { text.replace('Z', "+01:00") })
         }),
     ];
     leaf.prop_recursive(2, 8, 3, |inner| {
@@ -151,10 +115,8 @@ fn any_rows() -> impl Strategy<Value = Vec<ColdRow>> {
     ];
     let float = any::<f32>().prop_filter("vectors are finite", |x| x.is_finite());
     let key = prop_oneof![
-        prop::sample::select(vec![
-            "pos", "count", "weight", "checked", "seen", "id", "vector"
-        ])
-        .prop_map(str::to_owned),
+        prop::sample::select(vec!["pos", "count", "weight", "checked", "seen", "id", "vector"])
+            .prop_map(str::to_owned),
         "\\PC{0,6}",
     ];
     let metadata = prop::collection::btree_map(key, any_value(), 0..7);
@@ -211,19 +173,13 @@ fn every_flipped_byte_gives_an_error_or_the_same_rows() {
                 Ok(found) => assert_eq!(exact_out(found), exact_in(&rows), "byte {at} ^ {mask:#x}"),
                 Err(error) => {
                     let kinds = [ErrorKind::Corruption, ErrorKind::Incompatible];
-                    assert!(
-                        kinds.contains(&error.kind()),
-                        "byte {at} ^ {mask:#x}: {error}"
-                    );
+                    assert!(kinds.contains(&error.kind()), "byte {at} ^ {mask:#x}: {error}");
                     refused += 1;
                 }
             }
         }
     }
-    assert!(
-        refused > good.len(),
-        "most flips must be noticed: {refused}"
-    );
+    assert!(refused > good.len(), "most flips must be noticed: {refused}");
 }
 
 #[test]
@@ -261,10 +217,7 @@ fn large_metadata_ends_a_row_group_early() {
     let rows = (0..5_u64).map(|n| Ok(row(n, n, &[1.0], json!({"text": text}))));
     let encoded = encode(&context(&schema), rows).unwrap();
     let reader = ColdReader::open(encoded.bytes, KEY, &schema).unwrap();
-    assert_eq!(
-        reader.map(|batch| batch.unwrap().len()).collect::<Vec<_>>(),
-        [3, 2]
-    );
+    assert_eq!(reader.map(|batch| batch.unwrap().len()).collect::<Vec<_>>(), [3, 2]);
 }
 
 #[test]
@@ -273,45 +226,23 @@ fn other_readers_see_a_plain_typed_table() {
     let bytes = encode_rows(&schema, &rows).bytes;
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap();
     let file = builder.metadata().file_metadata();
-    assert_eq!(
-        file.created_by(),
-        Some(concat!("akidb ", env!("CARGO_PKG_VERSION")))
-    );
-    let keys: Vec<&str> = file
-        .key_value_metadata()
-        .unwrap()
-        .iter()
-        .map(|pair| pair.key.as_str())
-        .collect();
+    assert_eq!(file.created_by(), Some(concat!("akidb ", env!("CARGO_PKG_VERSION"))));
+    let keys: Vec<&str> =
+        file.key_value_metadata().unwrap().iter().map(|pair| pair.key.as_str()).collect();
     assert!(keys.iter().all(|key| key.starts_with("akidb.")), "{keys:?}");
     let batch = builder.build().unwrap().next().unwrap().unwrap();
-    let names: Vec<String> = batch
-        .schema()
-        .fields()
-        .iter()
-        .map(|f| f.name().clone())
-        .collect();
+    let names: Vec<String> = batch.schema().fields().iter().map(|f| f.name().clone()).collect();
     let want = [
         "id", "id_kind", "vector", "lsn", "pos", "count", "weight", "checked", "seen", "_id",
         "metadata",
     ];
     assert_eq!(names, want);
     let text = |name: &str, row| batch[name].as_string::<i32>().value(row).to_owned();
-    assert_eq!(
-        (text("id", 0), text("id_kind", 0)),
-        ("7".to_owned(), "u64".to_owned())
-    );
-    assert_eq!(
-        (text("id", 1), text("id_kind", 1)),
-        ("7".to_owned(), "str".to_owned())
-    );
+    assert_eq!((text("id", 0), text("id_kind", 0)), ("7".to_owned(), "u64".to_owned()));
+    assert_eq!((text("id", 1), text("id_kind", 1)), ("7".to_owned(), "str".to_owned()));
     assert_eq!(text("id", 2), Uuid::from_u128(9).to_string());
     assert_eq!(text("pos", 0), "noun");
-    assert_eq!(
-        text("metadata", 0),
-        r#"{"text":"dog"}"#,
-        "indexed fields leave the JSON"
-    );
+    assert_eq!(text("metadata", 0), r#"{"text":"dog"}"#, "indexed fields leave the JSON");
     assert_eq!(text("_id", 2), "mine");
 }
 
@@ -335,18 +266,29 @@ fn an_object_of_another_collection_shape_is_refused() {
 #[test]
 fn the_first_error_of_the_rows_is_returned() {
     let schema = full_schema();
-    let rows = [
-        Ok(sample_rows().remove(0)),
-        Err(Error::bug("unreadable row")),
-    ];
+    let rows = [Ok(sample_rows().remove(0)), Err(Error::bug("unreadable row"))];
     let error = encode(&context(&schema), rows).unwrap_err();
     assert!(error.to_string().contains("unreadable row"), "{error}");
 }
 
 /// The object that `docs/format/cold.md` describes, as version 1 wrote it.
+const GOLDEN: Bytes = Bytes::from_static(include_bytes!("../../tests/golden/cold_v1.parquet"));
+
 #[test]
 fn the_golden_object_of_version_1_opens() {
-    let bytes = Bytes::from_static(include_bytes!("../../tests/golden/cold_v1.parquet"));
-    let found = decode(bytes, &full_schema()).unwrap();
+    let found = decode(GOLDEN, &full_schema()).unwrap();
     assert_eq!(exact_out(found), exact_in(&sample_rows()));
+}
+
+#[test]
+fn the_format_page_quotes_the_golden_object_as_it_is() {
+    let page = include_str!("../../../docs/format/cold.md");
+    let builder = ParquetRecordBatchReaderBuilder::try_new(GOLDEN).unwrap();
+    for pair in builder.metadata().file_metadata().key_value_metadata().unwrap() {
+        let line = format!("{} = {}", pair.key, pair.value.as_deref().unwrap_or_default());
+        assert!(page.lines().any(|l| l == line), "docs/format/cold.md lacks the line {line}");
+    }
+    let tail = &GOLDEN[GOLDEN.len() - guard::TAIL_BYTES..];
+    let hex: Vec<String> = tail.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert!(page.contains(&hex.join(" ")), "docs/format/cold.md lacks the tail {hex:?}");
 }

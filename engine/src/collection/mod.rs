@@ -21,7 +21,7 @@ use crate::{
     PointId, Schema,
     commit::MemoryPool,
     error::Result,
-    manifest::{CollectionManifest, ColdMeta},
+    manifest::{ColdMeta, CollectionManifest},
     memtable::{MemRow, Memtable},
     point::Metadata,
 };

@@ -85,11 +85,7 @@ impl View {
             .iter()
             .map(|m| m.rows.iter().filter(|(_, row)| row.live_at(self.lsn)).count())
             .sum();
-        let in_segments: u64 = self
-            .segments
-            .iter()
-            .map(SegmentView::live_rows)
-            .sum();
+        let in_segments: u64 = self.segments.iter().map(SegmentView::live_rows).sum();
         in_memtables as u64 + in_segments
     }
 }

@@ -49,10 +49,7 @@ impl<'a> Overlay<'a> {
     }
 
     /// Fails with the first id that exists.
-    pub(super) fn require_absent<'i>(
-        &self,
-        ids: impl Iterator<Item = &'i PointId>,
-    ) -> Result<()> {
+    pub(super) fn require_absent<'i>(&self, ids: impl Iterator<Item = &'i PointId>) -> Result<()> {
         for id in ids {
             if self.current(id)?.is_some() {
                 return Err(Cause::RowExists { id: id.clone() }.into());

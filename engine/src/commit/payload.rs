@@ -185,9 +185,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn rows() -> impl Strategy<Value = Vec<LoggedRow>> {
-        let row = (any::<u64>(), prop::collection::vec(any::<u8>(), 0..20)).prop_map(|(id, meta)| {
-            LoggedRow { id: PointId::U64(id), metadata: meta, vector: vec![1.5, -0.0, f32::MAX] }
-        });
+        let row =
+            (any::<u64>(), prop::collection::vec(any::<u8>(), 0..20)).prop_map(|(id, meta)| {
+                LoggedRow {
+                    id: PointId::U64(id),
+                    metadata: meta,
+                    vector: vec![1.5, -0.0, f32::MAX],
+                }
+            });
         prop::collection::vec(row, 0..5)
     }
 

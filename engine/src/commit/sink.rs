@@ -115,7 +115,8 @@ impl CommitSink {
         let result = match applied {
             Ok(()) => {
                 self.shared.after_apply(&collection);
-                let durability = if commit.durable_upto >= lsn { Durability::Sync } else { durability };
+                let durability =
+                    if commit.durable_upto >= lsn { Durability::Sync } else { durability };
                 Ok(Receipt { lsn: lsn.get(), rows, durability })
             }
             // The record is in the log but its effect is not in memory: go on and later writes

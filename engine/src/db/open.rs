@@ -13,7 +13,10 @@
 //! Every step can be interrupted and repeated: recovery changes only the log's live tail (copied
 //! to a fresh file before anything is acknowledged) and rolls the manifest by rename.
 
-use super::{Background, DbCore, RecoveryReport, TornTail, paths::{self, Paths}};
+use super::{
+    Background, DbCore, RecoveryReport, TornTail,
+    paths::{self, Paths},
+};
 use crate::{
     collection::{CollectionCore, NewRow, SegmentPart, parse_metadata},
     commit::{CommitSink, Shared, payload},
@@ -25,7 +28,9 @@ use crate::{
 };
 use akidb_tiering::{LocalStore, ObjectStore};
 use akidb_vfs::{Clock, Fs, FsLock, Random};
-use akidb_wal::{Drive, Env, GroupCommit, GroupOptions, Log, LogOptions, Lsn, ReplayReport, WalError};
+use akidb_wal::{
+    Drive, Env, GroupCommit, GroupOptions, Log, LogOptions, Lsn, ReplayReport, WalError,
+};
 use parking_lot::{Mutex, RwLock};
 use std::{
     collections::BTreeMap,
@@ -59,7 +64,8 @@ pub(crate) fn open(dir: &Path, settings: Settings, parts: Components) -> Result<
     for dir in [&paths.wal, &paths.segments] {
         parts.fs.create_dir_all(dir)?;
     }
-    let manifest = if fresh { None } else { Some(ManifestStore::open(&parts.fs, &parts.random, dir)?) };
+    let manifest =
+        if fresh { None } else { Some(ManifestStore::open(&parts.fs, &parts.random, dir)?) };
     let state = manifest.as_ref().map(|m| m.state().clone()).unwrap_or_default();
     let mut report = RecoveryReport { created: fresh, ..RecoveryReport::default() };
     let shared = Arc::new(Shared::new(settings, parts.clock.clone(), Lsn::ZERO));
@@ -185,8 +191,7 @@ fn open_segments(
         None => Default::default(),
     };
     let schema = &manifest.schema;
-    let params =
-        SegmentParams { collection: manifest.id, dim: schema.dim, metric: schema.metric };
+    let params = SegmentParams { collection: manifest.id, dim: schema.dim, metric: schema.metric };
     manifest
         .segments
         .iter()
@@ -213,10 +218,12 @@ fn replay(
 ) -> Result<Log> {
     let mut failure = None;
     let mut apply = |lsn: Lsn, body: &[u8]| {
-        apply_record(parts, paths, shared, state, collections, report, (lsn, body)).map_err(|error| {
-            failure = Some(error.clone());
-            error.into()
-        })
+        apply_record(parts, paths, shared, state, collections, report, (lsn, body)).map_err(
+            |error| {
+                failure = Some(error.clone());
+                error.into()
+            },
+        )
     };
     let options = LogOptions {
         file_bytes: shared.settings.wal_file_bytes,
@@ -327,9 +334,8 @@ fn find_strays(
     state: &ManifestState,
     report: &mut RecoveryReport,
 ) -> Result<u64> {
-    let named = |number| {
-        state.collections.values().any(|c| c.file_numbers().any(|named| named == number))
-    };
+    let named =
+        |number| state.collections.values().any(|c| c.file_numbers().any(|named| named == number));
     let strays = paths::stray_files(fs, &paths.segments, named)?;
     let above = strays.iter().filter_map(|stray| stray.number).max().map_or(1, |n| n + 1);
     report.unknown_files.extend(strays.into_iter().map(|stray| stray.path));

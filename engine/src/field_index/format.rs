@@ -97,13 +97,7 @@ impl Header {
         if next != block.len() {
             return Err(damage(next, "bytes after the last section"));
         }
-        let header = Self {
-            field_type,
-            rows: read_u32(header, 8)?,
-            scalars,
-            elements,
-            exists,
-        };
+        let header = Self { field_type, rows: read_u32(header, 8)?, scalars, elements, exists };
         header.check_sections()?;
         Ok(header)
     }
@@ -137,15 +131,9 @@ impl Section {
     }
 
     fn check_table(&self) -> Result<(), FieldIndexError> {
-        let fits = self
-            .table_bytes()
-            .is_some_and(|bytes| bytes <= self.range.len());
-        fits.then_some(()).ok_or_else(|| {
-            damage(
-                self.range.start,
-                "the dictionary is longer than its section",
-            )
-        })
+        let fits = self.table_bytes().is_some_and(|bytes| bytes <= self.range.len());
+        fits.then_some(())
+            .ok_or_else(|| damage(self.range.start, "the dictionary is longer than its section"))
     }
 }
 
@@ -181,10 +169,7 @@ fn type_of([code]: [u8; 1]) -> Option<FieldType> {
 impl MemFieldIndex {
     /// The block for a segment of `rows` rows. The same rows give the same bytes.
     pub(crate) fn encode(&self, rows: u32) -> Vec<u8> {
-        debug_assert!(
-            self.rows <= rows,
-            "the index holds a row that the segment has not"
-        );
+        debug_assert!(self.rows <= rows, "the index holds a row that the segment has not");
         let (scalars, elements) = match &self.values {
             MemValues::Keys { scalars, elements } if self.field_type() == FieldType::Keyword => {
                 (encode_dictionary(scalars), encode_dictionary(elements))
@@ -204,14 +189,9 @@ impl MemFieldIndex {
         block.extend_from_slice(&[type_code(self.field_type()), 0]);
         block.extend_from_slice(&rows.to_le_bytes());
         block.extend_from_slice(&[0; 4]);
-        for number in [
-            scalar_entries,
-            scalars.len(),
-            element_entries,
-            elements.len(),
-            exists.len(),
-            0,
-        ] {
+        for number in
+            [scalar_entries, scalars.len(), element_entries, elements.len(), exists.len(), 0]
+        {
             push_u64(&mut block, number);
         }
         debug_assert_eq!(block.len(), HEADER_BYTES);
@@ -259,8 +239,7 @@ fn encode_rows(rows: &RoaringBitmap) -> Vec<u8> {
     let mut rows = rows.clone();
     rows.optimize();
     let mut bytes = Vec::with_capacity(rows.serialized_size());
-    rows.serialize_into(&mut bytes)
-        .expect("a Vec takes every byte");
+    rows.serialize_into(&mut bytes).expect("a Vec takes every byte");
     bytes
 }
 
@@ -271,10 +250,7 @@ fn push_u64(out: &mut Vec<u8>, number: usize) {
 
 /// Damage at a byte of the block.
 pub(super) fn damage(offset: usize, detail: &'static str) -> FieldIndexError {
-    FieldIndexError {
-        offset: offset as u64,
-        detail,
-    }
+    FieldIndexError { offset: offset as u64, detail }
 }
 
 /// `N` bytes at an offset of the block.

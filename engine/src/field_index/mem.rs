@@ -41,10 +41,7 @@ pub(crate) struct MemFieldIndex {
 pub(super) enum MemValues {
     /// Keywords and booleans. Elements of lists stand apart, since `eq` must not see them and
     /// `contains` must see nothing else.
-    Keys {
-        scalars: Dictionary,
-        elements: Dictionary,
-    },
+    Keys { scalars: Dictionary, elements: Dictionary },
     /// Numbers and instants. A set of pairs takes a sixth of the memory of a bitmap per value
     /// when most values are distinct, as times and prices are.
     Numbers(BTreeSet<(i64, u32)>),
@@ -54,21 +51,14 @@ impl MemFieldIndex {
     /// An empty index.
     pub(crate) fn new(def: FieldDef) -> Self {
         let values = match def.field_type {
-            FieldType::Keyword | FieldType::Bool => MemValues::Keys {
-                scalars: Dictionary::new(),
-                elements: Dictionary::new(),
-            },
+            FieldType::Keyword | FieldType::Bool => {
+                MemValues::Keys { scalars: Dictionary::new(), elements: Dictionary::new() }
+            }
             FieldType::Integer | FieldType::Float | FieldType::Timestamp => {
                 MemValues::Numbers(BTreeSet::new())
             }
         };
-        Self {
-            def,
-            rows: 0,
-            exists: RoaringBitmap::new(),
-            values,
-            bytes: size_of::<Self>(),
-        }
+        Self { def, rows: 0, exists: RoaringBitmap::new(), values, bytes: size_of::<Self>() }
     }
 
     /// The field that is indexed.

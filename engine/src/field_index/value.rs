@@ -36,8 +36,7 @@ pub(super) fn extract(field_type: FieldType, value: &Value) -> Extracted<'_> {
 
 /// The strings in a list, as keys.
 pub(super) fn elements(list: &[Value]) -> impl Iterator<Item = &[u8]> {
-    list.iter()
-        .filter_map(|value| value.as_str().map(str::as_bytes))
+    list.iter().filter_map(|value| value.as_str().map(str::as_bytes))
 }
 
 /// The key of a boolean: one byte.
@@ -46,9 +45,7 @@ pub(crate) fn bool_key(flag: bool) -> &'static [u8] {
 }
 
 fn integer(number: &Number) -> Option<i64> {
-    number
-        .as_i64()
-        .or_else(|| number.as_f64().and_then(whole_number))
+    number.as_i64().or_else(|| number.as_f64().and_then(whole_number))
 }
 
 /// The float as an `i64`, if it is one exactly.
@@ -68,9 +65,7 @@ pub(crate) fn float_key(float: f64) -> i64 {
 
 /// An RFC 3339 time as microseconds since 1970 in UTC; further digits are dropped.
 pub(crate) fn timestamp_micros(text: &str) -> Option<i64> {
-    DateTime::parse_from_rfc3339(text)
-        .ok()
-        .map(|instant| instant.timestamp_micros())
+    DateTime::parse_from_rfc3339(text).ok().map(|instant| instant.timestamp_micros())
 }
 
 #[cfg(test)]

@@ -121,11 +121,7 @@ impl<'a> FieldIndexView<'a> {
     }
 
     fn elements(&self) -> DictionaryView<'_> {
-        DictionaryView {
-            view: self,
-            section: &self.header.elements,
-            is_bool: false,
-        }
+        DictionaryView { view: self, section: &self.header.elements, is_bool: false }
     }
 
     /// Reads a list of rows: one row number or a bitmap.
@@ -151,26 +147,16 @@ impl<'a> FieldIndexView<'a> {
     }
 
     fn check_row(&self, row: u32, at: usize) -> Result<u32, FieldIndexError> {
-        if row < self.header.rows {
-            Ok(row)
-        } else {
-            Err(damage(at, "a row beyond the segment"))
-        }
+        if row < self.header.rows { Ok(row) } else { Err(damage(at, "a row beyond the segment")) }
     }
 
     /// The value and the row of an entry of the column, whose length the header's check settled.
     fn entry_offsets(&self, i: usize) -> Result<(usize, usize), FieldIndexError> {
         let Section { entries, range } = &self.header.scalars;
         let value = i.checked_mul(8).and_then(|n| n.checked_add(range.start));
-        let values_end = entries
-            .checked_mul(8)
-            .and_then(|n| n.checked_add(range.start));
-        let row = i
-            .checked_mul(COLUMN_ENTRY_BYTES - 8)
-            .and_then(|n| n.checked_add(values_end?));
-        value
-            .zip(row)
-            .ok_or_else(|| damage(range.start, "a column beyond the block"))
+        let values_end = entries.checked_mul(8).and_then(|n| n.checked_add(range.start));
+        let row = i.checked_mul(COLUMN_ENTRY_BYTES - 8).and_then(|n| n.checked_add(values_end?));
+        value.zip(row).ok_or_else(|| damage(range.start, "a column beyond the block"))
     }
 
     fn value(&self, i: usize) -> Result<i64, FieldIndexError> {
@@ -238,10 +224,7 @@ impl<'a> DictionaryView<'a> {
     /// Where the keys begin, where the rows begin, and where the section ends.
     fn areas(&self) -> Result<(usize, usize, usize), FieldIndexError> {
         let Range { start, end } = self.section.range;
-        let keys = self
-            .section
-            .table_bytes()
-            .and_then(|n| n.checked_add(start));
+        let keys = self.section.table_bytes().and_then(|n| n.checked_add(start));
         let (key_bytes, _) = self.offsets(self.section.entries)?;
         let lists = keys.and_then(|keys| keys.checked_add(key_bytes));
         keys.zip(lists)

@@ -28,18 +28,12 @@ pub struct FieldRef {
 impl FieldRef {
     /// The value equals `value`.
     pub fn eq(self, value: impl Into<FilterValue>) -> Filter {
-        Filter::Eq {
-            field: self.name,
-            value: value.into(),
-        }
+        Filter::Eq { field: self.name, value: value.into() }
     }
 
     /// The value does not equal `value`; also true of rows without the field.
     pub fn ne(self, value: impl Into<FilterValue>) -> Filter {
-        Filter::Ne {
-            field: self.name,
-            value: value.into(),
-        }
+        Filter::Ne { field: self.name, value: value.into() }
     }
 
     /// The value equals one of `values`.
@@ -49,10 +43,7 @@ impl FieldRef {
     /// assert_eq!(filter.to_string(), r#"{"field":"pos","in":["noun","verb"]}"#);
     /// ```
     pub fn is_in<V: Into<FilterValue>>(self, values: impl IntoIterator<Item = V>) -> Filter {
-        Filter::In {
-            field: self.name,
-            values: values.into_iter().map(Into::into).collect(),
-        }
+        Filter::In { field: self.name, values: values.into_iter().map(Into::into).collect() }
     }
 
     /// The value is greater than `value`.
@@ -92,25 +83,15 @@ impl FieldRef {
 
     /// The row has this field, with a value that is not `null`.
     pub fn exists(self) -> Filter {
-        Filter::Exists {
-            field: self.name,
-            exists: true,
-        }
+        Filter::Exists { field: self.name, exists: true }
     }
 
     /// The value is a list in which the string `value` stands.
     pub fn contains(self, value: impl Into<String>) -> Filter {
-        Filter::Contains {
-            field: self.name,
-            value: value.into(),
-        }
+        Filter::Contains { field: self.name, value: value.into() }
     }
 
     fn range(self, lower: Bound<FilterValue>, upper: Bound<FilterValue>) -> Filter {
-        Filter::Range {
-            field: self.name,
-            lower,
-            upper,
-        }
+        Filter::Range { field: self.name, lower, upper }
     }
 }

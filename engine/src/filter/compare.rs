@@ -124,22 +124,10 @@ mod tests {
         let order = |value: Value, literal: FilterValue| compare(&value, &literal);
         let float = TWO_53 as f64;
         assert_eq!(order(json!(TWO_53), float.into()), Some(Ordering::Equal));
-        assert_eq!(
-            order(json!(TWO_53 + 1), float.into()),
-            Some(Ordering::Greater)
-        );
-        assert_eq!(
-            order(json!(float), (TWO_53 + 1).into()),
-            Some(Ordering::Less)
-        );
-        assert_eq!(
-            order(json!(u64::MAX), (u64::MAX as f64).into()),
-            Some(Ordering::Less)
-        );
-        assert_eq!(
-            order(json!(u64::MAX), i64::MAX.into()),
-            Some(Ordering::Greater)
-        );
+        assert_eq!(order(json!(TWO_53 + 1), float.into()), Some(Ordering::Greater));
+        assert_eq!(order(json!(float), (TWO_53 + 1).into()), Some(Ordering::Less));
+        assert_eq!(order(json!(u64::MAX), (u64::MAX as f64).into()), Some(Ordering::Less));
+        assert_eq!(order(json!(u64::MAX), i64::MAX.into()), Some(Ordering::Greater));
         assert_eq!(order(json!(-3), (-2.5).into()), Some(Ordering::Less));
         assert_eq!(order(json!(-2), (-2.5).into()), Some(Ordering::Greater));
         assert_eq!(order(json!(3), f64::NAN.into()), None);

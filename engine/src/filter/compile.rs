@@ -50,9 +50,7 @@ impl Filter {
 /// Runs before anything recurses without a bound of its own.
 fn check_size(filter: &Filter, depth: usize, conditions: &mut usize) -> Result<(), InputError> {
     if depth > FILTER_DEPTH_MAX {
-        return Err(InputError::FilterTooDeep {
-            max: FILTER_DEPTH_MAX,
-        });
+        return Err(InputError::FilterTooDeep { max: FILTER_DEPTH_MAX });
     }
     let (parts, own) = match filter {
         Filter::And(parts) | Filter::Or(parts) => (parts.as_slice(), usize::from(parts.is_empty())),
@@ -62,13 +60,9 @@ fn check_size(filter: &Filter, depth: usize, conditions: &mut usize) -> Result<(
     };
     *conditions = conditions.saturating_add(own);
     if *conditions > FILTER_CONDITIONS_MAX {
-        return Err(InputError::FilterTooLarge {
-            max: FILTER_CONDITIONS_MAX,
-        });
+        return Err(InputError::FilterTooLarge { max: FILTER_CONDITIONS_MAX });
     }
-    parts
-        .iter()
-        .try_for_each(|part| check_size(part, depth.saturating_add(1), conditions))
+    parts.iter().try_for_each(|part| check_size(part, depth.saturating_add(1), conditions))
 }
 
 /// A node of the compiled tree.
@@ -136,18 +130,13 @@ impl Leaf {
             Filter::Eq { field, value } => (field, false, Comparison::OneOf("eq", one(value))),
             Filter::Ne { field, value } => (field, true, Comparison::OneOf("ne", one(value))),
             Filter::In { field, values } => (field, false, Comparison::OneOf("in", values)),
-            Filter::Range {
-                field,
-                lower,
-                upper,
-            } => (field, false, Comparison::Range(lower, upper)),
+            Filter::Range { field, lower, upper } => {
+                (field, false, Comparison::Range(lower, upper))
+            }
             Filter::Exists { field, exists } => (field, !exists, Comparison::Exists),
             Filter::Contains { field, value } => (field, false, Comparison::Contains(value)),
             Filter::And(_) | Filter::Or(_) | Filter::Not(_) => {
-                return Err(syntax(
-                    condition,
-                    "a combination where a condition should stand",
-                ));
+                return Err(syntax(condition, "a combination where a condition should stand"));
             }
         };
         check_values(condition, &comparison)?;
@@ -158,12 +147,7 @@ impl Leaf {
             }
             None => Test::Raw(raw_test(&comparison)),
         };
-        Ok(Self {
-            field: field.clone(),
-            negated,
-            test,
-            label: label(condition),
-        })
+        Ok(Self { field: field.clone(), negated, test, label: label(condition) })
     }
 
     pub(super) fn matches(&self, metadata: &Metadata) -> bool {
@@ -190,11 +174,7 @@ fn check_values(condition: &Filter, comparison: &Comparison<'_>) -> Result<(), I
         }),
         Comparison::Exists | Comparison::Contains(_) => true,
     };
-    if all_finite {
-        Ok(())
-    } else {
-        Err(syntax(condition, "a number that is not finite"))
-    }
+    if all_finite { Ok(()) } else { Err(syntax(condition, "a number that is not finite")) }
 }
 
 fn raw_test(comparison: &Comparison<'_>) -> RawTest {
@@ -207,10 +187,7 @@ fn raw_test(comparison: &Comparison<'_>) -> RawTest {
 }
 
 fn syntax(condition: &Filter, detail: &str) -> InputError {
-    InputError::FilterSyntax {
-        path: label(condition),
-        detail: detail.to_owned(),
-    }
+    InputError::FilterSyntax { path: label(condition), detail: detail.to_owned() }
 }
 
 fn label(condition: &Filter) -> String {

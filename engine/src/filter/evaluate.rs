@@ -82,15 +82,9 @@ pub(crate) fn evaluate(
         &all
     });
     let tree = Resolved::new(&filter.root, source)?;
-    let mut run = Run {
-        source,
-        plan: Vec::new(),
-    };
+    let mut run = Run { source, plan: Vec::new() };
     let rows = run.eval(&tree, candidates)?;
-    Ok(Evaluated {
-        rows,
-        plan: run.plan,
-    })
+    Ok(Evaluated { rows, plan: run.plan })
 }
 
 /// The tree with the indexes of this part at its leaves.
@@ -158,11 +152,7 @@ fn whole_or<'a>(
 ) -> Resolved<'a> {
     // An empty combination is decided without reading anything.
     let whole = !parts.is_empty() && parts.iter().all(|part| matches!(part, Resolved::Scan(_)));
-    if whole {
-        Resolved::Scan(node)
-    } else {
-        make(parts)
-    }
+    if whole { Resolved::Scan(node) } else { make(parts) }
 }
 
 fn node_labels<'a>(node: &'a Node, labels: &mut Vec<&'a str>) {
@@ -195,11 +185,7 @@ impl Run<'_> {
                 let answer = index.query(query);
                 let found = answer.map_err(|error| self.source.damaged(&leaf.field, error))?;
                 self.note(node, FilterStrategy::Index, found.len());
-                Ok(if leaf.negated {
-                    candidates - found
-                } else {
-                    candidates & found
-                })
+                Ok(if leaf.negated { candidates - found } else { candidates & found })
             }
             Resolved::Scan(tree) => {
                 self.note(node, FilterStrategy::Scan, candidates.len());
@@ -286,18 +272,12 @@ impl<'b, 'a> Scans<'b, 'a> {
             Resolved::Scan(node) => Some((part, *node)),
             _ => None,
         });
-        Self {
-            parts: scans.collect(),
-        }
+        Self { parts: scans.collect() }
     }
 
     /// Notes the pass in the plan; false if there is nothing to read.
     fn note(&self, run: &mut Run<'_>, left: &RoaringBitmap) -> bool {
-        let strategy = if left.is_empty() {
-            FilterStrategy::Skipped
-        } else {
-            FilterStrategy::Scan
-        };
+        let strategy = if left.is_empty() { FilterStrategy::Skipped } else { FilterStrategy::Scan };
         for (part, _) in &self.parts {
             run.note(part, strategy, left.len());
         }

@@ -45,11 +45,7 @@ impl Filter {
             Self::In { field, values } => {
                 condition(field, [("in", values.iter().map(to_value).collect())])
             }
-            Self::Range {
-                field,
-                lower,
-                upper,
-            } => {
+            Self::Range { field, lower, upper } => {
                 let lower = bound(lower, "gt", "gte");
                 let upper = bound(upper, "lt", "lte");
                 condition(field, lower.into_iter().chain(upper))
@@ -87,11 +83,7 @@ impl FromStr for Filter {
 
 fn object(entries: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
     let entries = entries.into_iter();
-    Value::Object(
-        entries
-            .map(|(key, value)| (key.to_owned(), value))
-            .collect(),
-    )
+    Value::Object(entries.map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
 fn condition(field: &str, rest: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
@@ -125,10 +117,7 @@ struct Path(Vec<String>);
 
 impl Path {
     fn error(&self, detail: impl Into<String>) -> InputError {
-        InputError::FilterSyntax {
-            path: self.0.concat(),
-            detail: detail.into(),
-        }
+        InputError::FilterSyntax { path: self.0.concat(), detail: detail.into() }
     }
 
     fn within<T>(&mut self, step: String, read: impl FnOnce(&mut Self) -> T) -> T {
@@ -150,9 +139,7 @@ fn read(json: &Value, path: &mut Path) -> Result<Filter, InputError> {
 fn read_at(json: &Value, path: &mut Path, depth: usize) -> Result<Filter, InputError> {
     // The stack is the caller's: JSON built in code can nest without limit.
     if depth > FILTER_DEPTH_MAX {
-        return Err(InputError::FilterTooDeep {
-            max: FILTER_DEPTH_MAX,
-        });
+        return Err(InputError::FilterTooDeep { max: FILTER_DEPTH_MAX });
     }
     let Value::Object(object) = json else {
         return Err(path.error(format!("a filter is an object, this is {}", kind(json))));
@@ -185,9 +172,7 @@ fn read_parts(json: &Value, path: &mut Path, depth: usize) -> Result<Vec<Filter>
 
 fn read_condition(object: &Map<String, Value>, path: &mut Path) -> Result<Filter, InputError> {
     let Some(Value::String(name)) = object.get("field") else {
-        return path.key("field", |path| {
-            Err(path.error("a field is named by a string"))
-        });
+        return path.key("field", |path| Err(path.error("a field is named by a string")));
     };
     let mut found: Option<Filter> = None;
     for (key, json) in object.iter().filter(|(key, _)| *key != "field") {
@@ -204,18 +189,8 @@ fn read_condition(object: &Map<String, Value>, path: &mut Path) -> Result<Filter
 
 /// Two half ranges of one object make a range; no other two operators go together.
 fn join(first: Filter, second: Filter) -> Option<Filter> {
-    let (
-        Filter::Range {
-            field,
-            lower,
-            upper,
-        },
-        Filter::Range {
-            lower: lower2,
-            upper: upper2,
-            ..
-        },
-    ) = (first, second)
+    let (Filter::Range { field, lower, upper }, Filter::Range { lower: lower2, upper: upper2, .. }) =
+        (first, second)
     else {
         return None;
     };
@@ -223,11 +198,7 @@ fn join(first: Filter, second: Filter) -> Option<Filter> {
         (Bound::Unbounded, other) | (other, Bound::Unbounded) => Some(other),
         _ => None,
     };
-    Some(Filter::Range {
-        field,
-        lower: either(lower, lower2)?,
-        upper: either(upper, upper2)?,
-    })
+    Some(Filter::Range { field, lower: either(lower, lower2)?, upper: either(upper, upper2)? })
 }
 
 fn read_operator(
@@ -237,42 +208,23 @@ fn read_operator(
     path: &mut Path,
 ) -> Result<Filter, InputError> {
     let field = name.to_owned();
-    let range = |lower, upper| Filter::Range {
-        field: name.to_owned(),
-        lower,
-        upper,
-    };
+    let range = |lower, upper| Filter::Range { field: name.to_owned(), lower, upper };
     Ok(match operator {
-        "eq" => Filter::Eq {
-            field,
-            value: read_value(json, path)?,
-        },
-        "ne" => Filter::Ne {
-            field,
-            value: read_value(json, path)?,
-        },
-        "in" => Filter::In {
-            field,
-            values: read_values(json, path)?,
-        },
+        "eq" => Filter::Eq { field, value: read_value(json, path)? },
+        "ne" => Filter::Ne { field, value: read_value(json, path)? },
+        "in" => Filter::In { field, values: read_values(json, path)? },
         "gt" => range(Bound::Excluded(read_value(json, path)?), Bound::Unbounded),
         "gte" => range(Bound::Included(read_value(json, path)?), Bound::Unbounded),
         "lt" => range(Bound::Unbounded, Bound::Excluded(read_value(json, path)?)),
         "lte" => range(Bound::Unbounded, Bound::Included(read_value(json, path)?)),
         "exists" => match json {
-            Value::Bool(exists) => Filter::Exists {
-                field,
-                exists: *exists,
-            },
+            Value::Bool(exists) => Filter::Exists { field, exists: *exists },
             other => {
                 return Err(path.error(format!("expected true or false, found {}", kind(other))));
             }
         },
         "contains" => match json {
-            Value::String(value) => Filter::Contains {
-                field,
-                value: value.clone(),
-            },
+            Value::String(value) => Filter::Contains { field, value: value.clone() },
             other => return Err(path.error(format!("expected a string, found {}", kind(other)))),
         },
         _ => return Err(path.error(format!("unknown operator; expected one of {OPERATORS}"))),
@@ -284,9 +236,7 @@ fn read_values(json: &Value, path: &mut Path) -> Result<Vec<FilterValue>, InputE
         return Err(path.error(format!("expected a list of values, found {}", kind(json))));
     };
     let values = values.iter().enumerate();
-    values
-        .map(|(i, value)| path.within(format!("[{i}]"), |path| read_value(value, path)))
-        .collect()
+    values.map(|(i, value)| path.within(format!("[{i}]"), |path| read_value(value, path))).collect()
 }
 
 fn read_value(json: &Value, path: &Path) -> Result<FilterValue, InputError> {
@@ -299,10 +249,9 @@ fn read_value(json: &Value, path: &Path) -> Result<FilterValue, InputError> {
             .or_else(|| number.as_u64().map(FilterValue::Unsigned))
             .or_else(|| number.as_f64().map(FilterValue::Float))
             .ok_or_else(|| path.error("this number fits neither 64 bits nor a float")),
-        Value::Null | Value::Array(_) | Value::Object(_) => Err(path.error(format!(
-            "expected a string, number or boolean, found {}",
-            kind(json)
-        ))),
+        Value::Null | Value::Array(_) | Value::Object(_) => {
+            Err(path.error(format!("expected a string, number or boolean, found {}", kind(json))))
+        }
     }
 }
 

@@ -129,11 +129,7 @@ impl Typed<'_> {
             Bound::Included(value) => ("gte", value, false),
         };
         if let Some(key) = self.number(operator, value)? {
-            return Ok(if excluded {
-                key.checked_add(1)
-            } else {
-                Some(key)
-            });
+            return Ok(if excluded { key.checked_add(1) } else { Some(key) });
         }
         // Only an integer field has literals between or beyond its keys.
         Ok(match beside_integers(value) {
@@ -151,11 +147,7 @@ impl Typed<'_> {
             Bound::Included(value) => ("lte", value, false),
         };
         if let Some(key) = self.number(operator, value)? {
-            return Ok(if excluded {
-                key.checked_sub(1)
-            } else {
-                Some(key)
-            });
+            return Ok(if excluded { key.checked_sub(1) } else { Some(key) });
         }
         Ok(match beside_integers(value) {
             Beside::Below => None,

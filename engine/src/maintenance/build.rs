@@ -23,8 +23,13 @@ impl SegmentBuilder {
     pub(crate) fn start(core: &DbCore, collection: u32, schema: &Schema) -> Result<Self> {
         let params = SegmentParams { collection, dim: schema.dim, metric: schema.metric };
         let number = core.next_file();
-        let writer =
-            SegmentWriter::create(core.fs.clone(), &*core.random, &core.paths.segments, number, params)?;
+        let writer = SegmentWriter::create(
+            core.fs.clone(),
+            &*core.random,
+            &core.paths.segments,
+            number,
+            params,
+        )?;
         let fields = schema.fields.iter().cloned().map(MemFieldIndex::new).collect();
         Ok(Self { writer, fields, rows: 0 })
     }

@@ -90,9 +90,8 @@ pub(crate) fn merge(
     core.commit.sync(captured_at).wait()?;
     let output = write_output(core, collection, &views, keep_deletes)?;
     let structure = collection.structure.lock();
-    let part = output
-        .map(|meta| core.open_part(collection, &meta, RoaringBitmap::new()))
-        .transpose()?;
+    let part =
+        output.map(|meta| core.open_part(collection, &meta, RoaringBitmap::new())).transpose()?;
     if let Some(part) = &part {
         carry_kills(&views, part)?;
     }
@@ -115,10 +114,8 @@ fn capture(
     inputs: &[Arc<SegmentPart>],
 ) -> (Vec<SegmentView>, Lsn, bool) {
     let state = collection.state.read();
-    let views = inputs
-        .iter()
-        .map(|part| SegmentView { part: part.clone(), dead: part.dead() })
-        .collect();
+    let views =
+        inputs.iter().map(|part| SegmentView { part: part.clone(), dead: part.dead() }).collect();
     // Deleted ids matter only while an older version may lie in a cold object; `moves` is held,
     // so no demotion can create one meanwhile.
     (views, state.applied, !state.cold.is_empty())

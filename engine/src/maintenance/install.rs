@@ -13,7 +13,7 @@ use crate::{
     collection::{CollectionCore, SegmentPart, State},
     db::DbCore,
     error::{Cause, Result},
-    manifest::{CollectionManifest, ColdMeta, Edit},
+    manifest::{ColdMeta, CollectionManifest, Edit},
     memtable::Memtable,
     tombstones::{self, TombstoneMeta, TombstoneSet},
 };
@@ -120,8 +120,15 @@ impl DbCore {
             return Ok(None);
         }
         let number = self.next_file();
-        tombstones::write(&*self.fs, &*self.random, &self.paths.segments, number, collection.id, set)
-            .map(Some)
+        tombstones::write(
+            &*self.fs,
+            &*self.random,
+            &self.paths.segments,
+            number,
+            collection.id,
+            set,
+        )
+        .map(Some)
     }
 }
 

@@ -17,11 +17,7 @@ use crate::{
 use std::sync::Arc;
 
 /// Adds an index of `field` and builds it for every row there is.
-pub(crate) fn add_field(
-    core: &DbCore,
-    collection: &CollectionCore,
-    field: FieldDef,
-) -> Result<()> {
+pub(crate) fn add_field(core: &DbCore, collection: &CollectionCore, field: FieldDef) -> Result<()> {
     core.shared.check_writable()?;
     let _moves = collection.moves.lock();
     let mut schema = (*collection.schema()).clone();

@@ -107,5 +107,7 @@ pub(crate) fn delete(core: &DbCore, name: &str) -> Result<()> {
 
 /// Every snapshot, by name.
 pub(crate) fn list(core: &DbCore) -> Vec<SnapshotInfo> {
-    core.with_manifest(|manifest| manifest.state().snapshots.values().map(SnapshotInfo::of).collect())
+    core.with_manifest(|manifest| {
+        manifest.state().snapshots.values().map(SnapshotInfo::of).collect()
+    })
 }

@@ -6,5 +6,5 @@
 mod state;
 mod store;
 
-pub(crate) use state::{CollectionManifest, ColdMeta, Edit, ManifestState, Record, SnapshotManifest};
+pub(crate) use state::{ColdMeta, CollectionManifest, Edit, ManifestState, SnapshotManifest};
 pub(crate) use store::{KIND, ManifestStore};

@@ -28,8 +28,7 @@ use std::{
 };
 
 /// Magic and version of manifest files.
-pub(crate) const KIND: FileKind =
-    FileKind { magic: *b"AKIDBMAN", version: 1, name: "manifest" };
+pub(crate) const KIND: FileKind = FileKind { magic: *b"AKIDBMAN", version: 1, name: "manifest" };
 
 const PREFIX: &str = "MANIFEST-";
 /// A fresh file has room for this much beside the state, so that edits rarely roll it.
@@ -149,11 +148,8 @@ fn number_of(name: &str) -> Option<u64> {
 }
 
 fn numbers_in(fs: &dyn Fs, dir: &Path) -> Result<Vec<u64>> {
-    let mut numbers: Vec<_> = fs
-        .list_dir(dir)?
-        .iter()
-        .filter_map(|entry| number_of(entry.name.to_str()?))
-        .collect();
+    let mut numbers: Vec<_> =
+        fs.list_dir(dir)?.iter().filter_map(|entry| number_of(entry.name.to_str()?)).collect();
     numbers.sort_unstable();
     Ok(numbers)
 }
@@ -197,4 +193,3 @@ pub(super) fn read_state(fs: &dyn Fs, path: &Path) -> Result<ManifestState> {
     })?;
     state.ok_or_else(|| Error::corruption(path, 0, "it holds no state"))
 }
-

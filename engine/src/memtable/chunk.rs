@@ -55,7 +55,7 @@ impl MemRow {
 
     /// Bytes of memory that this row takes, about.
     pub(crate) fn bytes(&self) -> u64 {
-        let fixed = std::mem::size_of::<Self>() + 96; // its slot, its id-table entry
+        let fixed = size_of::<Self>() + 96; // its slot, its id-table entry
         (fixed + self.vector.len() * 4 + self.metadata.len()) as u64
     }
 }

@@ -44,7 +44,8 @@ pub(crate) fn fetch(view: &View, place: Place, columns: Columns) -> Result<Fetch
         Place::Segment { part, row } => {
             let segment = &view.segments.get(part).ok_or_else(outside)?.part.segment;
             let metadata = columns.metadata.then(|| segment.metadata(row)).transpose()?;
-            let vector = if columns.vector { Some(segment.vectors(row, 1)?.to_vec()) } else { None };
+            let vector =
+                if columns.vector { Some(segment.vectors(row, 1)?.to_vec()) } else { None };
             Ok(Fetched { lsn: segment.lsn(row)?, vector, metadata })
         }
     }

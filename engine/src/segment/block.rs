@@ -139,9 +139,7 @@ impl Block {
     }
 
     fn matches(&self, extent: u64, bytes: &[u8]) -> bool {
-        let crc = usize::try_from(extent)
-            .ok()
-            .and_then(|extent| self.crcs.get(extent));
+        let crc = usize::try_from(extent).ok().and_then(|extent| self.crcs.get(extent));
         crc == Some(&extent_crc(self.salt, self.offset + extent * EXTENT, bytes))
     }
 

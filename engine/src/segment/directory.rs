@@ -29,9 +29,7 @@ pub(super) fn field_type_code(field_type: FieldType) -> u16 {
 /// The field type of a `detail`.
 pub(super) fn field_type_of(code: u16) -> Option<FieldType> {
     use FieldType::{Bool, Float, Integer, Keyword, Timestamp};
-    [Keyword, Integer, Float, Bool, Timestamp]
-        .into_iter()
-        .find(|t| field_type_code(*t) == code)
+    [Keyword, Integer, Float, Bool, Timestamp].into_iter().find(|t| field_type_code(*t) == code)
 }
 
 /// What a block holds.
@@ -170,12 +168,7 @@ impl BlockEntry {
             offset,
             len,
             items,
-            crcs: crcs
-                .as_chunks()
-                .0
-                .iter()
-                .map(|crc| u32::from_le_bytes(*crc))
-                .collect(),
+            crcs: crcs.as_chunks().0.iter().map(|crc| u32::from_le_bytes(*crc)).collect(),
         }))
     }
 
@@ -219,22 +212,12 @@ impl Footer {
         let mut fixed = || {
             let (rows, deletes) = (fields.u32()?, fields.u32()?);
             let (min_lsn, max_lsn) = (fields.u64()?, fields.u64()?);
-            Some((
-                rows,
-                deletes,
-                min_lsn,
-                max_lsn,
-                fields.u32()?,
-                fields.u32()?,
-            ))
+            Some((rows, deletes, min_lsn, max_lsn, fields.u32()?, fields.u32()?))
         };
         let (rows, deletes, min_lsn, max_lsn, count, extent) =
             fixed().ok_or_else(|| Flaw::at(offset, "the footer is cut off"))?;
         if u64::from(extent) != EXTENT || rows > ROWS_MAX {
-            return Err(Flaw::at(
-                offset,
-                "the footer's row count or extent size is not possible",
-            ));
+            return Err(Flaw::at(offset, "the footer's row count or extent size is not possible"));
         }
         let mut blocks: Vec<BlockEntry> = Vec::new();
         let mut free = HEADER_LEN as u64;
@@ -249,18 +232,9 @@ impl Footer {
             blocks.push(block);
         }
         if fields.remaining() != 0 {
-            return Err(Flaw::at(
-                fields.position(),
-                "the footer has bytes after its last block",
-            ));
+            return Err(Flaw::at(fields.position(), "the footer has bytes after its last block"));
         }
-        Ok(Self {
-            rows,
-            deletes,
-            min_lsn,
-            max_lsn,
-            blocks,
-        })
+        Ok(Self { rows, deletes, min_lsn, max_lsn, blocks })
     }
 }
 
@@ -274,10 +248,7 @@ fn check_entry(block: &BlockEntry, at: u64) -> Result<(), Flaw> {
     } else if since > VERSION {
         Err(Flaw::Newer { found: since })
     } else {
-        Err(Flaw::at(
-            at,
-            format!("format version {since} has no block kind {}", block.kind),
-        ))
+        Err(Flaw::at(at, format!("format version {since} has no block kind {}", block.kind)))
     }
 }
 

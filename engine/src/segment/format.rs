@@ -39,10 +39,7 @@ const FOOTER_FIXED_LEN: usize = 32;
 
 const _: () =
     assert!((HEADER_LEN as u64).is_multiple_of(ALIGN) && ALIGN_VECTORS.is_multiple_of(ALIGN));
-const _: () = assert!(
-    EXTENT.is_multiple_of(8),
-    "an extent boundary never splits a number"
-);
+const _: () = assert!(EXTENT.is_multiple_of(8), "an extent boundary never splits a number");
 
 /// What is wrong with decoded bytes; the caller knows the file.
 #[derive(Debug)]
@@ -55,22 +52,16 @@ pub(super) enum Flaw {
 
 impl Flaw {
     pub(super) fn at(offset: u64, detail: impl Into<String>) -> Self {
-        Self::Damage {
-            offset,
-            detail: detail.into(),
-        }
+        Self::Damage { offset, detail: detail.into() }
     }
 
     /// The public error for a file.
     pub(super) fn in_file(self, file: &Path) -> Error {
         match self {
             Self::Damage { offset, detail } => Error::corruption(file, offset, detail),
-            Self::Newer { found } => Cause::Newer {
-                file: file.to_owned(),
-                found,
-                supported: VERSION,
+            Self::Newer { found } => {
+                Cause::Newer { file: file.to_owned(), found, supported: VERSION }.into()
             }
-            .into(),
         }
     }
 }
@@ -140,22 +131,11 @@ impl Header {
         let salt = fields.u64().ok_or_else(short)?;
         let dim = fields.u32().ok_or_else(short)?;
         if dim == 0 || dim > DIM_MAX {
-            return Err(Flaw::at(
-                32,
-                format!("a dimension of {dim} is not possible"),
-            ));
+            return Err(Flaw::at(32, format!("a dimension of {dim} is not possible")));
         }
         let code = fields.u32().ok_or_else(short)?;
         let metric = metric_of(code).ok_or_else(|| Flaw::at(36, format!("no metric {code}")))?;
-        Ok(Self {
-            number,
-            salt,
-            params: SegmentParams {
-                collection,
-                dim,
-                metric,
-            },
-        })
+        Ok(Self { number, salt, params: SegmentParams { collection, dim, metric } })
     }
 }
 
@@ -168,9 +148,7 @@ fn metric_code(metric: Metric) -> u32 {
 }
 
 fn metric_of(code: u32) -> Option<Metric> {
-    [Metric::Cosine, Metric::Dot, Metric::L2]
-        .into_iter()
-        .find(|m| metric_code(*m) == code)
+    [Metric::Cosine, Metric::Dot, Metric::L2].into_iter().find(|m| metric_code(*m) == code)
 }
 
 /// The last [`TAIL_LEN`] bytes: where the footer is, and its checksum.
@@ -189,11 +167,7 @@ impl Tail {
         hasher.update(&footer_len.to_le_bytes());
         hasher.update(&VERSION.to_le_bytes());
         hasher.update(footer);
-        Self {
-            footer_offset,
-            footer_len,
-            footer_crc: hasher.finalize(),
-        }
+        Self { footer_offset, footer_len, footer_crc: hasher.finalize() }
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -227,10 +201,7 @@ impl Tail {
             && tail.footer_offset >= HEADER_LEN as u64
             && tail.footer_len >= FOOTER_FIXED_LEN as u64;
         if !fits {
-            return Err(Flaw::at(
-                at,
-                "the tail names a footer that does not fit the file",
-            ));
+            return Err(Flaw::at(at, "the tail names a footer that does not fit the file"));
         }
         Ok(tail)
     }
@@ -240,10 +211,7 @@ impl Tail {
         if Self::of(footer, self.footer_offset, salt) == *self {
             Ok(())
         } else {
-            Err(Flaw::at(
-                self.footer_offset,
-                "the footer does not match its checksum",
-            ))
+            Err(Flaw::at(self.footer_offset, "the footer does not match its checksum"))
         }
     }
 }

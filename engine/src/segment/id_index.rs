@@ -17,11 +17,7 @@ pub(super) const SLOT_LEN: u64 = 8;
 /// How many slots a table of `rows` rows has: none for no rows, else the least number that keeps
 /// the table at most 0.7 full and one slot empty, so that every search ends.
 pub(super) fn slots_for(rows: u32) -> u64 {
-    if rows == 0 {
-        0
-    } else {
-        (u64::from(rows) * 10).div_ceil(7).max(u64::from(rows) + 1)
-    }
+    if rows == 0 { 0 } else { (u64::from(rows) * 10).div_ceil(7).max(u64::from(rows) + 1) }
 }
 
 fn home(hash: u64, slots: u64) -> u64 {
@@ -71,18 +67,13 @@ fn decode(slot: [u8; 8]) -> (u32, u32) {
 pub(super) fn check(table: &[u8], rows: u32) -> Result<(), String> {
     let found = table.len() as u64;
     if found != slots_for(rows) * SLOT_LEN {
-        return Err(format!(
-            "the id index has {found} bytes, which does not fit {rows} rows"
-        ));
+        return Err(format!("the id index has {found} bytes, which does not fit {rows} rows"));
     }
     let mut taken = 0_u64;
     for slot in slots(table) {
         let (_, next) = decode(*slot);
         if next > rows {
-            return Err(format!(
-                "the id index names row {}, there are {rows}",
-                next - 1
-            ));
+            return Err(format!("the id index names row {}, there are {rows}", next - 1));
         }
         taken += u64::from(next != 0);
     }
@@ -151,10 +142,7 @@ mod tests {
     fn a_table_is_at_most_seven_tenths_full_and_never_full() {
         for rows in (1..2000).chain([u32::MAX - 1]) {
             let slots = slots_for(rows);
-            assert!(
-                u64::from(rows) * 10 <= slots * 7 && slots > u64::from(rows),
-                "{rows}"
-            );
+            assert!(u64::from(rows) * 10 <= slots * 7 && slots > u64::from(rows), "{rows}");
         }
     }
 

@@ -20,10 +20,7 @@ pub(super) struct ItemsBuilder {
 
 impl ItemsBuilder {
     pub(super) fn new() -> Self {
-        Self {
-            offsets: vec![0],
-            bytes: Vec::new(),
-        }
+        Self { offsets: vec![0], bytes: Vec::new() }
     }
 
     /// Appends the item that `write` appends to the bytes.
@@ -36,8 +33,7 @@ impl ItemsBuilder {
     pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         self.offsets.windows(2).filter_map(|pair| {
             let (start, end) = (pair.first()?, pair.last()?);
-            self.bytes
-                .get(usize::try_from(*start).ok()?..usize::try_from(*end).ok()?)
+            self.bytes.get(usize::try_from(*start).ok()?..usize::try_from(*end).ok()?)
         })
     }
 
@@ -75,10 +71,8 @@ pub(super) fn split(list: &[u8], items: u64) -> Option<Vec<&[u8]>> {
     offsets
         .windows(2)
         .map(|pair| {
-            let (start, end) = (
-                u64::from_le_bytes(*pair.first()?),
-                u64::from_le_bytes(*pair.last()?),
-            );
+            let (start, end) =
+                (u64::from_le_bytes(*pair.first()?), u64::from_le_bytes(*pair.last()?));
             let place = range([start, end], items, list.len() as u64)?;
             list.get(usize::try_from(place.start).ok()?..usize::try_from(place.end).ok()?)
         })
@@ -120,12 +114,9 @@ mod tests {
     #[test]
     fn offsets_that_lie_are_refused() {
         assert_eq!(range([0, 3], 1, 19), Some(16..19));
-        for (pair, items, len) in [
-            ([3, 0], 1, 99),
-            ([0, 4], 1, 19),
-            ([0, u64::MAX], 1, 99),
-            ([0, 0], u64::MAX, 99),
-        ] {
+        for (pair, items, len) in
+            [([3, 0], 1, 99), ([0, 4], 1, 19), ([0, u64::MAX], 1, 99), ([0, 0], u64::MAX, 99)]
+        {
             assert_eq!(range(pair, items, len), None, "{pair:?} {items} {len}");
         }
     }

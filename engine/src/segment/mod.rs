@@ -33,15 +33,12 @@ mod writer;
 pub(crate) mod tests;
 
 pub(crate) use describe::describe;
-pub(crate) use format::HEADER_MAGIC as MAGIC;
 pub use describe::{BlockDescription, SegmentDescription};
+pub(crate) use format::HEADER_MAGIC as MAGIC;
 pub use meta::ReadMode;
 pub(crate) use meta::{RowRef, SegmentMeta, SegmentParams};
 pub(crate) use reader::Segment;
 pub(crate) use writer::SegmentWriter;
 
 // Blocks are reinterpreted in place as numbers, which is right only where memory is little-endian.
-const _: () = assert!(
-    cfg!(target_endian = "little"),
-    "segments need a little-endian target"
-);
+const _: () = assert!(cfg!(target_endian = "little"), "segments need a little-endian target");

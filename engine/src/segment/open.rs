@@ -73,16 +73,9 @@ pub(super) fn compare(
 
 /// The fields that have an index block, in order; `None` for a type that does not exist.
 pub(super) fn fields_of(footer: &Footer) -> impl Iterator<Item = Option<FieldDef>> {
-    footer
-        .blocks
-        .iter()
-        .filter(|block| block.kind == BlockKind::FieldIndex.code())
-        .map(|block| {
-            Some(FieldDef {
-                name: block.name.clone(),
-                field_type: field_type_of(block.detail)?,
-            })
-        })
+    footer.blocks.iter().filter(|block| block.kind == BlockKind::FieldIndex.code()).map(|block| {
+        Some(FieldDef { name: block.name.clone(), field_type: field_type_of(block.detail)? })
+    })
 }
 
 /// The blocks of a segment, each of the size that the row count asks for.
@@ -104,11 +97,7 @@ impl Blocks {
         let Structure { header, footer } = structure;
         let rows = u64::from(footer.rows);
         let (deletes, dim) = (u64::from(footer.deletes), u64::from(header.params.dim));
-        let mut finder = Finder {
-            source,
-            salt: header.salt,
-            entries: footer.blocks,
-        };
+        let mut finder = Finder { source, salt: header.salt, entries: footer.blocks };
         let slots = id_index::slots_for(footer.rows);
         let blocks = Self {
             vectors: finder.fixed(BlockKind::Vectors, rows, dim * 4)?,
@@ -156,10 +145,7 @@ impl Finder<'_> {
     }
 
     fn take(&mut self, kind: BlockKind, items: u64) -> Result<BlockEntry> {
-        let found = self
-            .entries
-            .iter()
-            .position(|entry| entry.kind == kind.code());
+        let found = self.entries.iter().position(|entry| entry.kind == kind.code());
         let Some(index) = found else {
             let detail = format!("the segment has no {} block", kind.name());
             return Err(self.damage(self.source.len(), detail));
@@ -180,11 +166,7 @@ impl Finder<'_> {
         if items.checked_mul(item_len) == Some(entry.len) {
             return Ok(Block::new(entry, self.salt));
         }
-        let detail = format!(
-            "the {} block has {} bytes for {items}",
-            kind.name(),
-            entry.len
-        );
+        let detail = format!("the {} block has {} bytes for {items}", kind.name(), entry.len);
         Err(self.damage(entry.offset, detail))
     }
 
@@ -202,11 +184,7 @@ impl Finder<'_> {
 
     fn fields(&mut self, rows: u64) -> Result<Vec<(String, Block)>> {
         let mut fields: Vec<(String, Block)> = Vec::new();
-        while self
-            .entries
-            .iter()
-            .any(|entry| entry.kind == BlockKind::FieldIndex.code())
-        {
+        while self.entries.iter().any(|entry| entry.kind == BlockKind::FieldIndex.code()) {
             let entry = self.take(BlockKind::FieldIndex, rows)?;
             if field_type_of(entry.detail).is_none() || fields.iter().any(|(n, _)| *n == entry.name)
             {
@@ -222,10 +200,7 @@ impl Finder<'_> {
     /// What is left may only be blocks that this version does not know; the footer's decoder has
     /// refused those that must be understood.
     fn nothing_left(&self) -> Result<()> {
-        let twice = self
-            .entries
-            .iter()
-            .find(|entry| BlockKind::from_code(entry.kind).is_some());
+        let twice = self.entries.iter().find(|entry| BlockKind::from_code(entry.kind).is_some());
         match twice {
             None => Ok(()),
             Some(entry) => {

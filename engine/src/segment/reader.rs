@@ -84,13 +84,7 @@ impl Segment {
             Bytes::Owned { buffer, .. } => Some(Bytes::whole(buffer)),
             Bytes::Mapped(_) => None,
         };
-        Ok(Self {
-            meta: meta.clone(),
-            dim: params.dim,
-            source,
-            blocks,
-            resident_index,
-        })
+        Ok(Self { meta: meta.clone(), dim: params.dim, source, blocks, resident_index })
     }
 
     /// What the manifest says of this file.
@@ -114,9 +108,7 @@ impl Segment {
         let bytes = self.blocks.ids.item(&self.source, u64::from(row))?;
         PointId::decode(&bytes).ok_or_else(|| {
             let at = u64::from(row) * items::OFFSET_LEN;
-            self.blocks
-                .ids
-                .damage(&self.source, at, "a row's id is not an id")
+            self.blocks.ids.damage(&self.source, at, "a row's id is not an id")
         })
     }
 
@@ -125,9 +117,7 @@ impl Segment {
         self.check_rows(row, 1)?;
         let at = u64::from(row) * 8;
         let bytes = self.blocks.lsns.bytes(&self.source, at..at + 8)?;
-        let bytes = bytes
-            .as_array()
-            .ok_or_else(|| Error::bug("8 bytes are not 8 bytes"))?;
+        let bytes = bytes.as_array().ok_or_else(|| Error::bug("8 bytes are not 8 bytes"))?;
         Ok(u64::from_le_bytes(*bytes))
     }
 
@@ -150,10 +140,7 @@ impl Segment {
     /// The metadata of a row, as the canonical JSON that was written.
     pub(crate) fn metadata_json(&self, row: u32) -> Result<Cow<'_, [u8]>> {
         self.check_rows(row, 1)?;
-        Ok(cow(self
-            .blocks
-            .metadata
-            .item(&self.source, u64::from(row))?))
+        Ok(cow(self.blocks.metadata.item(&self.source, u64::from(row))?))
     }
 
     /// The metadata of a row.
@@ -186,13 +173,9 @@ impl Segment {
         let block = &self.blocks.deletes;
         let bytes = block.all(&self.source)?;
         let damage = || block.damage(&self.source, 0, "the list of deletes is impossible");
-        let lsns_len = block
-            .items()
-            .checked_mul(8)
-            .and_then(|len| usize::try_from(len).ok());
-        let (lsns, list) = lsns_len
-            .and_then(|len| bytes.split_at_checked(len))
-            .ok_or_else(damage)?;
+        let lsns_len = block.items().checked_mul(8).and_then(|len| usize::try_from(len).ok());
+        let (lsns, list) =
+            lsns_len.and_then(|len| bytes.split_at_checked(len)).ok_or_else(damage)?;
         let ids = items::split(list, block.items()).ok_or_else(damage)?;
         ids.into_iter()
             .zip(lsns.as_chunks().0)

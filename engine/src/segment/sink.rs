@@ -42,14 +42,7 @@ pub(super) struct FileSink {
 impl FileSink {
     pub(super) fn new(file: Arc<dyn FsFile>, salt: u64) -> Self {
         let buffer = Vec::with_capacity(BUFFER_LEN);
-        Self {
-            file,
-            salt,
-            buffer,
-            written: 0,
-            whole: Hasher::new(),
-            block: None,
-        }
+        Self { file, salt, buffer, written: 0, whole: Hasher::new(), block: None }
     }
 
     /// Where the next byte goes.
@@ -74,9 +67,7 @@ impl FileSink {
     /// Pads with zeros to a multiple of `align`, which is at most a page.
     pub(super) fn align(&mut self, align: u64) -> Result<(), FsError> {
         let missing = self.position().next_multiple_of(align) - self.position();
-        let zeros = usize::try_from(missing)
-            .ok()
-            .and_then(|missing| ZEROS.get(..missing));
+        let zeros = usize::try_from(missing).ok().and_then(|missing| ZEROS.get(..missing));
         self.write(zeros.expect("alignments are at most a page"))
     }
 
@@ -86,23 +77,14 @@ impl FileSink {
         self.align(kind.align())?;
         let offset = self.position();
         let hasher = place_hasher(self.salt, offset);
-        self.block = Some(OpenBlock {
-            kind,
-            offset,
-            crcs: Vec::new(),
-            hasher,
-            filled: 0,
-        });
+        self.block = Some(OpenBlock { kind, offset, crcs: Vec::new(), hasher, filled: 0 });
         Ok(())
     }
 
     /// Appends bytes to the open block.
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), FsError> {
         let salt = self.salt;
-        let block = self
-            .block
-            .as_mut()
-            .expect("append is called between begin and end");
+        let block = self.block.as_mut().expect("append is called between begin and end");
         let mut rest = bytes;
         while !rest.is_empty() {
             let room = usize::try_from(EXTENT - block.filled).expect("an extent fits memory");

@@ -24,10 +24,7 @@ pub(super) struct AlignedBuf {
 
 impl AlignedBuf {
     fn zeroed(len: usize) -> Self {
-        Self {
-            words: vec![0; len.div_ceil(8)].into_boxed_slice(),
-            len,
-        }
+        Self { words: vec![0; len.div_ceil(8)].into_boxed_slice(), len }
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {
@@ -50,10 +47,7 @@ impl Deref for AlignedBuf {
 #[derive(Debug)]
 pub(super) enum Bytes<'a> {
     Mapped(&'a [u8]),
-    Owned {
-        buffer: Arc<AlignedBuf>,
-        range: Range<usize>,
-    },
+    Owned { buffer: Arc<AlignedBuf>, range: Range<usize> },
 }
 
 impl Bytes<'_> {
@@ -71,10 +65,7 @@ impl Bytes<'_> {
                 let start = range.start.checked_add(part.start)?;
                 let end = range.start.checked_add(part.end)?;
                 let within = part.start <= part.end && end <= range.end;
-                within.then_some(Self::Owned {
-                    buffer,
-                    range: start..end,
-                })
+                within.then_some(Self::Owned { buffer, range: start..end })
             }
         }
     }
@@ -86,9 +77,9 @@ impl Deref for Bytes<'_> {
     fn deref(&self) -> &[u8] {
         match self {
             Self::Mapped(bytes) => bytes,
-            Self::Owned { buffer, range } => buffer
-                .get(range.clone())
-                .expect("slice keeps ranges within the buffer"),
+            Self::Owned { buffer, range } => {
+                buffer.get(range.clone()).expect("slice keeps ranges within the buffer")
+            }
         }
     }
 }
@@ -112,11 +103,7 @@ impl Source {
         let found = match fs.metadata(&path) {
             Ok(meta) => meta.len,
             Err(error) if error.is_not_found() => {
-                return Err(Error::corruption(
-                    path,
-                    0,
-                    "the manifest names this file, it is gone",
-                ));
+                return Err(Error::corruption(path, 0, "the manifest names this file, it is gone"));
             }
             Err(error) => return Err(error.into()),
         };
@@ -156,10 +143,7 @@ impl Source {
     /// are aligned for `u64`.
     pub(super) fn read(&self, offset: u64, len: u64) -> Result<Bytes<'_>> {
         let outside = || Error::corruption(&self.path, offset, "the file ends before these bytes");
-        let end = offset
-            .checked_add(len)
-            .filter(|end| *end <= self.len)
-            .ok_or_else(outside)?;
+        let end = offset.checked_add(len).filter(|end| *end <= self.len).ok_or_else(outside)?;
         let size = usize::try_from(len).map_err(|_| outside())?;
         match &self.backing {
             Backing::Map(map) => {
@@ -169,15 +153,10 @@ impl Source {
             }
             Backing::File(file) => {
                 let mut buffer = AlignedBuf::zeroed(size);
-                file.read_exact_at(buffer.bytes_mut(), offset)
-                    .map_err(|error| {
-                        // Somebody cut the file since it was opened.
-                        if error.kind() == ErrorKind::UnexpectedEof {
-                            outside()
-                        } else {
-                            error.into()
-                        }
-                    })?;
+                file.read_exact_at(buffer.bytes_mut(), offset).map_err(|error| {
+                    // Somebody cut the file since it was opened.
+                    if error.kind() == ErrorKind::UnexpectedEof { outside() } else { error.into() }
+                })?;
                 Ok(Bytes::whole(Arc::new(buffer)))
             }
         }

@@ -97,15 +97,8 @@ impl SegmentWriter {
             }
             other => other?,
         };
-        let unfinished = Unfinished {
-            fs,
-            paths: vec![temp],
-        };
-        let header = Header {
-            number,
-            salt: random.next_u64(),
-            params,
-        };
+        let unfinished = Unfinished { fs, paths: vec![temp] };
+        let header = Header { number, salt: random.next_u64(), params };
         let mut sink = FileSink::new(file, header.salt);
         sink.write(&header.encode())?;
         sink.begin(BlockKind::Vectors)?;
@@ -132,26 +125,21 @@ impl SegmentWriter {
             return Err(Error::bug("a row of another dimension reached a segment"));
         }
         if self.lsns.len() as u64 >= u64::from(ROWS_MAX) {
-            return Err(Error::bug(
-                "a segment was given more rows than a row number can count",
-            ));
+            return Err(Error::bug("a segment was given more rows than a row number can count"));
         }
         check_id(row.id)?;
         self.sink.append(bytemuck::cast_slice(row.vector))?;
         self.ids.push_with(|out| row.id.encode_into(out));
         self.inv_norms.push(inv_norm(row.vector));
         self.lsns.push(row.lsn);
-        self.metadata
-            .push_with(|out| out.extend_from_slice(row.metadata));
+        self.metadata.push_with(|out| out.extend_from_slice(row.metadata));
         Ok(())
     }
 
     /// Notes that `id` was deleted at `lsn` though an older version may lie in a cold object.
     pub(crate) fn push_delete(&mut self, id: &PointId, lsn: u64) -> Result<()> {
         if self.deleted_lsns.len() as u64 >= u64::from(ROWS_MAX) {
-            return Err(Error::bug(
-                "a segment was given more deletes than it can count",
-            ));
+            return Err(Error::bug("a segment was given more deletes than it can count"));
         }
         check_id(id)?;
         self.deleted_ids.push_with(|out| id.encode_into(out));
@@ -167,13 +155,7 @@ impl SegmentWriter {
     /// id: a bug.
     pub(crate) fn finish(mut self, fields: Vec<(FieldDef, Vec<u8>)>) -> Result<SegmentMeta> {
         let footer = self.write_blocks(&fields)?;
-        let Self {
-            mut sink,
-            mut unfinished,
-            dir,
-            header,
-            ..
-        } = self;
+        let Self { mut sink, mut unfinished, dir, header, .. } = self;
         sink.align(super::format::ALIGN)?;
         let footer_bytes = footer.encode();
         let tail = Tail::of(&footer_bytes, sink.position(), header.salt);
@@ -209,28 +191,12 @@ impl SegmentWriter {
         let deleted_lsns = bytemuck::cast_slice(&self.deleted_lsns);
         let (rows_u64, deletes_u64) = (u64::from(rows), u64::from(deletes));
         let parts: [(BlockKind, u64, &[&[u8]]); 6] = [
-            (
-                BlockKind::InvNorms,
-                rows_u64,
-                &[bytemuck::cast_slice(&self.inv_norms)],
-            ),
+            (BlockKind::InvNorms, rows_u64, &[bytemuck::cast_slice(&self.inv_norms)]),
             (BlockKind::Ids, rows_u64, &[offsets, ids]),
-            (
-                BlockKind::IdIndex,
-                slots,
-                &[bytemuck::cast_slice(&id_index)],
-            ),
-            (
-                BlockKind::Lsns,
-                rows_u64,
-                &[bytemuck::cast_slice(&self.lsns)],
-            ),
+            (BlockKind::IdIndex, slots, &[bytemuck::cast_slice(&id_index)]),
+            (BlockKind::Lsns, rows_u64, &[bytemuck::cast_slice(&self.lsns)]),
             (BlockKind::Metadata, rows_u64, &[metadata_offsets, metadata]),
-            (
-                BlockKind::Deletes,
-                deletes_u64,
-                &[deleted_lsns, deleted_offsets, deleted],
-            ),
+            (BlockKind::Deletes, deletes_u64, &[deleted_lsns, deleted_offsets, deleted]),
         ];
         for (kind, items, parts) in parts {
             blocks.push(write_block(&mut self.sink, kind, items, parts)?);
@@ -240,25 +206,13 @@ impl SegmentWriter {
                 || def.name.len() > FIELD_NAME_BYTES_MAX
                 || blocks.iter().any(|block| block.name == def.name)
             {
-                return Err(Error::bug(
-                    "a segment was given a field that no schema allows",
-                ));
+                return Err(Error::bug("a segment was given a field that no schema allows"));
             }
             let block = write_block(&mut self.sink, BlockKind::FieldIndex, rows_u64, &[bytes])?;
             let detail = field_type_code(def.field_type);
-            blocks.push(BlockEntry {
-                detail,
-                name: def.name.clone(),
-                ..block
-            });
+            blocks.push(BlockEntry { detail, name: def.name.clone(), ..block });
         }
-        Ok(Footer {
-            rows,
-            deletes,
-            min_lsn,
-            max_lsn,
-            blocks,
-        })
+        Ok(Footer { rows, deletes, min_lsn, max_lsn, blocks })
     }
 }
 
@@ -290,9 +244,9 @@ fn publish(unfinished: &mut Unfinished, dir: &Path, number: u64) -> Result<(), F
 /// An id that could not be read back must not be written: it would be corruption of our making.
 fn check_id(id: &PointId) -> Result<()> {
     match id {
-        PointId::Str(text) if text.is_empty() || text.len() > ID_BYTES_MAX => Err(Error::bug(
-            "an id that validation refuses reached a segment",
-        )),
+        PointId::Str(text) if text.is_empty() || text.len() > ID_BYTES_MAX => {
+            Err(Error::bug("an id that validation refuses reached a segment"))
+        }
         _ => Ok(()),
     }
 }

@@ -17,14 +17,7 @@ fn disk(seed: u64) -> SimFs {
 }
 
 fn put(fs: &SimFs, number: u64, set: &TombstoneSet) -> Result<TombstoneMeta> {
-    write(
-        fs,
-        &SystemRandom::from_seed(number),
-        Path::new(DIR),
-        number,
-        3,
-        set,
-    )
+    write(fs, &SystemRandom::from_seed(number), Path::new(DIR), number, 3, set)
 }
 
 fn get(fs: &SimFs, meta: &TombstoneMeta) -> Result<TombstoneSet> {
@@ -126,16 +119,10 @@ fn every_cut_and_every_addition_is_corruption() {
     let meta = put(&fs, 5, &small()).unwrap();
     let whole = read_file(&fs, &path()).unwrap();
     let grown = [whole.as_slice(), &[0]].concat();
-    for bytes in (0..whole.len())
-        .map(|len| &whole[..len])
-        .chain([grown.as_slice()])
-    {
+    for bytes in (0..whole.len()).map(|len| &whole[..len]).chain([grown.as_slice()]) {
         write_file_durably(&fs, &path(), bytes).unwrap();
         assert_corruption(&get(&fs, &meta).unwrap_err());
-        let lying = TombstoneMeta {
-            len: bytes.len() as u64,
-            ..meta.clone()
-        };
+        let lying = TombstoneMeta { len: bytes.len() as u64, ..meta.clone() };
         assert_corruption(&get(&fs, &lying).unwrap_err());
     }
     fs.remove_file(&path()).unwrap();
@@ -150,10 +137,7 @@ fn another_file_in_its_place_is_corruption() {
     let other = read_file(&fs, &tombstone_path(Path::new(DIR), 6)).unwrap();
     write_file_durably(&fs, &path(), &other).unwrap();
     assert_corruption(&get(&fs, &meta).unwrap_err());
-    let lying = TombstoneMeta {
-        crc32: crc32fast::hash(&other),
-        ..meta
-    };
+    let lying = TombstoneMeta { crc32: crc32fast::hash(&other), ..meta };
     assert_corruption(&get(&fs, &lying).unwrap_err());
 }
 
@@ -167,26 +151,12 @@ fn a_newer_file_is_refused_by_name() {
     bytes[HEADER_CRC_AT..HEADER_LEN].copy_from_slice(&crc.to_le_bytes());
     write_file_durably(&fs, &path(), &bytes).unwrap();
     let error = get(&fs, &meta).unwrap_err();
-    assert!(
-        matches!(
-            error.cause(),
-            Cause::Newer {
-                found: 2,
-                supported: 1,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error.cause(), Cause::Newer { found: 2, supported: 1, .. }), "{error}");
 }
 
 #[test]
 fn a_call_that_fails_leaves_no_file_behind() {
-    for kind in [
-        FaultKind::Eio,
-        FaultKind::NoSpace,
-        FaultKind::SyncFailsCacheDropped,
-    ] {
+    for kind in [FaultKind::Eio, FaultKind::NoSpace, FaultKind::SyncFailsCacheDropped] {
         let mut failures = 0;
         for nth in 1.. {
             let fs = disk(nth);
@@ -212,11 +182,7 @@ fn a_final_name_after_a_crash_is_a_whole_file() {
                 let fs = disk(seed);
                 fs.power_off_at_moment(nth, moment);
                 put(&fs, 5, &small()).unwrap_err();
-                fs.reboot(if seed == 0 {
-                    CrashPolicy::DropAll
-                } else {
-                    CrashPolicy::Random
-                });
+                fs.reboot(if seed == 0 { CrashPolicy::DropAll } else { CrashPolicy::Random });
                 if fs.read_durable(&path()).is_some() {
                     assert_eq!(get(&fs, &meta).unwrap(), small());
                 }
@@ -244,11 +210,7 @@ fn a_description_needs_no_manifest() {
     put(&fs, 5, &small()).unwrap();
     let told = describe(&fs, &path()).unwrap();
     assert_eq!((told.number, told.collection), (5, 3));
-    let rows: Vec<_> = told
-        .segments
-        .iter()
-        .map(|entry| (entry.segment, entry.rows))
-        .collect();
+    let rows: Vec<_> = told.segments.iter().map(|entry| (entry.segment, entry.rows)).collect();
     assert_eq!(rows, [(1, 3), (4, 10)]);
 }
 
@@ -268,11 +230,6 @@ fn the_golden_file_opens_on_a_real_disk() {
     let dir = tempfile::tempdir().unwrap();
     write_file_durably(&RealFs, &tombstone_path(dir.path(), 5), &bytes).unwrap();
     let (len, crc32) = (bytes.len() as u64, crc32fast::hash(&bytes));
-    let meta = TombstoneMeta {
-        number: 5,
-        len,
-        crc32,
-        segments: 2,
-    };
+    let meta = TombstoneMeta { number: 5, len, crc32, segments: 2 };
     assert_eq!(read(&RealFs, dir.path(), &meta).unwrap(), small());
 }

@@ -80,13 +80,9 @@ pub struct FileHeader {
 impl FileHeader {
     /// The whole header page, with the checksum set in `self`.
     pub(super) fn encode(&mut self, kind: FileKind) -> Vec<u8> {
-        assert!(
-            kind.version > 0 && self.number > 0 && self.first_seq > 0,
-            "0 means none on disk"
-        );
-        let (number, last_seq, last_crc) = self
-            .predecessor
-            .map_or((0, 0, 0), |p| (p.number, p.last_seq, p.last_crc));
+        assert!(kind.version > 0 && self.number > 0 && self.first_seq > 0, "0 means none on disk");
+        let (number, last_seq, last_crc) =
+            self.predecessor.map_or((0, 0, 0), |p| (p.number, p.last_seq, p.last_crc));
         let mut page = Vec::new();
         page.extend_from_slice(&kind.magic);
         page.extend_from_slice(&self.version.to_le_bytes());
@@ -111,11 +107,7 @@ impl FileHeader {
     pub(super) fn decode(page: &[u8], kind: FileKind, path: &Path) -> Result<Self, WalError> {
         Self::fields(page, kind, path).unwrap_or_else(|| {
             let (len, expected) = (page.len() as u64, HEADER_PAGE_BYTES);
-            Err(WalError::corruption(
-                path,
-                0,
-                CorruptionDetail::Truncated { len, expected },
-            ))
+            Err(WalError::corruption(path, 0, CorruptionDetail::Truncated { len, expected }))
         })
     }
 
@@ -164,11 +156,7 @@ impl FileHeader {
         } else if self.allocated_len < HEADER_PAGE_BYTES {
             field("allocated_len", ALLOCATED_AT, self.allocated_len)
         } else if self.predecessor.is_some_and(|p| p.number >= self.number) {
-            field(
-                "predecessor",
-                PREDECESSOR_AT,
-                self.predecessor.map_or(0, |p| p.number),
-            )
+            field("predecessor", PREDECESSOR_AT, self.predecessor.map_or(0, |p| p.number))
         } else if self.replaces.is_some_and(|number| number >= self.number) {
             field("replaces", REPLACES_AT, self.replaces.unwrap_or(0))
         } else {
@@ -192,17 +180,11 @@ fn check_identity(
         hasher.update(&kind.magic);
         hasher.update(bytes.get(VERSION_AT..).unwrap_or_default());
         if hasher.finalize() != crc {
-            return Err(WalError::Foreign {
-                file: path.to_owned(),
-                kind: kind.name,
-            });
+            return Err(WalError::Foreign { file: path.to_owned(), kind: kind.name });
         }
     }
     if computed != crc {
-        let detail = CorruptionDetail::HeaderChecksum {
-            stated: crc,
-            computed,
-        };
+        let detail = CorruptionDetail::HeaderChecksum { stated: crc, computed };
         return Err(WalError::corruption(path, 0, detail));
     }
     if version > kind.version {
@@ -214,10 +196,7 @@ fn check_identity(
         });
     }
     if version == 0 {
-        let detail = CorruptionDetail::HeaderField {
-            field: "version",
-            value: 0,
-        };
+        let detail = CorruptionDetail::HeaderField { field: "version", value: 0 };
         return Err(WalError::corruption(path, VERSION_AT as u64, detail));
     }
     Ok(())
@@ -227,11 +206,7 @@ fn check_identity(
 mod tests {
     use super::*;
 
-    const KIND: FileKind = FileKind {
-        magic: *b"AKTESTFL",
-        version: 3,
-        name: "test file",
-    };
+    const KIND: FileKind = FileKind { magic: *b"AKTESTFL", version: 3, name: "test file" };
 
     fn header() -> FileHeader {
         FileHeader {
@@ -240,11 +215,7 @@ mod tests {
             number: 9,
             first_seq: 40,
             allocated_len: 4096,
-            predecessor: Some(Predecessor {
-                number: 7,
-                last_seq: 39,
-                last_crc: 77,
-            }),
+            predecessor: Some(Predecessor { number: 7, last_seq: 39, last_crc: 77 }),
             replaces: Some(8),
             crc: 0,
         }
@@ -269,10 +240,7 @@ mod tests {
             let mut bad = page.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
             let error = decode(&bad).unwrap_err();
-            assert!(
-                matches!(error, WalError::Corruption { .. }),
-                "bit {bit}: {error}"
-            );
+            assert!(matches!(error, WalError::Corruption { .. }), "bit {bit}: {error}");
         }
     }
 
@@ -280,40 +248,20 @@ mod tests {
     fn every_truncation_of_the_header_is_corruption() {
         let page = header().encode(KIND);
         for len in 0..HEADER_BYTES {
-            assert!(
-                matches!(decode(&page[..len]), Err(WalError::Corruption { .. })),
-                "{len}"
-            );
+            assert!(matches!(decode(&page[..len]), Err(WalError::Corruption { .. })), "{len}");
         }
     }
 
     #[test]
     fn a_newer_file_is_refused_by_name() {
-        let page = FileHeader {
-            version: 4,
-            ..header()
-        }
-        .encode(KIND);
+        let page = FileHeader { version: 4, ..header() }.encode(KIND);
         let error = decode(&page).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                WalError::Newer {
-                    found: 4,
-                    supported: 3,
-                    ..
-                }
-            ),
-            "{error}"
-        );
+        assert!(matches!(error, WalError::Newer { found: 4, supported: 3, .. }), "{error}");
     }
 
     #[test]
     fn another_kind_of_file_is_foreign() {
-        let page = header().encode(FileKind {
-            magic: *b"AKOTHERF",
-            ..KIND
-        });
+        let page = header().encode(FileKind { magic: *b"AKOTHERF", ..KIND });
         assert!(matches!(decode(&page), Err(WalError::Foreign { .. })));
         assert!(matches!(decode(&[0; 512]), Err(WalError::Foreign { .. })));
     }
@@ -321,20 +269,10 @@ mod tests {
     #[test]
     fn a_header_that_names_a_later_file_is_refused() {
         for bad in [
+            FileHeader { replaces: Some(9), ..header() },
+            FileHeader { allocated_len: 100, ..header() },
             FileHeader {
-                replaces: Some(9),
-                ..header()
-            },
-            FileHeader {
-                allocated_len: 100,
-                ..header()
-            },
-            FileHeader {
-                predecessor: Some(Predecessor {
-                    number: 10,
-                    last_seq: 1,
-                    last_crc: 0,
-                }),
+                predecessor: Some(Predecessor { number: 10, last_seq: 1, last_crc: 0 }),
                 ..header()
             },
         ] {
@@ -342,10 +280,7 @@ mod tests {
             let page = bad.encode(KIND);
             assert!(matches!(
                 decode(&page),
-                Err(WalError::Corruption {
-                    detail: CorruptionDetail::HeaderField { .. },
-                    ..
-                })
+                Err(WalError::Corruption { detail: CorruptionDetail::HeaderField { .. }, .. })
             ));
         }
     }

@@ -64,10 +64,7 @@ impl FramedFile {
                 Step::Bad(defect) => {
                     let next = walk.find_header(offset.saturating_add(1), |_| true);
                     let end = next.as_ref().map_or(self.bytes.len() as u64, |(at, _)| *at);
-                    let status = FrameStatus::Bad {
-                        defect,
-                        bytes: end.saturating_sub(offset),
-                    };
+                    let status = FrameStatus::Bad { defect, bytes: end.saturating_sub(offset) };
                     found.push(FrameInfo { offset, status });
                     match next {
                         Some((at, header)) => walk.resume(at, &header),

@@ -115,11 +115,7 @@ impl FramedFile {
         bytes.try_reserve_exact(len).map_err(|_| no_room())?;
         bytes.resize(len, 0);
         file.read_exact_at(&mut bytes, 0)?;
-        Ok(Self {
-            path: path.to_owned(),
-            header,
-            bytes,
-        })
+        Ok(Self { path: path.to_owned(), header, bytes })
     }
 
     /// Reads and verifies the header and the length alone.
@@ -153,34 +149,15 @@ impl FramedFile {
                     frames += 1;
                     payload_bytes += frame.payload.len() as u64;
                     let (seq, offset) = (frame.header.seq, frame.offset);
-                    on_frame(FrameRef {
-                        seq,
-                        offset,
-                        payload: frame.payload,
-                    })?;
+                    on_frame(FrameRef { seq, offset, payload: frame.payload })?;
                 }
                 Step::End => break None,
                 Step::Bad(defect) => break Some(self.judge(&walk, defect)?),
             }
         };
-        let Walk {
-            offset: end,
-            last_seq,
-            last_crc,
-            sealed,
-            ..
-        } = walk;
+        let Walk { offset: end, last_seq, last_crc, sealed, .. } = walk;
         let header = self.header;
-        Ok(ScanReport {
-            header,
-            frames,
-            payload_bytes,
-            end,
-            last_seq,
-            last_crc,
-            sealed,
-            torn,
-        })
+        Ok(ScanReport { header, frames, payload_bytes, end, last_seq, last_crc, sealed, torn })
     }
 
     /// The payloads that [`FramedFile::scan`] hands out, verified once more: they are about to be
@@ -202,23 +179,11 @@ impl FramedFile {
         let evidence = walk.find_header(bad.saturating_add(1), |header| header.durable_end > bad);
         if let Some((evidence_offset, _)) = evidence {
             let last_seq = walk.last_seq;
-            let detail = CorruptionDetail::DurableFrame {
-                defect,
-                last_seq,
-                evidence_offset,
-            };
+            let detail = CorruptionDetail::DurableFrame { defect, last_seq, evidence_offset };
             return Err(WalError::corruption(&self.path, bad, detail));
         }
-        let used = self
-            .bytes
-            .iter()
-            .rposition(|&byte| byte != 0)
-            .map_or(0, |at| at as u64 + 1);
-        Ok(TornTail {
-            offset: bad,
-            bytes: used.saturating_sub(bad),
-            reason: defect,
-        })
+        let used = self.bytes.iter().rposition(|&byte| byte != 0).map_or(0, |at| at as u64 + 1);
+        Ok(TornTail { offset: bad, bytes: used.saturating_sub(bad), reason: defect })
     }
 }
 
@@ -234,10 +199,7 @@ fn open_header(
     file.read_exact_at(&mut page, 0)?;
     let header = FileHeader::decode(&page, kind, path)?;
     if len < header.allocated_len {
-        let detail = CorruptionDetail::Truncated {
-            len,
-            expected: header.allocated_len,
-        };
+        let detail = CorruptionDetail::Truncated { len, expected: header.allocated_len };
         return Err(WalError::corruption(path, len, detail));
     }
     Ok((header, file))

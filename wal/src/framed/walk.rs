@@ -71,10 +71,7 @@ impl<'a> Walk<'a> {
     }
 
     fn rest(&self) -> &'a [u8] {
-        usize::try_from(self.offset)
-            .ok()
-            .and_then(|at| self.bytes.get(at..))
-            .unwrap_or_default()
+        usize::try_from(self.offset).ok().and_then(|at| self.bytes.get(at..)).unwrap_or_default()
     }
 
     fn check(&self, rest: &'a [u8]) -> Result<(Frame<'a>, u32), FrameDefect> {
@@ -83,40 +80,23 @@ impl<'a> Walk<'a> {
             return Err(FrameDefect::PreviousChecksum);
         }
         let expected = match header.kind {
-            FrameKind::Data => self
-                .last_seq
-                .checked_add(1)
-                .ok_or(FrameDefect::Field("seq"))?,
+            FrameKind::Data => self.last_seq.checked_add(1).ok_or(FrameDefect::Field("seq"))?,
             FrameKind::Seal => self.last_seq,
         };
         if header.seq != expected {
-            return Err(FrameDefect::Sequence {
-                found: header.seq,
-                expected,
-            });
+            return Err(FrameDefect::Sequence { found: header.seq, expected });
         }
-        let past_end = FrameDefect::PastEnd {
-            payload_len: header.payload_len,
-        };
+        let past_end = FrameDefect::PastEnd { payload_len: header.payload_len };
         // Both are at most 64 MiB plus a header: no overflow.
         let payload_end = FRAME_HEADER_BYTES as usize + header.payload_len as usize;
         if frame_bytes(header.payload_len) > rest.len() as u64 {
             return Err(past_end);
         }
-        let payload = rest
-            .get(FRAME_HEADER_BYTES as usize..payload_end)
-            .ok_or(past_end)?;
+        let payload = rest.get(FRAME_HEADER_BYTES as usize..payload_end).ok_or(past_end)?;
         if payload_crc(self.salt, self.offset, payload) != header.payload_crc {
             return Err(FrameDefect::PayloadChecksum);
         }
-        Ok((
-            Frame {
-                header,
-                offset: self.offset,
-                payload,
-            },
-            crc,
-        ))
+        Ok((Frame { header, offset: self.offset, payload }, crc))
     }
 
     fn pass(&mut self, header: &FrameHeader, crc: u32) {
@@ -136,17 +116,14 @@ impl<'a> Walk<'a> {
         let from = from.next_multiple_of(FRAME_ALIGN);
         let start = usize::try_from(from).ok()?;
         let slots = self.bytes.get(start..)?.chunks_exact(FRAME_ALIGN as usize);
-        (from..)
-            .step_by(FRAME_ALIGN as usize)
-            .zip(slots)
-            .find_map(|(offset, slot)| {
-                if !slot.starts_with(&FRAME_MAGIC) {
-                    return None;
-                }
-                let rest = self.bytes.get(usize::try_from(offset).ok()?..)?;
-                let (header, _) = FrameHeader::decode(rest, self.salt, offset).ok()?;
-                wanted(&header).then_some((offset, header))
-            })
+        (from..).step_by(FRAME_ALIGN as usize).zip(slots).find_map(|(offset, slot)| {
+            if !slot.starts_with(&FRAME_MAGIC) {
+                return None;
+            }
+            let rest = self.bytes.get(usize::try_from(offset).ok()?..)?;
+            let (header, _) = FrameHeader::decode(rest, self.salt, offset).ok()?;
+            wanted(&header).then_some((offset, header))
+        })
     }
 
     /// Continues at a frame found past a bad place, believing what its header says of the one

@@ -124,9 +124,7 @@ impl FramedWriter {
         };
         let made = Self::fill(env, new, bytes, &temp, &carried).map_err(full);
         let renamed = made.and_then(|writer| {
-            env.fs
-                .rename(&temp, new.path)
-                .map_err(|error| full(error.into()))?;
+            env.fs.rename(&temp, new.path).map_err(|error| full(error.into()))?;
             Ok(writer)
         });
         let writer = match renamed {
@@ -213,11 +211,7 @@ impl FramedWriter {
         let needed = frame_bytes(checked_len(&payload, self.frame_bytes_max)?);
         let remaining = self.remaining();
         if needed > remaining {
-            return Err(WalError::FileFull {
-                file: self.path.clone(),
-                needed,
-                remaining,
-            });
+            return Err(WalError::FileFull { file: self.path.clone(), needed, remaining });
         }
         self.staged_bytes += needed;
         self.staged.push(payload);
@@ -246,14 +240,9 @@ impl FramedWriter {
                 prev_crc: crc,
             };
             let offset = self.end + self.layout.len();
-            crc = self
-                .layout
-                .push(header, self.header.salt, offset, index, payload);
+            crc = self.layout.push(header, self.header.salt, offset, index, payload);
         }
-        assert!(
-            self.layout.len() == self.staged_bytes,
-            "staged bytes were counted wrong"
-        );
+        assert!(self.layout.len() == self.staged_bytes, "staged bytes were counted wrong");
         let mut slices = self.layout.slices(&self.staged);
         let written = self.io.write_group(&*self.file, &mut slices, self.end);
         written.map_err(|error| self.fail(error))?;
@@ -292,10 +281,7 @@ impl FramedWriter {
     /// # Panics
     /// When frames are staged: write them first.
     pub fn seal(&mut self) -> Result<(), WalError> {
-        assert!(
-            self.staged.is_empty(),
-            "write the staged group before sealing"
-        );
+        assert!(self.staged.is_empty(), "write the staged group before sealing");
         self.sync()?;
         if self.sealed {
             return Ok(());
@@ -316,9 +302,7 @@ impl FramedWriter {
         };
         let mut bytes = Vec::new();
         let crc = header.encode(self.header.salt, self.end, &mut bytes);
-        let written = self
-            .io
-            .write_group(&*self.file, &mut [IoSlice::new(&bytes)], self.end);
+        let written = self.io.write_group(&*self.file, &mut [IoSlice::new(&bytes)], self.end);
         written.map_err(|error| self.fail(error))?;
         self.end += SEAL_BYTES;
         self.last_crc = crc;
@@ -340,19 +324,14 @@ impl FramedWriter {
     }
 
     fn alive(&self) -> Result<(), WalError> {
-        self.poison
-            .as_ref()
-            .map_or(Ok(()), |first| Err(WalError::Poisoned(Arc::clone(first))))
+        self.poison.as_ref().map_or(Ok(()), |first| Err(WalError::Poisoned(Arc::clone(first))))
     }
 
     /// The invariants of the type, after every change.
     fn check(&self) {
         let room = if self.sealed { 0 } else { SEAL_BYTES };
         assert!(self.durable_end <= self.end, "durable past the end");
-        assert!(
-            self.end + room <= self.header.allocated_len,
-            "no room left to seal"
-        );
+        assert!(self.end + room <= self.header.allocated_len, "no room left to seal");
     }
 
     /// How many bytes of frames (see [`crate::frame_bytes`]) still fit, staged ones counted as in.
@@ -398,25 +377,15 @@ impl FramedWriter {
 
     /// The link for the header of the next file. Seal first.
     pub fn as_predecessor(&self) -> Predecessor {
-        Predecessor {
-            number: self.header.number,
-            last_seq: self.last_seq,
-            last_crc: self.last_crc,
-        }
+        Predecessor { number: self.header.number, last_seq: self.last_seq, last_crc: self.last_crc }
     }
 }
 
 /// The payload's length, if one frame may hold it.
 fn checked_len(payload: &[u8], max: u32) -> Result<u32, WalError> {
     let max = max.min(FRAME_PAYLOAD_MAX);
-    let too_large = WalError::TooLarge {
-        bytes: payload.len() as u64,
-        max: u64::from(max),
-    };
-    u32::try_from(payload.len())
-        .ok()
-        .filter(|&len| len <= max)
-        .ok_or(too_large)
+    let too_large = WalError::TooLarge { bytes: payload.len() as u64, max: u64::from(max) };
+    u32::try_from(payload.len()).ok().filter(|&len| len <= max).ok_or(too_large)
 }
 
 /// The failure itself where a writer that is gone by now wrapped it.
@@ -445,7 +414,5 @@ fn temp_path(path: &Path) -> PathBuf {
 }
 
 fn parent_of(path: &Path) -> &Path {
-    path.parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."))
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

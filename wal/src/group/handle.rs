@@ -67,9 +67,7 @@ pub struct GroupCommit<S: Sink> {
 
 impl<S: Sink> Clone for GroupCommit<S> {
     fn clone(&self) -> Self {
-        Self {
-            owner: Arc::clone(&self.owner),
-        }
+        Self { owner: Arc::clone(&self.owner) }
     }
 }
 
@@ -113,13 +111,7 @@ impl<S: Sink> GroupCommit<S> {
                 Some(akidb_vfs::thread::spawn("wal", work).map_err(WalError::Thread)?)
             }
         };
-        Ok(Self {
-            owner: Arc::new(Owner {
-                shared,
-                drive,
-                thread: Mutex::new(thread),
-            }),
-        })
+        Ok(Self { owner: Arc::new(Owner { shared, drive, thread: Mutex::new(thread) }) })
     }
 
     /// Hands a request over. It is the sink that answers it. With [`Drive::Thread`] this never
@@ -232,8 +224,7 @@ impl<S: Sink> Shared<S> {
                     Wake::Ended => return,
                     Wake::Items if options.delay_max.is_zero() => {}
                     Wake::Items => {
-                        self.queue
-                            .wait_for(options.count_max, Some(options.delay_max));
+                        self.queue.wait_for(options.count_max, Some(options.delay_max));
                     }
                 }
             }
@@ -277,8 +268,6 @@ impl<S: Sink> Drop for Owner<S> {
 
 impl<S: Sink> fmt::Debug for GroupCommit<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GroupCommit")
-            .field("stats", &self.stats())
-            .finish_non_exhaustive()
+        f.debug_struct("GroupCommit").field("stats", &self.stats()).finish_non_exhaustive()
     }
 }

@@ -33,15 +33,8 @@ struct State<T> {
 
 impl<T> Queue<T> {
     pub(super) fn new() -> Self {
-        let state = State {
-            items: VecDeque::new(),
-            ended: false,
-            wanted: 1,
-        };
-        Self {
-            state: Mutex::new(state),
-            changed: Condvar::new(),
-        }
+        let state = State { items: VecDeque::new(), ended: false, wanted: 1 };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
     /// Adds an item, or gives it back after the end.
@@ -88,11 +81,7 @@ impl<T> Queue<T> {
                 return Wake::Items;
             }
             if state.ended {
-                return if state.items.is_empty() {
-                    Wake::Ended
-                } else {
-                    Wake::Items
-                };
+                return if state.items.is_empty() { Wake::Ended } else { Wake::Items };
             }
             if timed_out {
                 return Wake::Timeout;
@@ -131,10 +120,7 @@ mod tests {
     fn waiting_for_company_ends_with_the_time() {
         let queue = Queue::new();
         queue.push(1).unwrap();
-        assert_eq!(
-            queue.wait_for(2, Some(Duration::from_millis(1))),
-            Wake::Timeout
-        );
+        assert_eq!(queue.wait_for(2, Some(Duration::from_millis(1))), Wake::Timeout);
         assert_eq!(queue.wait(Some(Duration::from_millis(1))), Wake::Items);
     }
 }

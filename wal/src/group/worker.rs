@@ -111,10 +111,7 @@ impl<S: Sink> Worker<S> {
 
     /// How long until something is due; `None` when nothing will be.
     pub(super) fn next_timer(&self) -> Option<Duration> {
-        let due = [self.sync_due, self.seal_due()]
-            .into_iter()
-            .flatten()
-            .min()?;
+        let due = [self.sync_due, self.seal_due()].into_iter().flatten().min()?;
         Some(due.saturating_sub(self.clock.monotonic()))
     }
 
@@ -126,17 +123,15 @@ impl<S: Sink> Worker<S> {
     /// The last act of a clean close.
     pub(super) fn close(&mut self) -> Result<(), Arc<WalError>> {
         self.guarded(Self::seal);
-        self.log.poisoned().map_or(Ok(()), |first| {
-            Err(Arc::new(WalError::Poisoned(Arc::clone(first))))
-        })
+        self.log
+            .poisoned()
+            .map_or(Ok(()), |first| Err(Arc::new(WalError::Poisoned(Arc::clone(first)))))
     }
 
     /// Answers a request that came too late.
     pub(super) fn reject_late(&mut self, request: S::Request) {
         self.guarded(|worker| {
-            let error = worker
-                .poison_error()
-                .unwrap_or_else(|| Arc::new(WalError::Closed));
+            let error = worker.poison_error().unwrap_or_else(|| Arc::new(WalError::Closed));
             if let Some(sink) = &mut worker.sink {
                 sink.rejected(request, &error);
             }
@@ -179,10 +174,7 @@ impl<S: Sink> Worker<S> {
         }
         match sink.stage(self.log.next_lsn(), request) {
             Staged::Answered => {}
-            Staged::Write {
-                payload,
-                durability,
-            } => match self.log.append(payload) {
+            Staged::Write { payload, durability } => match self.log.append(payload) {
                 Ok(_) => {
                     group.frames += 1;
                     group.require(durability);
@@ -213,12 +205,7 @@ impl<S: Sink> Worker<S> {
     }
 
     fn commit_group(&mut self, group: Group) {
-        let Group {
-            frames,
-            must_sync,
-            interval,
-            barriers,
-        } = group;
+        let Group { frames, must_sync, interval, barriers } = group;
         if frames > 0 {
             let bytes = self.log.staged_bytes();
             let last = self.log.next_lsn().prev();
@@ -229,12 +216,7 @@ impl<S: Sink> Worker<S> {
                 let synced = durable_upto >= last;
                 self.note_interval(interval, synced);
                 if let Some(sink) = &mut self.sink {
-                    sink.committed(&Commit {
-                        first,
-                        last,
-                        durable_upto,
-                        synced,
-                    });
+                    sink.committed(&Commit { first, last, durable_upto, synced });
                 }
             }
         }
@@ -324,9 +306,7 @@ impl<S: Sink> Worker<S> {
         let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(self))) else {
             return;
         };
-        let error = self.log.poison(WalError::Panicked {
-            message: message_of(&*panic),
-        });
+        let error = self.log.poison(WalError::Panicked { message: message_of(&*panic) });
         let told = catch_unwind(AssertUnwindSafe(|| drop(self.give_up(error))));
         if told.is_err() {
             // A panic in its `drop` must not take the thread with it either.

@@ -12,11 +12,7 @@ use std::{
 };
 
 /// The kind of framed file that the log is made of.
-pub const WAL_KIND: FileKind = FileKind {
-    magic: *b"AKIDBWAL",
-    version: 1,
-    name: "WAL file",
-};
+pub const WAL_KIND: FileKind = FileKind { magic: *b"AKIDBWAL", version: 1, name: "WAL file" };
 
 const WAL_SUFFIX: &str = ".wal";
 
@@ -64,10 +60,7 @@ pub(super) struct Listing {
 pub(super) fn list(fs: &dyn Fs, dir: &Path) -> Result<Listing, WalError> {
     let mut listing = Listing::default();
     for DirEntry { name, kind } in fs.list_dir(dir)? {
-        let text = name
-            .to_str()
-            .filter(|_| kind == EntryKind::File)
-            .unwrap_or_default();
+        let text = name.to_str().filter(|_| kind == EntryKind::File).unwrap_or_default();
         if let Some(number) = number_of(text) {
             listing.numbers.push(number);
         } else if let Some(number) = text.strip_suffix(TEMP_SUFFIX).and_then(number_of) {
@@ -95,10 +88,7 @@ mod tests {
     fn names_and_numbers_are_one_to_one() {
         for number in [1, 99, u64::MAX] {
             let path = wal_path(Path::new("d"), number);
-            assert_eq!(
-                number_of(path.file_name().unwrap().to_str().unwrap()),
-                Some(number)
-            );
+            assert_eq!(number_of(path.file_name().unwrap().to_str().unwrap()), Some(number));
         }
         for name in [
             "",

@@ -118,10 +118,7 @@ impl Log {
         let len = u32::try_from(payload.len())
             .ok()
             .filter(|&len| len <= max)
-            .ok_or(WalError::TooLarge {
-                bytes: payload.len() as u64,
-                max: u64::from(max),
-            })?;
+            .ok_or(WalError::TooLarge { bytes: payload.len() as u64, max: u64::from(max) })?;
         let lsn = self.next_lsn();
         self.staged_bytes += frame_bytes(len);
         self.staged.push(payload);
@@ -137,11 +134,7 @@ impl Log {
     /// now and for ever; any part of the group may or may not be found at the next open.
     pub fn commit(&mut self, sync: bool) -> Result<Lsn, WalError> {
         self.write()?;
-        if sync {
-            self.sync()
-        } else {
-            Ok(self.durable_upto())
-        }
+        if sync { self.sync() } else { Ok(self.durable_upto()) }
     }
 
     /// Writes everything staged without a sync: it survives a process kill, not yet power loss.
@@ -185,10 +178,7 @@ impl Log {
     /// # Panics
     /// When batches are staged: commit them first.
     pub fn seal(&mut self) -> Result<(), WalError> {
-        assert!(
-            self.staged.is_empty(),
-            "commit the staged group before sealing"
-        );
+        assert!(self.staged.is_empty(), "commit the staged group before sealing");
         self.alive()?;
         let sealed = self.writer.seal();
         sealed.map_err(|error| self.fail(error))
@@ -208,16 +198,9 @@ impl Log {
     /// # Panics
     /// When batches are staged: commit them first.
     pub fn roll(&mut self) -> Result<(), WalError> {
-        assert!(
-            self.staged.is_empty(),
-            "commit the staged group before rolling"
-        );
+        assert!(self.staged.is_empty(), "commit the staged group before rolling");
         self.alive()?;
-        if self.active_file().is_empty() {
-            Ok(())
-        } else {
-            self.start_file(0)
-        }
+        if self.active_file().is_empty() { Ok(()) } else { self.start_file(0) }
     }
 
     /// Completes the current file, then makes one with room for `group_bytes` of frames.
@@ -275,9 +258,7 @@ impl Log {
     }
 
     fn alive(&self) -> Result<(), WalError> {
-        self.poison
-            .as_ref()
-            .map_or(Ok(()), |first| Err(WalError::Poisoned(Arc::clone(first))))
+        self.poison.as_ref().map_or(Ok(()), |first| Err(WalError::Poisoned(Arc::clone(first))))
     }
 
     /// The first failure, once there was one: nothing is written any more.
@@ -318,11 +299,7 @@ impl Log {
 
     /// The files of the log, oldest first; the last is the current one.
     pub fn files(&self) -> Vec<LogFile> {
-        self.completed
-            .iter()
-            .copied()
-            .chain([self.active_file()])
-            .collect()
+        self.completed.iter().copied().chain([self.active_file()]).collect()
     }
 
     /// The number of completed files, without listing them.

@@ -18,11 +18,7 @@ pub struct LogOptions {
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self {
-            file_bytes: 64 << 20,
-            frame_bytes_max: 16 << 20,
-            must_exist: false,
-        }
+        Self { file_bytes: 64 << 20, frame_bytes_max: 16 << 20, must_exist: false }
     }
 }
 

@@ -91,36 +91,22 @@ pub(super) fn plan(
     for &number in &listing.numbers {
         headers.insert(number, read_header(fs, dir, number)?);
     }
-    let void: BTreeSet<u64> = headers
-        .values()
-        .filter_map(|header| header.replaces)
-        .collect();
+    let void: BTreeSet<u64> = headers.values().filter_map(|header| header.replaces).collect();
     let newest = headers.keys().next_back().copied().unwrap_or(0);
-    let (stale, live): (Vec<_>, Vec<_>) = headers
-        .into_iter()
-        .partition(|(number, _)| void.contains(number));
+    let (stale, live): (Vec<_>, Vec<_>) =
+        headers.into_iter().partition(|(number, _)| void.contains(number));
     let temps = listing.temps.into_iter().map(|(_, path)| path);
-    let stale = stale
-        .into_iter()
-        .map(|(number, _)| wal_path(dir, number))
-        .chain(temps)
-        .collect();
+    let stale = stale.into_iter().map(|(number, _)| wal_path(dir, number)).chain(temps).collect();
     let live: Vec<FileHeader> = live.into_iter().map(|(_, header)| header).collect();
     check_chain(dir, options, replay_after, &live)?;
 
     let mut plan = Plan {
-        report: ReplayReport {
-            skipped_unknown: listing.unknown,
-            ..ReplayReport::default()
-        },
+        report: ReplayReport { skipped_unknown: listing.unknown, ..ReplayReport::default() },
         completed: VecDeque::new(),
         last: None,
         stale,
         next_number: newest.checked_add(1).ok_or_else(|| {
-            let detail = CorruptionDetail::HeaderField {
-                field: "number",
-                value: newest,
-            };
+            let detail = CorruptionDetail::HeaderField { field: "number", value: newest };
             WalError::corruption(wal_path(dir, newest), 0, detail)
         })?,
     };
@@ -130,10 +116,7 @@ pub(super) fn plan(
     }
     let last = plan.report.last_lsn;
     if last < replay_after {
-        let detail = CorruptionDetail::EndsEarly {
-            last,
-            expected: replay_after,
-        };
+        let detail = CorruptionDetail::EndsEarly { last, expected: replay_after };
         return Err(WalError::corruption(dir, 0, detail));
     }
     Ok(plan)
@@ -146,10 +129,7 @@ fn read_header(fs: &dyn Fs, dir: &Path, name: u64) -> Result<FileHeader, WalErro
     if header.number == name {
         Ok(header)
     } else {
-        let detail = CorruptionDetail::WrongNumber {
-            header: header.number,
-            name,
-        };
+        let detail = CorruptionDetail::WrongNumber { header: header.number, name };
         Err(WalError::corruption(path, 0, detail))
     }
 }
@@ -170,40 +150,21 @@ fn check_chain(
         };
     };
     let corrupt = |header: &FileHeader, detail| {
-        Err(WalError::corruption(
-            wal_path(dir, header.number),
-            0,
-            detail,
-        ))
+        Err(WalError::corruption(wal_path(dir, header.number), 0, detail))
     };
     if first.first_seq > replay_after.next().get() {
         let (needed, first_lsn) = (replay_after.next(), Lsn::new(first.first_seq));
-        return corrupt(
-            first,
-            CorruptionDetail::MissingStart {
-                needed,
-                first: first_lsn,
-            },
-        );
+        return corrupt(first, CorruptionDetail::MissingStart { needed, first: first_lsn });
     }
     for (before, after) in live.iter().zip(live.iter().skip(1)) {
-        let Some(link) = after
-            .predecessor
-            .filter(|link| link.number == before.number)
-        else {
+        let Some(link) = after.predecessor.filter(|link| link.number == before.number) else {
             let number = after.predecessor.map_or(before.number, |link| link.number);
             return corrupt(after, CorruptionDetail::MissingFile { number });
         };
         let expected_seq = link.last_seq.saturating_add(1);
         if after.first_seq != expected_seq {
             let first_seq = after.first_seq;
-            return corrupt(
-                after,
-                CorruptionDetail::BrokenSequence {
-                    first_seq,
-                    expected_seq,
-                },
-            );
+            return corrupt(after, CorruptionDetail::BrokenSequence { first_seq, expected_seq });
         }
     }
     Ok(())
@@ -253,9 +214,7 @@ fn check_completed(
     successor: &FileHeader,
 ) -> Result<(), WalError> {
     let Some(link) = successor.predecessor else {
-        let detail = CorruptionDetail::MissingFile {
-            number: found.header.number,
-        };
+        let detail = CorruptionDetail::MissingFile { number: found.header.number };
         return Err(WalError::corruption(path, 0, detail));
     };
     let detail = if found.last_seq != link.last_seq {
@@ -265,10 +224,7 @@ fn check_completed(
             expected_seq: link.last_seq,
         }
     } else if found.last_crc != link.last_crc {
-        CorruptionDetail::SuccessorMismatch {
-            found: found.last_crc,
-            expected: link.last_crc,
-        }
+        CorruptionDetail::SuccessorMismatch { found: found.last_crc, expected: link.last_crc }
     } else {
         return Ok(());
     };

@@ -44,10 +44,7 @@ fn short_and_interrupted_writes_go_on_where_they_stopped() {
         fs.inject(Fault::new(kind));
         let meta = write(&fs, 9, 33, &large()).unwrap();
         assert_eq!(fs.fired()[&kind], 1);
-        open(&fs, &meta, 33, ReadMode::Mmap)
-            .unwrap()
-            .verify()
-            .unwrap();
+        open(&fs, &meta, 33, ReadMode::Mmap).unwrap().verify().unwrap();
     }
 }
 
@@ -93,10 +90,7 @@ fn a_final_name_after_a_crash_is_a_whole_file() {
             }
         }
     }
-    assert!(
-        present > 0 && absent > 0,
-        "{present} present, {absent} absent"
-    );
+    assert!(present > 0 && absent > 0, "{present} present, {absent} absent");
 }
 
 #[test]
@@ -112,14 +106,8 @@ fn a_finished_segment_survives_the_strictest_crash() {
 fn a_leftover_of_an_earlier_crash_is_replaced() {
     let fs = disk(1);
     let temp = Path::new(DIR).join("000000000009.seg.tmp");
-    fs.create_new(&temp)
-        .unwrap()
-        .write_all_at(&[1; 9000], 0)
-        .unwrap();
+    fs.create_new(&temp).unwrap().write_all_at(&[1; 9000], 0).unwrap();
     let meta = write(&fs, 9, 3, &small()).unwrap();
-    open(&fs, &meta, 3, ReadMode::Mmap)
-        .unwrap()
-        .verify()
-        .unwrap();
+    open(&fs, &meta, 3, ReadMode::Mmap).unwrap().verify().unwrap();
     assert_eq!(fs.files().len(), 1);
 }

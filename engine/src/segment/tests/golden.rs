@@ -8,9 +8,7 @@ use std::path::PathBuf;
 /// Compares bytes with a golden file.
 #[track_caller]
 pub(crate) fn check_golden(name: &str, actual: &[u8]) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     if std::env::var_os("AKIDB_BLESS").is_some() {
         write_file_durably(&RealFs, &path, actual).unwrap();
     }
@@ -22,13 +20,9 @@ pub(crate) fn check_golden(name: &str, actual: &[u8]) {
 /// repeated lines, the length at the end.
 #[track_caller]
 pub(crate) fn example_in(page: &str) -> Vec<u8> {
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../docs/format")
-        .join(page);
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/format").join(page);
     let text = String::from_utf8(read_file(&RealFs, &docs).unwrap()).unwrap();
-    let (_, rest) = text
-        .split_once("```hexdump\n")
-        .expect("the page has an example");
+    let (_, rest) = text.split_once("```hexdump\n").expect("the page has an example");
     let (dump, _) = rest.split_once("```").expect("the example ends");
     let mut bytes: Vec<u8> = Vec::new();
     for line in dump.lines().filter(|line| *line != "*") {
@@ -38,15 +32,9 @@ pub(crate) fn example_in(page: &str) -> Vec<u8> {
         while bytes.len() < offset {
             bytes.extend_from_within(repeated.clone());
         }
-        assert_eq!(
-            bytes.len(),
-            offset,
-            "the lines of the example follow each other"
-        );
+        assert_eq!(bytes.len(), offset, "the lines of the example follow each other");
         let hex = rest.split_once('|').map_or(rest, |(hex, _)| hex);
-        let values = hex
-            .split_whitespace()
-            .map(|byte| u8::from_str_radix(byte, 16).unwrap());
+        let values = hex.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap());
         bytes.extend(values);
     }
     bytes

@@ -47,10 +47,7 @@ fn a_flipped_bit_is_named_or_harmless() {
     let meta = write(&fs, 9, 3, &content).unwrap();
     let path = path_of(9);
     let told = describe(&fs, &path).unwrap();
-    let blocks = told
-        .blocks
-        .iter()
-        .map(|block| block.offset..block.offset + block.bytes);
+    let blocks = told.blocks.iter().map(|block| block.offset..block.offset + block.bytes);
     let last = told.blocks.last().unwrap();
     let footer = (last.offset + last.bytes).next_multiple_of(64)..meta.len;
     let covered: Vec<Range<u64>> = blocks.chain([0..HEADER_LEN as u64, footer]).collect();
@@ -102,10 +99,7 @@ fn damage_elsewhere_does_not_stop_reading_what_is_whole() {
         assert_eq!(*segment.vectors(0, 1).unwrap(), *content.rows[0].vector);
         assert_corruption(&segment.vectors(500, 1).unwrap_err(), 9);
         assert_corruption(&segment.vectors(500, 1).unwrap_err(), 9);
-        assert_eq!(
-            *segment.vectors(5999, 1).unwrap(),
-            *content.rows[5999].vector
-        );
+        assert_eq!(*segment.vectors(5999, 1).unwrap(), *content.rows[5999].vector);
     }
 }
 
@@ -119,18 +113,12 @@ fn a_cut_or_grown_file_is_refused_before_it_is_mapped() {
         let mode = BOTH_MODES[len % 2];
         assert_corruption(&open_and_read(&fs, &meta, 3, mode).unwrap_err(), 9);
         // A manifest that agrees with the cut does not help.
-        let lying = SegmentMeta {
-            len: len as u64,
-            ..meta.clone()
-        };
+        let lying = SegmentMeta { len: len as u64, ..meta.clone() };
         assert_corruption(&open_and_read(&fs, &lying, 3, mode).unwrap_err(), 9);
         assert_corruption(&describe(&fs, &path_of(9)).unwrap_err(), 9);
     }
     replace(&fs, 9, &[whole.as_slice(), &[0]].concat());
-    assert_corruption(
-        &open_and_read(&fs, &meta, 3, ReadMode::Mmap).unwrap_err(),
-        9,
-    );
+    assert_corruption(&open_and_read(&fs, &meta, 3, ReadMode::Mmap).unwrap_err(), 9);
 }
 
 #[test]
@@ -150,10 +138,7 @@ fn a_read_that_fails_is_an_error_that_passes() {
     let meta = write(&fs, 9, 3, &content).unwrap();
     let segment = open(&fs, &meta, 3, ReadMode::Pread).unwrap();
     fs.inject(Fault::new(FaultKind::Eio).on(FsOp::Read));
-    assert_eq!(
-        segment.vectors(0, 1).unwrap_err().kind(),
-        ErrorKind::Unavailable
-    );
+    assert_eq!(segment.vectors(0, 1).unwrap_err().kind(), ErrorKind::Unavailable);
     assert_eq!(read(&segment).unwrap(), content);
     fs.truncate(&path_of(9), 4100).unwrap();
     let segment = open(&fs, &meta, 3, ReadMode::Pread);
@@ -190,10 +175,7 @@ fn an_exchanged_file_is_refused() {
     for mode in BOTH_MODES {
         assert_corruption(&open(&fs, &one, 3, mode).unwrap_err(), 1);
     }
-    let other = SegmentParams {
-        collection: 4,
-        ..params(3)
-    };
+    let other = SegmentParams { collection: 4, ..params(3) };
     let error = Segment::open(&fs, Path::new(DIR), &two, other, ReadMode::Mmap).unwrap_err();
     assert_corruption(&error, 2);
 }
@@ -203,33 +185,15 @@ fn what_the_manifest_says_must_be_what_the_file_says() {
     let fs = disk(1);
     let meta = write(&fs, 9, 3, &small()).unwrap();
     for wrong in [
-        SegmentMeta {
-            rows: 2,
-            ..meta.clone()
-        },
-        SegmentMeta {
-            deletes: 0,
-            ..meta.clone()
-        },
-        SegmentMeta {
-            min_lsn: 1,
-            ..meta.clone()
-        },
-        SegmentMeta {
-            max_lsn: 99,
-            ..meta.clone()
-        },
-        SegmentMeta {
-            fields: Vec::new(),
-            ..meta.clone()
-        },
+        SegmentMeta { rows: 2, ..meta.clone() },
+        SegmentMeta { deletes: 0, ..meta.clone() },
+        SegmentMeta { min_lsn: 1, ..meta.clone() },
+        SegmentMeta { max_lsn: 99, ..meta.clone() },
+        SegmentMeta { fields: Vec::new(), ..meta.clone() },
     ] {
         assert_corruption(&open(&fs, &wrong, 3, ReadMode::Mmap).unwrap_err(), 9);
     }
-    let wrong = SegmentMeta {
-        crc32: !meta.crc32,
-        ..meta
-    };
+    let wrong = SegmentMeta { crc32: !meta.crc32, ..meta };
     let segment = open(&fs, &wrong, 3, ReadMode::Mmap).unwrap();
     assert_corruption(&segment.verify().unwrap_err(), 9);
 }
@@ -290,11 +254,7 @@ impl Forgery {
         let tail = Tail::decode(&bytes[len - TAIL_LEN..], len as u64).unwrap();
         let at = usize::try_from(tail.footer_offset).unwrap();
         let footer = Footer::decode(&bytes[at..len - TAIL_LEN], tail.footer_offset).unwrap();
-        Self {
-            bytes: bytes[..at].to_vec(),
-            header,
-            footer,
-        }
+        Self { bytes: bytes[..at].to_vec(), header, footer }
     }
 
     fn data(&self, block: usize) -> Range<usize> {
@@ -326,10 +286,7 @@ impl Forgery {
 /// Opens forged bytes as leniently as a manifest can be and reads what there is to read.
 fn read_forged(fs: &SimFs, meta: &SegmentMeta, bytes: &[u8], mode: ReadMode) {
     replace(fs, 9, bytes);
-    let meta = SegmentMeta {
-        len: bytes.len() as u64,
-        ..meta.clone()
-    };
+    let meta = SegmentMeta { len: bytes.len() as u64, ..meta.clone() };
     let result = open(fs, &meta, 3, mode).and_then(|segment| {
         for row in 0..segment.rows() {
             let id = segment.id(row)?;
@@ -344,10 +301,7 @@ fn read_forged(fs: &SimFs, meta: &SegmentMeta, bytes: &[u8], mode: ReadMode) {
     });
     if let Err(error) = result {
         let kind = error.kind();
-        assert!(
-            matches!(kind, ErrorKind::Corruption | ErrorKind::Incompatible),
-            "{error:?}"
-        );
+        assert!(matches!(kind, ErrorKind::Corruption | ErrorKind::Incompatible), "{error:?}");
     }
 }
 
@@ -417,11 +371,7 @@ fn add_block_of_kind_99(
     });
     let bytes = forgery.sign();
     replace(fs, 9, &bytes);
-    SegmentMeta {
-        len: bytes.len() as u64,
-        crc32: crc32fast::hash(&bytes),
-        ..meta.clone()
-    }
+    SegmentMeta { len: bytes.len() as u64, crc32: crc32fast::hash(&bytes), ..meta.clone() }
 }
 
 #[test]
@@ -429,14 +379,8 @@ fn an_unknown_block_is_passed_over_if_it_may_be() {
     let (fs, content) = (disk(1), small());
     let meta = write(&fs, 9, 3, &content).unwrap();
     let newer = add_block_of_kind_99(&fs, &meta, &bytes_of(&fs, 9), (true, 1));
-    assert_eq!(
-        open_and_read(&fs, &newer, 3, ReadMode::Mmap).unwrap(),
-        content
-    );
-    assert_eq!(
-        describe(&fs, &path_of(9)).unwrap().blocks[8].kind,
-        "unknown (99)"
-    );
+    assert_eq!(open_and_read(&fs, &newer, 3, ReadMode::Mmap).unwrap(), content);
+    assert_eq!(describe(&fs, &path_of(9)).unwrap().blocks[8].kind, "unknown (99)");
 }
 
 #[test]
@@ -446,17 +390,7 @@ fn an_unknown_block_that_must_be_understood_needs_a_newer_binary() {
     let whole = bytes_of(&fs, 9);
     let newer = add_block_of_kind_99(&fs, &meta, &whole, (false, 2));
     let error = open(&fs, &newer, 3, ReadMode::Mmap).unwrap_err();
-    assert!(
-        matches!(
-            error.cause(),
-            Cause::Newer {
-                found: 2,
-                supported: 1,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error.cause(), Cause::Newer { found: 2, supported: 1, .. }), "{error}");
     let impossible = add_block_of_kind_99(&fs, &meta, &whole, (false, 1));
     assert_corruption(&open(&fs, &impossible, 3, ReadMode::Mmap).unwrap_err(), 9);
 }

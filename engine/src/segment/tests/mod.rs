@@ -32,11 +32,7 @@ struct Content {
 }
 
 fn params(dim: u32) -> SegmentParams {
-    SegmentParams {
-        collection: 3,
-        dim,
-        metric: Metric::Cosine,
-    }
+    SegmentParams { collection: 3, dim, metric: Metric::Cosine }
 }
 
 fn disk(seed: u64) -> SimFs {
@@ -49,19 +45,8 @@ fn write(fs: &SimFs, number: u64, dim: u32, content: &Content) -> Result<Segment
     let random = SystemRandom::from_seed(number);
     let fs = Arc::new(fs.clone());
     let mut writer = SegmentWriter::create(fs, &random, Path::new(DIR), number, params(dim))?;
-    for Row {
-        id,
-        lsn,
-        vector,
-        metadata,
-    } in &content.rows
-    {
-        writer.push(RowRef {
-            id,
-            lsn: *lsn,
-            vector,
-            metadata: metadata.as_bytes(),
-        })?;
+    for Row { id, lsn, vector, metadata } in &content.rows {
+        writer.push(RowRef { id, lsn: *lsn, vector, metadata: metadata.as_bytes() })?;
     }
     for (id, lsn) in &content.deletes {
         writer.push_delete(id, *lsn)?;
@@ -82,10 +67,7 @@ fn read(segment: &Segment) -> Result<Content> {
         assert_eq!(found, Some(row), "an id leads to its row");
         let metadata = segment.metadata(row)?;
         let vector = segment.vectors(row, 1)?.to_vec();
-        assert_eq!(
-            *segment.inv_norms(row, 1)?,
-            [super::norm::inv_norm(&vector)]
-        );
+        assert_eq!(*segment.inv_norms(row, 1)?, [akidb_index::inv_norm(&vector)]);
         rows.push(Row {
             id,
             lsn: segment.lsn(row)?,
@@ -95,16 +77,10 @@ fn read(segment: &Segment) -> Result<Content> {
     }
     let mut fields = Vec::new();
     for def in &segment.meta().fields {
-        let block = segment
-            .field_block(&def.name)?
-            .expect("a field of the meta has a block");
+        let block = segment.field_block(&def.name)?.expect("a field of the meta has a block");
         fields.push((def.clone(), block.into_owned()));
     }
-    Ok(Content {
-        rows,
-        deletes: segment.deletes()?,
-        fields,
-    })
+    Ok(Content { rows, deletes: segment.deletes()?, fields })
 }
 
 /// Three rows, an id of each kind, one index and one delete.
@@ -119,19 +95,11 @@ fn small() -> Content {
         rows: vec![
             row(PointId::from(7), 11, [3.0, 4.0, 0.0], r#"{"pos":"noun"}"#),
             row(PointId::from("dog"), 12, [0.0, 0.5, 0.0], "{}"),
-            row(
-                PointId::from(Uuid::from_u128(0xA1)),
-                14,
-                [-1.0, 2.0, -2.0],
-                r#"{"pos":"verb"}"#,
-            ),
+            row(PointId::from(Uuid::from_u128(0xA1)), 14, [-1.0, 2.0, -2.0], r#"{"pos":"verb"}"#),
         ],
         deletes: vec![(PointId::from("cat"), 13)],
         fields: vec![(
-            FieldDef {
-                name: "pos".to_owned(),
-                field_type: FieldType::Keyword,
-            },
+            FieldDef { name: "pos".to_owned(), field_type: FieldType::Keyword },
             b"opaque".to_vec(),
         )],
     }
@@ -142,24 +110,12 @@ fn large() -> Content {
     let rows = (0..6000_u32).map(|n| Row {
         id: PointId::from(format!("row-{n:05}")),
         lsn: 1000 + u64::from(n),
-        vector: (0..33_u16)
-            .map(|d| n as f32 + f32::from(d) / 64.0 + 1.0)
-            .collect(),
+        vector: (0..33_u16).map(|d| n as f32 + f32::from(d) / 64.0 + 1.0).collect(),
         metadata: format!(r#"{{"n":{n},"text":"some words about row {n}"}}"#),
     });
     let deletes = (0..9000_u64).map(|n| (PointId::from(n), n)).collect();
     let name = "n".to_owned();
     let block = (0..200_000_u32).map(|n| (n % 251) as u8).collect();
-    let fields = vec![(
-        FieldDef {
-            name,
-            field_type: FieldType::Integer,
-        },
-        block,
-    )];
-    Content {
-        rows: rows.collect(),
-        deletes,
-        fields,
-    }
+    let fields = vec![(FieldDef { name, field_type: FieldType::Integer }, block)];
+    Content { rows: rows.collect(), deletes, fields }
 }

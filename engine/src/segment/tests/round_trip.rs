@@ -22,38 +22,19 @@ fn any_content() -> impl Strategy<Value = (u32, Content)> {
     let dim = prop_oneof![8 => 1_u32..70, 1 => 16_000_u32..16_500];
     let rows = prop::collection::btree_map(any_id(), (any::<u64>(), any_metadata()), 0..20);
     let deletes = prop::collection::vec((any_id(), any::<u64>()), 0..5);
-    let fields = prop::collection::btree_map(
-        "[a-z]{1,9}",
-        prop::collection::vec(any::<u8>(), 0..99),
-        0..4,
-    );
+    let fields =
+        prop::collection::btree_map("[a-z]{1,9}", prop::collection::vec(any::<u8>(), 0..99), 0..4);
     (dim, rows, deletes, fields, -1e30_f32..1e30).prop_map(|(dim, rows, deletes, fields, x)| {
-        let rows = rows
-            .into_iter()
-            .enumerate()
-            .map(|(n, (id, (lsn, metadata)))| Row {
-                id,
-                lsn,
-                vector: (0..dim).map(|d| x + (n as f32) - d as f32).collect(),
-                metadata,
-            });
+        let rows = rows.into_iter().enumerate().map(|(n, (id, (lsn, metadata)))| Row {
+            id,
+            lsn,
+            vector: (0..dim).map(|d| x + (n as f32) - d as f32).collect(),
+            metadata,
+        });
         let rows = rows.collect();
-        let field = |name| FieldDef {
-            name,
-            field_type: FieldType::Float,
-        };
-        let fields = fields
-            .into_iter()
-            .map(|(name, bytes)| (field(name), bytes))
-            .collect();
-        (
-            dim,
-            Content {
-                rows,
-                deletes,
-                fields,
-            },
-        )
+        let field = |name| FieldDef { name, field_type: FieldType::Float };
+        let fields = fields.into_iter().map(|(name, bytes)| (field(name), bytes)).collect();
+        (dim, Content { rows, deletes, fields })
     })
 }
 
@@ -93,32 +74,15 @@ fn the_widest_and_the_narrowest_vectors_come_out() {
             vector: vector(n as f32 + 1.0),
             metadata: "{}".to_owned(),
         });
-        check(
-            dim,
-            &Content {
-                rows: rows.collect(),
-                deletes: Vec::new(),
-                fields: Vec::new(),
-            },
-        );
+        check(dim, &Content { rows: rows.collect(), deletes: Vec::new(), fields: Vec::new() });
     }
 }
 
 #[test]
 fn a_segment_may_hold_nothing_or_deletes_alone() {
-    let nothing = Content {
-        rows: Vec::new(),
-        deletes: Vec::new(),
-        fields: Vec::new(),
-    };
+    let nothing = Content { rows: Vec::new(), deletes: Vec::new(), fields: Vec::new() };
     check(4, &nothing);
-    check(
-        4,
-        &Content {
-            deletes: small().deletes,
-            ..nothing
-        },
-    );
+    check(4, &Content { deletes: small().deletes, ..nothing });
 }
 
 #[test]
@@ -131,10 +95,7 @@ fn a_run_of_vectors_is_the_rows_one_after_the_other() {
             let rows = &content.rows[first as usize..(first + count) as usize];
             let expected: Vec<f32> = rows.iter().flat_map(|row| row.vector.clone()).collect();
             assert_eq!(*segment.vectors(first, count).unwrap(), *expected);
-            assert_eq!(
-                segment.inv_norms(first, count).unwrap().len(),
-                count as usize
-            );
+            assert_eq!(segment.inv_norms(first, count).unwrap().len(), count as usize);
         }
     }
 }
@@ -146,10 +107,7 @@ fn an_id_that_is_not_there_is_not_found() {
     for mode in BOTH_MODES {
         let segment = open(&fs, &meta, 33, mode).unwrap();
         for n in 6000_u64..9000 {
-            assert_eq!(
-                segment.find(&PointId::from(format!("row-{n:05}"))).unwrap(),
-                None
-            );
+            assert_eq!(segment.find(&PointId::from(format!("row-{n:05}"))).unwrap(), None);
             assert_eq!(segment.find(&PointId::from(n)).unwrap(), None);
         }
     }
@@ -175,21 +133,11 @@ fn a_description_needs_no_manifest() {
     write(&fs, 9, 3, &small()).unwrap();
     let path = Path::new(DIR).join("000000000009.seg");
     let told = describe(&fs, &path).unwrap();
-    assert_eq!(
-        (told.number, told.rows, told.deletes, told.dim),
-        (9, 3, 1, 3)
-    );
+    assert_eq!((told.number, told.rows, told.deletes, told.dim), (9, 3, 1, 3));
     assert_eq!(told.blocks.len(), 8);
     assert!(told.blocks.iter().all(|block| block.damaged_at.is_none()));
-    let vectors = told
-        .blocks
-        .iter()
-        .find(|block| block.kind == "vectors")
-        .unwrap();
-    assert_eq!(
-        (vectors.offset, vectors.bytes, vectors.items),
-        (4096, 36, 3)
-    );
+    let vectors = told.blocks.iter().find(|block| block.kind == "vectors").unwrap();
+    assert_eq!((vectors.offset, vectors.bytes, vectors.items), (4096, 36, 3));
 
     fs.corrupt(&path, vectors.offset + 5, 1).unwrap();
     let told = describe(&fs, &path).unwrap();
@@ -205,18 +153,10 @@ fn rows_that_validation_should_have_stopped_are_bugs_not_files() {
         let disk = Arc::new(fs.clone());
         SegmentWriter::create(disk, &random, Path::new(DIR), number, params(2)).unwrap()
     };
-    let row = RowRef {
-        id: &id,
-        lsn: 1,
-        vector: &[1.0, 2.0],
-        metadata: b"{}",
-    };
+    let row = RowRef { id: &id, lsn: 1, vector: &[1.0, 2.0], metadata: b"{}" };
 
     let mut writer = start(1);
-    let narrow = writer.push(RowRef {
-        vector: &[1.0],
-        ..row
-    });
+    let narrow = writer.push(RowRef { vector: &[1.0], ..row });
     assert_eq!(narrow.unwrap_err().kind(), ErrorKind::Bug);
     for bad in [PointId::from(""), PointId::from("x".repeat(65))] {
         let pushed = writer.push(RowRef { id: &bad, ..row });
@@ -224,11 +164,7 @@ fn rows_that_validation_should_have_stopped_are_bugs_not_files() {
     }
     writer.push(row).unwrap();
     writer.push(row).unwrap();
-    assert_eq!(
-        writer.finish(Vec::new()).unwrap_err().kind(),
-        ErrorKind::Bug,
-        "one id twice"
-    );
+    assert_eq!(writer.finish(Vec::new()).unwrap_err().kind(), ErrorKind::Bug, "one id twice");
 
     let mut writer = start(2);
     writer.push(row).unwrap();
@@ -238,15 +174,8 @@ fn rows_that_validation_should_have_stopped_are_bugs_not_files() {
     let meta = start(3).finish(Vec::new()).unwrap();
     let (disk, random) = (Arc::new(fs.clone()), SystemRandom::from_seed(1));
     let reused = SegmentWriter::create(disk, &random, Path::new(DIR), 3, params(2));
-    assert_eq!(
-        reused.unwrap_err().kind(),
-        ErrorKind::Bug,
-        "a number is used once"
-    );
-    open(&fs, &meta, 2, ReadMode::Mmap)
-        .unwrap()
-        .verify()
-        .unwrap();
+    assert_eq!(reused.unwrap_err().kind(), ErrorKind::Bug, "a number is used once");
+    open(&fs, &meta, 2, ReadMode::Mmap).unwrap().verify().unwrap();
 }
 
 #[test]
