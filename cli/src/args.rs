@@ -7,11 +7,10 @@
 mod bench;
 mod values;
 
-pub(crate) use bench::{
-    BenchArgs, BenchCommand, BenchRecoveryArgs, BenchSearchArgs, BenchWriteArgs,
-    RecoveryWriterArgs,
-};
 use akidb::{Durability, FieldDef, Filter, Metric};
+pub(crate) use bench::{
+    BenchArgs, BenchCommand, BenchRecoveryArgs, BenchSearchArgs, BenchWriteArgs, RecoveryWriterArgs,
+};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 

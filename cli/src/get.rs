@@ -61,8 +61,7 @@ pub(crate) fn run(args: &GetArgs, output: Output) -> Result<()> {
         .collect();
     let rows: Vec<Row> =
         records.into_iter().flatten().map(|record| row(record, args.vectors)).collect();
-    let got =
-        Got { command: "get", collection: args.place.collection.clone(), rows, missing };
+    let got = Got { command: "get", collection: args.place.collection.clone(), rows, missing };
     if output.is_json() || !got.rows.is_empty() {
         output.report(&got)?;
     }

@@ -1,7 +1,7 @@
 //! What a number was measured on: processor, memory, system, and the file system under the
 //! database. Reads what Linux publishes; elsewhere a field stays empty rather than wrong.
 
-use akidb::vfs::{Fs, FsFile, OpenMode, RealFs};
+use akidb::vfs::{Fs, OpenMode, RealFs};
 use serde::Serialize;
 use std::path::Path;
 

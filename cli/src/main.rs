@@ -20,6 +20,7 @@ mod progress;
 mod search;
 mod source;
 mod stats;
+mod tiers;
 mod units;
 
 use args::{Cli, Command};

@@ -38,8 +38,8 @@ impl Output {
     /// Prints the result of a command.
     pub(crate) fn report(self, report: &impl Report) -> Result<()> {
         if self.json {
-            let mut line = serde_json::to_string(report)
-                .map_err(|error| CliError::Output(error.into()))?;
+            let mut line =
+                serde_json::to_string(report).map_err(|error| CliError::Output(error.into()))?;
             line.push('\n');
             print(&line)
         } else {

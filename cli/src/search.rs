@@ -8,7 +8,7 @@ use crate::{
     units,
 };
 use akidb::{
-    Explain, Hit, Metadata,
+    Explain, FilterStep, FilterStrategy, Hit, Metadata,
     blocking::Collection,
     vfs::{RealFs, read_file},
 };
@@ -79,9 +79,10 @@ impl Report for Found {
 }
 
 fn explain_text(explain: &Explain) -> String {
-    let mut table = output::table(["part", "rows", "scored", "filter", "filter time", "score time"]);
+    let mut table =
+        output::table(["part", "rows", "scored", "filter", "filter time", "score time"]);
     for part in &explain.parts {
-        let filter: Vec<String> = part.filter.iter().map(ToString::to_string).collect();
+        let filter: Vec<String> = part.filter.iter().map(filter_text).collect();
         table.add_row([
             part.part.clone(),
             units::count(part.rows),
@@ -99,6 +100,16 @@ fn explain_text(explain: &Explain) -> String {
         explain.lsn,
         units::micros(explain.total_us as f64),
     )
+}
+
+fn filter_text(step: &FilterStep) -> String {
+    let how = match step.strategy {
+        FilterStrategy::Index => "by index",
+        FilterStrategy::Scan => "by reading metadata",
+        FilterStrategy::Skipped => "not needed",
+        _ => "otherwise",
+    };
+    format!("{} {how}: {} rows", step.condition, units::count(step.rows))
 }
 
 pub(crate) fn run(args: &SearchArgs, output: Output) -> Result<()> {

@@ -117,7 +117,11 @@ pub(crate) struct Query {
 }
 
 /// Reads a file of queries; it needs no ids.
-pub(crate) fn read_queries(path: &Path, vector_column: Option<&str>, dim: u32) -> Result<Vec<Query>> {
+pub(crate) fn read_queries(
+    path: &Path,
+    vector_column: Option<&str>,
+    dim: u32,
+) -> Result<Vec<Query>> {
     let options = ImportOptions {
         vector_column: vector_column.map(str::to_owned),
         number_rows: true,

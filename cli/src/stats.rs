@@ -36,8 +36,17 @@ fn collections_text(collections: &[CollectionStats]) -> String {
     if collections.is_empty() {
         return "no collections".to_owned();
     }
-    let header =
-        ["collection", "tier", "dim", "metric", "local rows", "segments", "local bytes", "cold rows", "cold bytes"];
+    let header = [
+        "collection",
+        "tier",
+        "dim",
+        "metric",
+        "local rows",
+        "segments",
+        "local bytes",
+        "cold rows",
+        "cold bytes",
+    ];
     let mut table = output::table(header);
     for collection in collections {
         let local: u64 = collection.segments.iter().map(|segment| segment.bytes).sum();

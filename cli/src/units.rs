@@ -78,7 +78,10 @@ mod tests {
 
     #[test]
     fn numbers_read_well_at_every_size() {
-        assert_eq!([0, 999, 1000, 999_949, 999_951].map(bytes), ["0 B", "999 B", "1.0 kB", "999.9 kB", "1.0 MB"]);
+        assert_eq!(
+            [0, 999, 1000, 999_949, 999_951].map(bytes),
+            ["0 B", "999 B", "1.0 kB", "999.9 kB", "1.0 MB"]
+        );
         assert_eq!(bytes(u64::MAX), "18446744.1 TB");
         assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([12.0, 1500.0, 2.5e6].map(micros), ["12 us", "1.5 ms", "2.50 s"]);

@@ -40,10 +40,8 @@ pub(super) fn field(text: &str) -> Result<FieldDef, String> {
     ];
     let (name, wanted) =
         text.rsplit_once(':').ok_or("give the field and its type, like pos:keyword")?;
-    let field_type = TYPES
-        .into_iter()
-        .find(|field_type| field_type.to_string() == wanted)
-        .ok_or_else(|| {
+    let field_type =
+        TYPES.into_iter().find(|field_type| field_type.to_string() == wanted).ok_or_else(|| {
             format!("{wanted:?} is not a type; give keyword, integer, float, bool or timestamp")
         })?;
     Ok(FieldDef { name: name.to_owned(), field_type })

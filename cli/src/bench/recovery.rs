@@ -19,12 +19,7 @@ use akidb::{
     vfs::{Clock, SystemClock},
 };
 use serde::Serialize;
-use std::{
-    ffi::OsString,
-    path::Path,
-    thread,
-    time::Duration,
-};
+use std::{ffi::OsString, path::Path, thread, time::Duration};
 
 const COLLECTION: &str = "bench";
 /// More than any benchmark writes: nothing is flushed for its size or age.

@@ -38,7 +38,6 @@ struct WriteResult {
     /// From the call to the acknowledgement of one batch.
     #[serde(flatten)]
     latency: Percentiles,
-    wal_bytes_per_s: f64,
     wal_syncs: u64,
     wal_groups: u64,
     /// Rows that one sync made durable, on average.
@@ -102,7 +101,6 @@ pub(super) fn run(args: &BenchWriteArgs, output: Output) -> Result<()> {
         rows_per_s: units::per_second(args.rows as u64, time),
         batches_per_s: units::per_second(args.rows.div_ceil(args.batch) as u64, time),
         latency: latency.percentiles(),
-        wal_bytes_per_s: units::per_second(stats.wal_bytes.saturating_sub(before.wal_bytes), time),
         wal_syncs: syncs,
         wal_groups: stats.wal_groups - before.wal_groups,
         rows_per_sync: (syncs > 0).then(|| args.rows as f64 / syncs as f64),
