@@ -75,7 +75,7 @@ fn a_literal_must_fit_the_type_of_an_indexed_field() {
     for (filter, expected_operator, expected_found) in cases {
         match (Filter::and([filter.clone()])).validate(&schema()) {
             Err(InputError::FilterType { operator, found, .. }) => {
-                assert_eq!((operator, found), (expected_operator, expected_found))
+                assert_eq!((operator, found), (expected_operator, expected_found));
             }
             other => panic!("{filter} gave {other:?}"),
         }
