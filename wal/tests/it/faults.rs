@@ -75,16 +75,20 @@ fn too_few_descriptors_for_a_new_file_do_not_stop_the_log() {
     assert_eq!(log.commit(true).unwrap(), Lsn::new(2));
 }
 
-/// After the rename the new name may be there, and it names the old file's last frame: a frame
-/// added to the old file now would make the next open refuse the log.
+/// Once the rename was tried the new name may be there, and it names the old file's last frame: a
+/// frame added to the old file now would make the next open refuse the log.
 #[test]
-fn an_unknown_outcome_of_the_directory_sync_stops_the_log() {
-    for kind in [FaultKind::Eio, FaultKind::NoSpace] {
+fn an_unknown_outcome_of_the_rename_or_the_directory_sync_stops_the_log() {
+    for (kind, on) in [
+        (FaultKind::Eio, FsOp::Rename),
+        (FaultKind::Eio, FsOp::SyncDir),
+        (FaultKind::NoSpace, FsOp::SyncDir),
+    ] {
         let sim = SimFs::new(1);
         let mut log = started(&sim);
-        sim.inject(Fault::new(kind).on(FsOp::SyncDir));
+        sim.inject(Fault::new(kind).on(on));
         log.append(vec![2; 900]).unwrap();
-        assert!(matches!(log.commit(true).unwrap_err(), WalError::Poisoned(_)));
+        assert!(matches!(log.commit(true).unwrap_err(), WalError::Poisoned(_)), "{on:?}");
         log.append(batch(2)).unwrap_err();
         for policy in [CrashPolicy::DropAll, CrashPolicy::KeepAll] {
             let disk = sim.fork(1);

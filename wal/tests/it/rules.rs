@@ -187,6 +187,19 @@ fn files_go_oldest_first_and_each_durably() {
 }
 
 #[test]
+fn a_file_stays_while_one_of_its_batches_is_above_the_mark() {
+    let sim = SimFs::new(1);
+    let (mut log, ..) = open(&sim).unwrap();
+    for n in 1..=3 {
+        log.append(batch(n)).unwrap();
+        log.commit(true).unwrap();
+    }
+    log.roll().unwrap();
+    assert!(log.remove_upto(Lsn::new(2)).unwrap().is_empty());
+    assert_eq!(log.remove_upto(Lsn::new(3)).unwrap().len(), 1);
+}
+
+#[test]
 fn the_current_file_stays_whatever_the_mark() {
     let sim = SimFs::new(1);
     let (mut log, ..) = open(&sim).unwrap();
