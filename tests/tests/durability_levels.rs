@@ -9,7 +9,7 @@ use akidb_tests::{
 };
 use akidb_vfs::{Clock, FsOp, sim::{CrashPolicy, Fault, FaultKind}};
 use std::{
-    future::{Future, IntoFuture},
+    future::IntoFuture,
     sync::{Arc, atomic::{AtomicU64, Ordering}},
     task::{Context, Waker},
     time::Duration,
