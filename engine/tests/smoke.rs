@@ -9,8 +9,8 @@ fn point(n: u64) -> Point {
 }
 
 fn nearest(db: &Db) -> Vec<(String, f32)> {
-    let docs = db.collection("docs").unwrap();
-    let hits = docs.search(&[4.0, 1.0]).k(3).run().unwrap();
+    let docs = db.collection("docs").expect("the collection is there");
+    let hits = docs.search(&[4.0, 1.0]).k(3).run().expect("the search runs");
     hits.into_iter().map(|hit| (hit.id.to_string(), hit.score)).collect()
 }
 

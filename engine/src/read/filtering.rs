@@ -89,6 +89,10 @@ impl RowSource for SegmentSource<'_> {
     fn field(&self, name: &str) -> Result<Option<FieldIndex<'_>>> {
         let Some(block) = self.view.part.segment.field_block(name)? else { return Ok(None) };
         let view = FieldIndexView::open(block).map_err(|error| self.damaged(name, error))?;
+        if view.rows() != self.rows() {
+            let detail = "it covers another number of rows than its segment";
+            return Err(self.damaged(name, FieldIndexError { offset: 0, detail }));
+        }
         Ok(Some(FieldIndex::Block(view)))
     }
 

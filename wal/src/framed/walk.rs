@@ -138,3 +138,73 @@ impl<'a> Walk<'a> {
         };
     }
 }
+
+/// What only a writer with a bug, or a forger who knows the salt, can put on disk: headers with good
+/// checksums and impossible contents.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: FileHeader = FileHeader {
+        version: 1,
+        salt: 77,
+        number: 1,
+        first_seq: 10,
+        allocated_len: 1024,
+        predecessor: None,
+        replaces: None,
+        crc: 5,
+    };
+
+    /// The defect of a first frame that is as given, in a file of 1 KiB.
+    fn defect(change: impl FnOnce(&mut FrameHeader)) -> Option<FrameDefect> {
+        let mut header = FrameHeader {
+            kind: FrameKind::Data,
+            seq: 10,
+            durable_end: HEADER_PAGE_BYTES,
+            payload_len: 0,
+            payload_crc: payload_crc(FILE.salt, HEADER_PAGE_BYTES, &[]),
+            prev_crc: FILE.crc,
+        };
+        change(&mut header);
+        let mut bytes = vec![0; HEADER_PAGE_BYTES as usize];
+        header.encode(FILE.salt, HEADER_PAGE_BYTES, &mut bytes);
+        bytes.resize(1024, 0);
+        match Walk::new(&FILE, &bytes).step() {
+            Step::Frame(_) => None,
+            Step::Bad(defect) => Some(defect),
+            Step::End => panic!("there is a frame"),
+        }
+    }
+
+    #[test]
+    fn the_frame_that_follows_is_accepted() {
+        assert_eq!(defect(|_| {}), None);
+    }
+
+    #[test]
+    fn a_number_that_does_not_follow_is_refused() {
+        for found in [0, 9, 11, u64::MAX] {
+            let expected = FrameDefect::Sequence { found, expected: 10 };
+            assert_eq!(defect(|header| header.seq = found), Some(expected));
+        }
+        let seal = defect(|header| header.kind = FrameKind::Seal);
+        assert_eq!(seal, Some(FrameDefect::Sequence { found: 10, expected: 9 }));
+    }
+
+    #[test]
+    fn a_payload_past_the_end_is_refused_before_it_is_read() {
+        for payload_len in [512 - 48 + 1, 1024, 64 << 20] {
+            let found = defect(|header| header.payload_len = payload_len);
+            assert_eq!(found, Some(FrameDefect::PastEnd { payload_len }));
+        }
+        let found = defect(|header| header.payload_len = (64 << 20) + 1);
+        assert_eq!(found, Some(FrameDefect::Field("payload_len")));
+    }
+
+    #[test]
+    fn a_frame_after_another_one_is_refused() {
+        let found = defect(|header| header.prev_crc = 6);
+        assert_eq!(found, Some(FrameDefect::PreviousChecksum));
+    }
+}
