@@ -162,7 +162,7 @@ impl Demo<'_> {
         self.output.say(answers::table(&answers, &self.profile))?;
         let filtered_answers = self.filtered(&shown)?;
         let crash = self.crash(args, scratch)?;
-        self.to_cold(&before)?;
+        self.descend(&before)?;
         let cold_first_search_us = self.search_cold(&before)?;
         // Before the last demotion: counting would bring the rows back.
         let rows = self.collection.count(None)?;
@@ -235,7 +235,7 @@ impl Demo<'_> {
         Ok(crash)
     }
 
-    fn to_cold(&mut self, before: &[Vec<Hit>]) -> Result<()> {
+    fn descend(&mut self, before: &[Vec<Hit>]) -> Result<()> {
         self.output.say("\n5. Down the tiers: flush, compact, move to a Parquet object")?;
         let flush = tiers::flush(&self.collection)?;
         self.say_step("flushed from memory to mapped segments", flush)?;

@@ -21,7 +21,7 @@ fn check_positive(value: &Value, keys: &[&str]) {
 
 fn check_percentiles(value: &Value) {
     check_positive(value, &["p50_us", "p95_us", "p99_us"]);
-    let at = |key: &str| value[key].as_f64().unwrap();
+    let at = |key: &str| value[key].as_f64().expect("it is a number");
     assert!(at("p50_us") <= at("p95_us") && at("p95_us") <= at("p99_us"), "{value}");
 }
 
