@@ -65,7 +65,7 @@ impl Report for Found {
                 let metadata = Value::Object(hit.metadata.clone()).to_string();
                 let score = format!("{:.4}", hit.score);
                 let place = (at + 1).to_string();
-                table.add_row([place, hit.id_text(), score, units::clip(&metadata, 160)]);
+                table.add_row([place, hit.id_text(), score, units::clip(&metadata, 100)]);
             }
             output::align_right(&mut table, [0, 2]);
             table.to_string()

@@ -127,7 +127,7 @@ fn measure(
     let loaded = ingest::load(collection, source, BATCH, None, &progress)?;
     drop(progress);
     let ingest = Step { rows: loaded.rows, time: loaded.time };
-    let log = Tier::log(db, collection.count(None)?).after(ingest);
+    let log = Tier::log(db, collection)?.after(ingest);
     let settle = SystemClock::new();
     let flush = tiers::flush(collection)?;
     let compact = tiers::compact(db, collection)?;
