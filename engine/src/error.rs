@@ -2,7 +2,9 @@
 //! behind it. Every cause names what failed and where: the file and offset, the id, the field.
 
 use crate::{FieldType, PointId};
+use akidb_tiering::{KeyError, StoreError, StoreErrorKind};
 use akidb_vfs::FsError;
+use akidb_wal::WalError;
 use std::{fmt, path::PathBuf, sync::Arc};
 
 /// A result of this crate.
@@ -72,12 +74,7 @@ impl Error {
         offset: u64,
         detail: impl Into<String>,
     ) -> Self {
-        Cause::Corruption {
-            file: file.into(),
-            offset,
-            detail: detail.into(),
-        }
-        .into()
+        Cause::Corruption { file: file.into(), offset, detail: detail.into() }.into()
     }
 }
 
@@ -148,6 +145,12 @@ pub enum Cause {
         /// The collection.
         name: String,
     },
+    /// A demotion moved the collection while a write that depends on its rows was under way.
+    #[error("collection {name:?} keeps moving to the cold tier under this write; retry")]
+    Moved {
+        /// The collection.
+        name: String,
+    },
     /// The directory is open elsewhere.
     #[error("{} is open elsewhere: {holder}; close it there first", dir.display())]
     Locked {
@@ -213,6 +216,15 @@ pub enum Cause {
     /// A file call failed.
     #[error(transparent)]
     Fs(#[from] FsError),
+    /// The log failed.
+    #[error(transparent)]
+    Wal(Arc<WalError>),
+    /// The object store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An object key of ours breaks the store's rule.
+    #[error("bug in AkiDB: an object key is refused ({0}); please report it")]
+    Key(#[from] KeyError),
     /// The machine gave no thread.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] std::io::Error),
@@ -241,8 +253,10 @@ impl Cause {
             Self::Poisoned(_) => ErrorKind::Reopen,
             Self::Closed => ErrorKind::Closed,
             Self::Fs(error) => fs_kind(error),
-            Self::Thread(_) => ErrorKind::Unavailable,
-            Self::Bug { .. } => ErrorKind::Bug,
+            Self::Wal(error) => wal_kind(error),
+            Self::Store(error) => store_kind(error),
+            Self::Thread(_) | Self::Moved { .. } => ErrorKind::Unavailable,
+            Self::Bug { .. } | Self::Key(_) => ErrorKind::Bug,
         }
     }
 }
@@ -250,6 +264,42 @@ impl Cause {
 impl<T: Into<Cause>> From<T> for Error {
     fn from(cause: T) -> Self {
         Self(Arc::new(cause.into()))
+    }
+}
+
+impl From<WalError> for Cause {
+    fn from(error: WalError) -> Self {
+        Self::Wal(Arc::new(error))
+    }
+}
+
+impl From<Arc<WalError>> for Cause {
+    fn from(error: Arc<WalError>) -> Self {
+        Self::Wal(error)
+    }
+}
+
+fn wal_kind(error: &WalError) -> ErrorKind {
+    match error {
+        WalError::Fs(error) => fs_kind(error),
+        WalError::Corruption { .. } => ErrorKind::Corruption,
+        WalError::Newer { .. } | WalError::Foreign { .. } => ErrorKind::Incompatible,
+        WalError::NoSpace { .. } => ErrorKind::NoSpace,
+        WalError::TooLarge { .. } => ErrorKind::InvalidInput,
+        WalError::Poisoned(_) => ErrorKind::Reopen,
+        WalError::Closed => ErrorKind::Closed,
+        WalError::Thread(_) => ErrorKind::Unavailable,
+        _ => ErrorKind::Bug,
+    }
+}
+
+fn store_kind(error: &StoreError) -> ErrorKind {
+    match error.kind {
+        StoreErrorKind::NotFound | StoreErrorKind::Corrupt => ErrorKind::Corruption,
+        StoreErrorKind::NoSpace => ErrorKind::NoSpace,
+        StoreErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+        StoreErrorKind::Unavailable => ErrorKind::Unavailable,
+        _ => ErrorKind::Bug,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Rows as users give and get them: [`Point`] goes in, [`Record`] and [`Hit`] come out.
 
-use crate::PointId;
+use crate::{PointId, settings::Durability};
 use serde_json::{Map, Value};
 
 /// A row's metadata: a JSON object.
@@ -27,11 +27,7 @@ pub struct Point {
 impl Point {
     /// A row without metadata.
     pub fn new(id: impl Into<PointId>, vector: impl Into<Vec<f32>>) -> Self {
-        Self {
-            id: id.into(),
-            vector: vector.into(),
-            metadata: Value::Object(Map::new()),
-        }
+        Self { id: id.into(), vector: vector.into(), metadata: Value::Object(Map::new()) }
     }
 
     /// The same row with this JSON object as metadata.
@@ -67,4 +63,15 @@ pub struct Hit {
     pub vector: Option<Vec<f32>>,
     /// The metadata, if asked for.
     pub metadata: Option<Metadata>,
+}
+
+/// What a write reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The write's LSN: its place in the order of all writes of the database.
+    pub lsn: u64,
+    /// Rows or ids in the write, repeated ids counted once.
+    pub rows: usize,
+    /// The durability reached, which may be better than the one asked for.
+    pub durability: Durability,
 }

@@ -9,7 +9,7 @@ pub const DIM_MAX: u32 = 65_535;
 /// The most indexed fields of one collection.
 pub const FIELDS_MAX: usize = 64;
 /// The longest name of an indexed field, in bytes.
-pub const FIELD_NAME_BYTES_MAX: usize = 128;
+pub(crate) const FIELD_NAME_BYTES_MAX: usize = 128;
 
 /// How nearness is measured. In every metric a higher score is nearer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -83,60 +83,35 @@ pub struct Schema {
 impl Schema {
     /// A schema without indexed fields.
     pub fn new(dim: u32, metric: Metric) -> Self {
-        Self {
-            dim,
-            metric,
-            fields: Vec::new(),
-        }
+        Self { dim, metric, fields: Vec::new() }
     }
 
     /// The same schema with one more indexed field.
     #[must_use]
     pub fn field(mut self, name: impl Into<String>, field_type: FieldType) -> Self {
-        self.fields.push(FieldDef {
-            name: name.into(),
-            field_type,
-        });
+        self.fields.push(FieldDef { name: name.into(), field_type });
         self
     }
 
     /// The type of an indexed field, `None` if the field is not indexed.
     pub fn field_type(&self, name: &str) -> Option<FieldType> {
-        self.fields
-            .iter()
-            .find(|f| f.name == name)
-            .map(|f| f.field_type)
+        self.fields.iter().find(|f| f.name == name).map(|f| f.field_type)
     }
 
     /// Checks every rule of a schema.
     pub(crate) fn validate(&self) -> Result<(), InputError> {
         if self.dim == 0 || self.dim > DIM_MAX {
-            return Err(InputError::BadDimension {
-                dim: self.dim,
-                max: DIM_MAX,
-            });
+            return Err(InputError::BadDimension { dim: self.dim, max: DIM_MAX });
         }
         if self.fields.len() > FIELDS_MAX {
-            return Err(InputError::TooManyFields {
-                found: self.fields.len(),
-                max: FIELDS_MAX,
-            });
+            return Err(InputError::TooManyFields { found: self.fields.len(), max: FIELDS_MAX });
         }
         for (i, field) in self.fields.iter().enumerate() {
             if field.name.is_empty() || field.name.len() > FIELD_NAME_BYTES_MAX {
-                return Err(InputError::BadFieldName {
-                    name: field.name.clone(),
-                });
+                return Err(InputError::BadFieldName { name: field.name.clone() });
             }
-            if self
-                .fields
-                .iter()
-                .take(i)
-                .any(|other| other.name == field.name)
-            {
-                return Err(InputError::DuplicateField {
-                    name: field.name.clone(),
-                });
+            if self.fields.iter().take(i).any(|other| other.name == field.name) {
+                return Err(InputError::DuplicateField { name: field.name.clone() });
             }
         }
         Ok(())
@@ -148,16 +123,8 @@ impl Schema {
 pub(crate) fn validate_name(name: &str) -> Result<(), InputError> {
     let ok = name.len() <= 63
         && name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
-        && name
-            .chars()
-            .all(|c| matches!(c, 'a'..='z' | '0'..='9' | '_' | '-'));
-    if ok {
-        Ok(())
-    } else {
-        Err(InputError::BadName {
-            name: name.to_owned(),
-        })
-    }
+        && name.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '_' | '-'));
+    if ok { Ok(()) } else { Err(InputError::BadName { name: name.to_owned() }) }
 }
 
 #[cfg(test)]
@@ -169,18 +136,7 @@ mod tests {
         for good in ["a", "0", "docs", "a-b_c", &"x".repeat(63)] {
             assert!(validate_name(good).is_ok(), "{good}");
         }
-        for bad in [
-            "",
-            "..",
-            "a/b",
-            "Docs",
-            "-a",
-            "_a",
-            "a b",
-            "é",
-            &"x".repeat(64),
-            "a\0",
-        ] {
+        for bad in ["", "..", "a/b", "Docs", "-a", "_a", "a b", "é", &"x".repeat(64), "a\0"] {
             assert!(validate_name(bad).is_err(), "{bad}");
         }
     }
@@ -190,18 +146,9 @@ mod tests {
         assert!(Schema::new(1, Metric::Dot).validate().is_ok());
         assert!(Schema::new(0, Metric::Dot).validate().is_err());
         assert!(Schema::new(DIM_MAX + 1, Metric::Dot).validate().is_err());
-        let twice = Schema::new(2, Metric::L2)
-            .field("a", FieldType::Bool)
-            .field("a", FieldType::Float);
-        assert!(matches!(
-            twice.validate(),
-            Err(InputError::DuplicateField { .. })
-        ));
-        assert!(
-            Schema::new(2, Metric::L2)
-                .field("", FieldType::Bool)
-                .validate()
-                .is_err()
-        );
+        let twice =
+            Schema::new(2, Metric::L2).field("a", FieldType::Bool).field("a", FieldType::Float);
+        assert!(matches!(twice.validate(), Err(InputError::DuplicateField { .. })));
+        assert!(Schema::new(2, Metric::L2).field("", FieldType::Bool).validate().is_err());
     }
 }

@@ -27,28 +27,32 @@ pub fn l2_squared(a: &[f32], b: &[f32]) -> f32 {
     f32::l2sq(a, b).expect("simsimd refuses only unequal lengths, compared above") as f32
 }
 
+/// Partial sums of [`inv_norm`]; enough for wide registers without changing the order of sums.
+const LANES: usize = 8;
+
 /// One over the Euclidean length of a vector; 0 for a zero vector.
 ///
 /// Infinite only for vectors so short (below about 3e-39) that the inverse leaves f32. Computed
 /// once per row, when it is written, and stored: it must be the same on every machine, so it is
-/// the sequential f64 sum and not a vector kernel.
+/// a sum in f64 in a fixed order and not a vector kernel.
 pub fn inv_norm(v: &[f32]) -> f32 {
-    let squared = scalar::dot(v, v);
-    if squared == 0.0 {
-        0.0
-    } else {
-        (1.0 / squared.sqrt()) as f32
+    let mut lanes = [0.0_f64; LANES];
+    let chunks = v.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks.chain(std::iter::once(rest)) {
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *lane += f64::from(*x) * f64::from(*x);
+        }
     }
+    let squared: f64 = lanes.iter().sum();
+    if squared == 0.0 { 0.0 } else { (1.0 / squared.sqrt()) as f32 }
 }
 
 /// Reference implementations: sequential sums in f64, whose range no finite f32 input leaves.
 pub mod scalar {
     /// The inner product of two vectors of one length; the longer one is cut.
     pub fn dot(a: &[f32], b: &[f32]) -> f64 {
-        a.iter()
-            .zip(b)
-            .map(|(x, y)| f64::from(*x) * f64::from(*y))
-            .sum()
+        a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum()
     }
 
     /// The squared Euclidean distance of two vectors of one length; the longer one is cut.

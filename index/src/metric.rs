@@ -85,11 +85,7 @@ impl Scorer {
 
     fn inner_product(&self, row: &[f32]) -> f32 {
         let product = kernel::dot(&self.query, row);
-        if product.is_finite() {
-            product
-        } else {
-            to_f32(scalar::dot(&self.query, row))
-        }
+        if product.is_finite() { product } else { to_f32(scalar::dot(&self.query, row)) }
     }
 
     fn distance(&self, row: &[f32]) -> f32 {
@@ -108,10 +104,7 @@ fn unit(query: &[f32]) -> Box<[f32]> {
     if norm == 0.0 {
         return query.into();
     }
-    query
-        .iter()
-        .map(|x| (f64::from(*x) / norm) as f32)
-        .collect()
+    query.iter().map(|x| (f64::from(*x) / norm) as f32).collect()
 }
 
 /// The nearest finite f32.
@@ -139,10 +132,7 @@ mod tests {
 
     fn vectors() -> impl Strategy<Value = (Vec<f32>, Vec<f32>)> {
         prop::sample::select(vec![1_usize, 2, 63, 65, 383]).prop_flat_map(|d| {
-            (
-                prop::collection::vec(-2.0_f32..2.0, d),
-                prop::collection::vec(-2.0_f32..2.0, d),
-            )
+            (prop::collection::vec(-2.0_f32..2.0, d), prop::collection::vec(-2.0_f32..2.0, d))
         })
     }
 
@@ -190,12 +180,7 @@ mod tests {
     fn a_row_is_its_own_best_match() {
         let v = [0.3, -0.4, 0.5];
         assert!(Scorer::new(Metric::Cosine, &v).score(&v, inv_norm(&v)) > 0.999_999);
-        assert_eq!(
-            Scorer::new(Metric::L2, &v)
-                .score(&v, inv_norm(&v))
-                .to_bits(),
-            0
-        );
+        assert_eq!(Scorer::new(Metric::L2, &v).score(&v, inv_norm(&v)).to_bits(), 0);
     }
 
     #[test]
@@ -209,14 +194,8 @@ mod tests {
         let huge = [f32::MAX; 4];
         let opposite = [f32::MIN; 4];
         assert_eq!(Scorer::new(Metric::Dot, &huge).score(&huge, 0.0), f32::MAX);
-        assert_eq!(
-            Scorer::new(Metric::Dot, &huge).score(&opposite, 0.0),
-            f32::MIN
-        );
-        assert_eq!(
-            Scorer::new(Metric::L2, &huge).score(&opposite, 0.0),
-            f32::MIN
-        );
+        assert_eq!(Scorer::new(Metric::Dot, &huge).score(&opposite, 0.0), f32::MIN);
+        assert_eq!(Scorer::new(Metric::L2, &huge).score(&opposite, 0.0), f32::MIN);
         let cosine = Scorer::new(Metric::Cosine, &huge).score(&opposite, inv_norm(&opposite));
         assert!((cosine + 1.0).abs() < 1e-3, "{cosine}");
     }

@@ -22,10 +22,7 @@ pub struct Scored<T> {
 
 impl<T: Ord> Ord for Scored<T> {
     fn cmp(&self, other: &Self) -> Ordering {
-        other
-            .score
-            .total_cmp(&self.score)
-            .then_with(|| self.item.cmp(&other.item))
+        other.score.total_cmp(&self.score).then_with(|| self.item.cmp(&other.item))
     }
 }
 
@@ -65,20 +62,13 @@ pub struct TopK<T> {
 impl<T: Ord> TopK<T> {
     /// An empty collector of the `k` best; `k` of 0 keeps nothing.
     pub fn new(k: usize) -> Self {
-        Self {
-            k,
-            heap: BinaryHeap::with_capacity(k.min(RESERVED_MAX)),
-        }
+        Self { k, heap: BinaryHeap::with_capacity(k.min(RESERVED_MAX)) }
     }
 
     /// Offers an item; true if it is, for now, among the `k` best.
     pub fn push(&mut self, score: f32, item: T) -> bool {
         // -0.0 and 0.0 must tie; a NaN must lose.
-        let score = if score.is_nan() {
-            f32::NEG_INFINITY
-        } else {
-            score + 0.0
-        };
+        let score = if score.is_nan() { f32::NEG_INFINITY } else { score + 0.0 };
         let entry = Scored { score, item };
         if self.heap.len() < self.k {
             self.heap.push(entry);
@@ -96,11 +86,7 @@ impl<T: Ord> TopK<T> {
     /// The score of the worst kept item once `k` are kept. An item of a lower score cannot enter,
     /// one of an equal score only if it is smaller. `None` while there is room.
     pub fn threshold(&self) -> Option<f32> {
-        if self.heap.len() < self.k {
-            None
-        } else {
-            self.heap.peek().map(|worst| worst.score)
-        }
+        if self.heap.len() < self.k { None } else { self.heap.peek().map(|worst| worst.score) }
     }
 
     /// How many items are kept.
@@ -149,10 +135,7 @@ mod tests {
     }
 
     fn pairs(best: TopK<u32>) -> Vec<(f32, u32)> {
-        best.into_sorted_vec()
-            .into_iter()
-            .map(|s| (s.score, s.item))
-            .collect()
+        best.into_sorted_vec().into_iter().map(|s| (s.score, s.item)).collect()
     }
 
     proptest! {
@@ -196,9 +179,6 @@ mod tests {
     fn a_huge_k_reserves_no_memory_up_front() {
         let mut best = TopK::new(usize::MAX);
         best.push(1.0, 1);
-        assert_eq!(
-            (best.len(), best.is_empty(), best.threshold()),
-            (1, false, None)
-        );
+        assert_eq!((best.len(), best.is_empty(), best.threshold()), (1, false, None));
     }
 }

@@ -30,10 +30,7 @@ pub async fn run(store: &dyn ObjectStore) {
     listing(store).await;
     laziness(store).await;
     let page = ok("list at the end", store.list(PREFIX, None, 10).await);
-    assert!(
-        page.objects.is_empty(),
-        "contract: the suite leaves nothing behind"
-    );
+    assert!(page.objects.is_empty(), "contract: the suite leaves nothing behind");
 }
 
 fn key(name: &str) -> ObjectKey {
@@ -53,15 +50,8 @@ fn refused<T: Debug>(what: &str, result: StoreResult<T>, kind: StoreErrorKind) -
     match result {
         Ok(value) => panic!("contract: {what} must fail with {kind:?}, got {value:?}"),
         Err(error) => {
-            assert_eq!(
-                error.kind, kind,
-                "contract: {what} fails with {kind:?}: {error}"
-            );
-            assert_eq!(
-                error.outcome,
-                Outcome::NotDone,
-                "contract: {what} changes nothing"
-            );
+            assert_eq!(error.kind, kind, "contract: {what} fails with {kind:?}: {error}");
+            assert_eq!(error.outcome, Outcome::NotDone, "contract: {what} changes nothing");
             error
         }
     }
@@ -69,16 +59,8 @@ fn refused<T: Debug>(what: &str, result: StoreResult<T>, kind: StoreErrorKind) -
 
 async fn put(store: &dyn ObjectStore, key: &ObjectKey, body: &Bytes, options: PutOptions) -> ETag {
     let receipt = ok("put", store.put(key, body.clone(), options).await);
-    assert_eq!(
-        receipt.len,
-        body.len() as u64,
-        "contract: the receipt tells the length"
-    );
-    assert_eq!(
-        receipt.crc32,
-        crc32fast::hash(body),
-        "contract: the receipt tells the CRC-32"
-    );
+    assert_eq!(receipt.len, body.len() as u64, "contract: the receipt tells the length");
+    assert_eq!(receipt.crc32, crc32fast::hash(body), "contract: the receipt tells the CRC-32");
     receipt.etag
 }
 
@@ -87,72 +69,35 @@ async fn expect(store: &dyn ObjectStore, key: &ObjectKey, body: &Bytes, etag: &E
     assert_eq!(object.body, body, "contract: get returns what was put last");
     let head = ok("head", store.head(key).await);
     assert_eq!(head, object.head, "contract: get and head agree");
-    assert_eq!(
-        head.len,
-        body.len() as u64,
-        "contract: head tells the length"
-    );
-    assert_eq!(
-        head.crc32,
-        crc32fast::hash(body),
-        "contract: head tells the CRC-32"
-    );
-    assert_eq!(
-        &head.etag, etag,
-        "contract: head gives the tag that the put gave"
-    );
+    assert_eq!(head.len, body.len() as u64, "contract: head tells the length");
+    assert_eq!(head.crc32, crc32fast::hash(body), "contract: head tells the CRC-32");
+    assert_eq!(&head.etag, etag, "contract: head gives the tag that the put gave");
 }
 
 async fn whole_objects(store: &dyn ObjectStore) {
     let name = key("deep/er/object_1=a.bin");
-    let bodies = [
-        Bytes::new(),
-        Bytes::from_static(b"x"),
-        Bytes::from(vec![7; 700_001]),
-    ];
+    let bodies = [Bytes::new(), Bytes::from_static(b"x"), Bytes::from(vec![7; 700_001])];
     for body in &bodies {
         let etag = put(store, &name, body, PutOptions::default()).await;
         expect(store, &name, body, &etag).await;
     }
     ok("delete", store.delete(&name).await);
-    refused(
-        "get after delete",
-        store.get(&name).await,
-        StoreErrorKind::NotFound,
-    );
+    refused("get after delete", store.get(&name).await, StoreErrorKind::NotFound);
     ok("a second delete", store.delete(&name).await);
 }
 
 async fn ranges(store: &dyn ObjectStore) {
     let name = key("ranges");
-    put(
-        store,
-        &name,
-        &Bytes::from_static(b"0123456789"),
-        PutOptions::default(),
-    )
-    .await;
-    let parts = ok(
-        "get_ranges",
-        store
-            .get_ranges(&name, &[7..10, 0..1, 3..3, 0..10, 2..8])
-            .await,
-    );
+    put(store, &name, &Bytes::from_static(b"0123456789"), PutOptions::default()).await;
+    let parts = ok("get_ranges", store.get_ranges(&name, &[7..10, 0..1, 3..3, 0..10, 2..8]).await);
     let want: [&[u8]; 5] = [b"789", b"0", b"", b"0123456789", b"234567"];
-    assert_eq!(
-        parts, want,
-        "contract: ranges come whole and in the order asked for"
-    );
+    assert_eq!(parts, want, "contract: ranges come whole and in the order asked for");
     let none = ok("get_ranges of none", store.get_ranges(&name, &[]).await);
     assert!(none.is_empty(), "contract: no ranges, no parts");
     #[expect(clippy::reversed_empty_ranges, reason = "a store must refuse it")]
     for bad in [9..11, 11..12, u64::MAX - 1..u64::MAX, 5..4] {
         let result = store.get_ranges(&name, std::slice::from_ref(&bad)).await;
-        refused(
-            "a range outside the object",
-            result,
-            StoreErrorKind::InvalidRange,
-        );
+        refused("a range outside the object", result, StoreErrorKind::InvalidRange);
     }
     ok("delete", store.delete(&name).await);
 }
@@ -161,52 +106,31 @@ async fn missing_objects(store: &dyn ObjectStore) {
     let name = key("nothing/here");
     let kind = StoreErrorKind::NotFound;
     let error = refused("get of nothing", store.get(&name).await, kind);
-    assert_eq!(
-        error.key.as_ref(),
-        Some(&name),
-        "contract: an error names its object"
-    );
+    assert_eq!(error.key.as_ref(), Some(&name), "contract: an error names its object");
     refused("head of nothing", store.head(&name).await, kind);
-    refused(
-        "get_ranges of nothing",
-        store.get_ranges(&name, &[0..0]).await,
-        kind,
-    );
+    refused("get_ranges of nothing", store.get_ranges(&name, &[0..0]).await, kind);
     ok("delete of nothing", store.delete(&name).await);
 }
 
 async fn conditions(store: &dyn ObjectStore) {
     let name = key("pointer");
-    let (one, two) = (
-        Bytes::from_static(b"version 1"),
-        Bytes::from_static(b"version 2"),
-    );
+    let (one, two) = (Bytes::from_static(b"version 1"), Bytes::from_static(b"version 2"));
     let lost = StoreErrorKind::PreconditionFailed;
 
     let stray = PutOptions::if_match(ETag::new("\"no such tag\""));
     let result = store.put(&name, two.clone(), stray.clone()).await;
     refused("if-match on a missing object", result, lost);
-    refused(
-        "get after a refused put",
-        store.get(&name).await,
-        StoreErrorKind::NotFound,
-    );
+    refused("get after a refused put", store.get(&name).await, StoreErrorKind::NotFound);
 
     let first = put(store, &name, &one, PutOptions::if_absent()).await;
     let result = store.put(&name, two.clone(), PutOptions::if_absent()).await;
     refused("a second create", result, lost);
-    refused(
-        "if-match with a wrong tag",
-        store.put(&name, two.clone(), stray).await,
-        lost,
-    );
+    refused("if-match with a wrong tag", store.put(&name, two.clone(), stray).await, lost);
     expect(store, &name, &one, &first).await;
 
     let second = put(store, &name, &two, PutOptions::if_match(first.clone())).await;
     assert_ne!(first, second, "contract: other bytes have another tag");
-    let result = store
-        .put(&name, one.clone(), PutOptions::if_match(first))
-        .await;
+    let result = store.put(&name, one.clone(), PutOptions::if_match(first)).await;
     refused("if-match with an old tag", result, lost);
     expect(store, &name, &two, &second).await;
 
@@ -220,18 +144,11 @@ async fn verified_reads(store: &dyn ObjectStore) {
     let body = Bytes::from_static(b"named by a manifest");
     let (len, crc32) = (body.len() as u64, crc32fast::hash(&body));
     put(store, &name, &body, PutOptions::default()).await;
-    let got = ok(
-        "a verified get",
-        get_verified(store, &name, len, crc32).await,
-    );
+    let got = ok("a verified get", get_verified(store, &name, len, crc32).await);
     assert_eq!(got, body, "contract: a verified get returns the object");
     for (len, crc32) in [(len + 1, crc32), (len, crc32 ^ 1)] {
         let result = get_verified(store, &name, len, crc32).await;
-        refused(
-            "a get of other bytes than named",
-            result,
-            StoreErrorKind::Corrupt,
-        );
+        refused("a get of other bytes than named", result, StoreErrorKind::Corrupt);
     }
     ok("delete", store.delete(&name).await);
 }
@@ -240,39 +157,17 @@ async fn listing(store: &dyn ObjectStore) {
     // '-' and '.' sort before '/', letters after it: directory order is not key order.
     let names = ["a-b", "a.b", "a/b", "a/c/d", "ab", "b"].map(|name| key(&format!("l/{name}")));
     for (len, name) in names.iter().enumerate().rev() {
-        put(
-            store,
-            name,
-            &Bytes::from(vec![1; len]),
-            PutOptions::default(),
-        )
-        .await;
+        put(store, name, &Bytes::from(vec![1; len]), PutOptions::default()).await;
     }
     for limit in [1, 2, 5, 6, 1000] {
         let seen = list_all(store, &format!("{PREFIX}l/"), limit).await;
         let keys: Vec<&ObjectKey> = seen.iter().map(|(key, _)| key).collect();
-        assert_eq!(
-            keys,
-            names.iter().collect::<Vec<_>>(),
-            "contract: all keys, in byte order"
-        );
-        assert!(
-            seen.iter().map(|(_, len)| *len).eq(0..6),
-            "contract: a listing tells lengths"
-        );
+        assert_eq!(keys, names.iter().collect::<Vec<_>>(), "contract: all keys, in byte order");
+        assert!(seen.iter().map(|(_, len)| *len).eq(0..6), "contract: a listing tells lengths");
     }
-    for (prefix, count) in [
-        ("l/a", 5),
-        ("l/a/", 2),
-        ("l/a/c/d", 1),
-        ("l/x", 0),
-        ("l/a/c/dd", 0),
-    ] {
+    for (prefix, count) in [("l/a", 5), ("l/a/", 2), ("l/a/c/d", 1), ("l/x", 0), ("l/a/c/dd", 0)] {
         let found = list_all(store, &format!("{PREFIX}{prefix}"), 2).await.len();
-        assert_eq!(
-            found, count,
-            "contract: {prefix:?} is a prefix of text, not of directories"
-        );
+        assert_eq!(found, count, "contract: {prefix:?} is a prefix of text, not of directories");
     }
     for name in &names {
         ok("delete", store.delete(name).await);
@@ -284,15 +179,8 @@ async fn list_all(store: &dyn ObjectStore, prefix: &str, limit: usize) -> Vec<(O
     let mut after = None;
     loop {
         let page = ok("list", store.list(prefix, after.as_ref(), limit).await);
-        assert!(
-            page.objects.len() <= limit,
-            "contract: a page keeps to its limit"
-        );
-        all.extend(
-            page.objects
-                .into_iter()
-                .map(|object| (object.key, object.len)),
-        );
+        assert!(page.objects.len() <= limit, "contract: a page keeps to its limit");
+        all.extend(page.objects.into_iter().map(|object| (object.key, object.len)));
         match page.next {
             Some(token) => after = Some(token),
             None => return all,
@@ -304,9 +192,5 @@ async fn laziness(store: &dyn ObjectStore) {
     let name = key("lazy");
     drop(store.put(&name, Bytes::from_static(b"x"), PutOptions::default()));
     let result = store.head(&name).await;
-    refused(
-        "head after a put that was never polled",
-        result,
-        StoreErrorKind::NotFound,
-    );
+    refused("head after a put that was never polled", result, StoreErrorKind::NotFound);
 }

@@ -71,30 +71,17 @@ pub struct StoreError {
 impl StoreError {
     /// A failure that changed nothing.
     pub fn not_done(kind: StoreErrorKind, key: &ObjectKey) -> Self {
-        Self {
-            kind,
-            outcome: Outcome::NotDone,
-            key: Some(key.clone()),
-            source: None,
-        }
+        Self { kind, outcome: Outcome::NotDone, key: Some(key.clone()), source: None }
     }
 
     /// A failure after which the change may or may not be there.
     pub fn unknown(kind: StoreErrorKind, key: &ObjectKey) -> Self {
-        Self {
-            outcome: Outcome::Unknown,
-            ..Self::not_done(kind, key)
-        }
+        Self { outcome: Outcome::Unknown, ..Self::not_done(kind, key) }
     }
 
     /// A failed listing, which has no key and changes nothing.
     pub fn listing(kind: StoreErrorKind) -> Self {
-        Self {
-            kind,
-            outcome: Outcome::NotDone,
-            key: None,
-            source: None,
-        }
+        Self { kind, outcome: Outcome::NotDone, key: None, source: None }
     }
 
     /// The same failure, with what the layer below said.
@@ -123,9 +110,7 @@ impl fmt::Display for StoreError {
 
 impl Error for StoreError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source
-            .as_deref()
-            .map(|source| source as &(dyn Error + 'static))
+        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
     }
 }
 
@@ -138,12 +123,7 @@ mod tests {
         let key = ObjectKey::new("c/1").unwrap();
         let error = StoreError::unknown(StoreErrorKind::NoSpace, &key).with_source("quota of 5 MB");
         let text = error.to_string();
-        for part in [
-            "c/1",
-            "free some space",
-            "may have happened",
-            "quota of 5 MB",
-        ] {
+        for part in ["c/1", "free some space", "may have happened", "quota of 5 MB"] {
             assert!(text.contains(part), "{part} is missing in {text}");
         }
         assert!(Error::source(&error).is_some());

@@ -66,9 +66,7 @@ impl ObjectKey {
         }
         let bad = |s: &&str| matches!(*s, "" | "." | "..") || s.len() > KEY_SEGMENT_BYTES_MAX;
         if let Some(segment) = text.split('/').find(bad) {
-            return Err(KeyError::Segment {
-                segment: segment.to_owned(),
-            });
+            return Err(KeyError::Segment { segment: segment.to_owned() });
         }
         Ok(Self(text.into()))
     }
@@ -113,18 +111,8 @@ mod tests {
 
     #[test]
     fn good_keys_are_taken_as_they_are() {
-        for good in [
-            "a",
-            "a/b",
-            "db-1/c=2/x_y.parquet",
-            "...",
-            "a/.hidden",
-            &"x".repeat(200),
-        ] {
-            assert_eq!(
-                ObjectKey::new(good).map(|k| k.to_string()),
-                Ok(good.to_owned())
-            );
+        for good in ["a", "a/b", "db-1/c=2/x_y.parquet", "...", "a/.hidden", &"x".repeat(200)] {
+            assert_eq!(ObjectKey::new(good).map(|k| k.to_string()), Ok(good.to_owned()));
         }
     }
 
@@ -132,34 +120,14 @@ mod tests {
     fn each_rule_has_its_error() {
         let long = ["x".repeat(200), "y".repeat(200), "z".repeat(111)].join("/");
         for bad in ["", &format!("{long}z")] {
-            assert_eq!(
-                ObjectKey::new(bad),
-                Err(KeyError::Length { found: bad.len() })
-            );
+            assert_eq!(ObjectKey::new(bad), Err(KeyError::Length { found: bad.len() }));
         }
         assert!(ObjectKey::new(long[..512].to_owned()).is_ok());
         for bad in ["A", "a b", "a\\b", "a~", "a%2f", "a\0", "é", "a:b"] {
-            assert!(
-                matches!(ObjectKey::new(bad), Err(KeyError::Character { .. })),
-                "{bad}"
-            );
+            assert!(matches!(ObjectKey::new(bad), Err(KeyError::Character { .. })), "{bad}");
         }
-        for bad in [
-            "/",
-            "/a",
-            "a/",
-            "a//b",
-            ".",
-            "..",
-            "../a",
-            "a/./b",
-            "a/..",
-            &"x".repeat(201),
-        ] {
-            assert!(
-                matches!(ObjectKey::new(bad), Err(KeyError::Segment { .. })),
-                "{bad}"
-            );
+        for bad in ["/", "/a", "a/", "a//b", ".", "..", "../a", "a/./b", "a/..", &"x".repeat(201)] {
+            assert!(matches!(ObjectKey::new(bad), Err(KeyError::Segment { .. })), "{bad}");
         }
     }
 

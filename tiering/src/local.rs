@@ -88,19 +88,11 @@ impl LocalStore {
         let root = root.into();
         fs.create_dir_all(&root)?;
         // A process may have died between making this directory and syncing its name.
-        if let Some(parent) = root
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-        {
+        if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             fs.sync_dir(parent)?;
         }
         let (attempts, doubtful) = (AtomicU64::new(0), Mutex::new(BTreeSet::new()));
-        Ok(Self {
-            fs,
-            root,
-            attempts,
-            doubtful,
-        })
+        Ok(Self { fs, root, attempts, doubtful })
     }
 
     /// The directory.
@@ -112,11 +104,7 @@ impl LocalStore {
     /// only while nobody else uses the directory: a file of a put in progress would go too.
     pub fn sweep_unfinished(&self) -> Result<u64, FsError> {
         let mut removed = 0;
-        for (_, path) in self
-            .files("")?
-            .into_iter()
-            .filter(|(name, _)| is_temporary(name))
-        {
+        for (_, path) in self.files("")?.into_iter().filter(|(name, _)| is_temporary(name)) {
             self.fs.remove_file(&path)?;
             removed += 1;
         }
@@ -181,10 +169,7 @@ impl LocalStore {
     ) -> StoreResult<()> {
         let mut doubtful = self.doubtful.lock();
         self.check_condition(key, path, condition)?;
-        let published = self
-            .fs
-            .rename(temp, path)
-            .and_then(|()| self.sync_names(path));
+        let published = self.fs.rename(temp, path).and_then(|()| self.sync_names(path));
         match published {
             Ok(()) => {
                 doubtful.remove(key);
@@ -221,10 +206,7 @@ impl LocalStore {
         if holds {
             return Ok(());
         }
-        Err(StoreError::not_done(
-            StoreErrorKind::PreconditionFailed,
-            key,
-        ))
+        Err(StoreError::not_done(StoreErrorKind::PreconditionFailed, key))
     }
 
     fn head_now(&self, key: &ObjectKey) -> StoreResult<Head> {
@@ -235,8 +217,7 @@ impl LocalStore {
             let error = StoreError::not_done(StoreErrorKind::Unavailable, key);
             return Err(error.with_source("its last put could not be made durable; put it again"));
         }
-        self.sync_names(&path)
-            .map_err(|source| failed(key, Outcome::NotDone, source))?;
+        self.sync_names(&path).map_err(|source| failed(key, Outcome::NotDone, source))?;
         describe(key, file.as_ref())
     }
 
@@ -374,8 +355,7 @@ fn describe(key: &ObjectKey, file: &dyn FsFile) -> StoreResult<Head> {
     while offset < len {
         let want = (len - offset).min(HEAD_BUFFER_BYTES as u64) as usize;
         let part = &mut buffer[..want];
-        file.read_exact_at(part, offset)
-            .map_err(|source| failed(key, Outcome::NotDone, source))?;
+        file.read_exact_at(part, offset).map_err(|source| failed(key, Outcome::NotDone, source))?;
         hasher.update(part);
         offset += want as u64;
     }
@@ -384,8 +364,7 @@ fn describe(key: &ObjectKey, file: &dyn FsFile) -> StoreResult<Head> {
 }
 
 fn len_of(key: &ObjectKey, file: &dyn FsFile) -> StoreResult<u64> {
-    file.len()
-        .map_err(|source| failed(key, Outcome::NotDone, source))
+    file.len().map_err(|source| failed(key, Outcome::NotDone, source))
 }
 
 /// Reads a range that lies within the file.
@@ -402,12 +381,11 @@ fn etag(len: u64, crc32: u32) -> ETag {
 }
 
 fn is_temporary(name: &str) -> bool {
-    name.rsplit_once(TEMP_MARK)
-        .is_some_and(|(object, attempt)| {
-            ObjectKey::new(object).is_ok()
-                && !attempt.is_empty()
-                && attempt.bytes().all(|b| b.is_ascii_digit())
-        })
+    name.rsplit_once(TEMP_MARK).is_some_and(|(object, attempt)| {
+        ObjectKey::new(object).is_ok()
+            && !attempt.is_empty()
+            && attempt.bytes().all(|b| b.is_ascii_digit())
+    })
 }
 
 /// Wraps a failed file call.
@@ -421,11 +399,7 @@ fn failed(key: &ObjectKey, outcome: Outcome, source: FsError) -> StoreError {
         }
         _ => StoreErrorKind::Unavailable,
     };
-    StoreError {
-        outcome,
-        ..StoreError::not_done(kind, key)
-    }
-    .with_source(source)
+    StoreError { outcome, ..StoreError::not_done(kind, key) }.with_source(source)
 }
 
 impl ObjectStore for LocalStore {

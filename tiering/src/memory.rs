@@ -52,10 +52,7 @@ impl MemoryStore {
             PutCondition::IfMatch(etag) => current == Some(etag),
         };
         if !holds {
-            return Err(StoreError::not_done(
-                StoreErrorKind::PreconditionFailed,
-                key,
-            ));
+            return Err(StoreError::not_done(StoreErrorKind::PreconditionFailed, key));
         }
         state.puts += 1;
         let etag = ETag::new(format!("\"{}\"", state.puts));
@@ -87,9 +84,7 @@ impl MemoryStore {
             .map(|(key, stored)| ListedObject::new(key.clone(), stored.body.len() as u64));
         let objects: Vec<_> = matching.by_ref().take(limit.max(1)).collect();
         let more = matching.next().is_some();
-        let last = objects
-            .last()
-            .map(|object| PageToken::new(object.key.as_str()));
+        let last = objects.last().map(|object| PageToken::new(object.key.as_str()));
         ListPage::new(objects, last.filter(|_| more))
     }
 }
@@ -105,10 +100,9 @@ impl ObjectStore for MemoryStore {
     }
 
     fn get<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, StoreResult<Object>> {
-        Box::pin(async move {
-            self.stored(key)
-                .map(|stored| Object::new(stored.body, stored.etag))
-        })
+        Box::pin(
+            async move { self.stored(key).map(|stored| Object::new(stored.body, stored.etag)) },
+        )
     }
 
     fn get_ranges<'a>(
@@ -121,8 +115,7 @@ impl ObjectStore for MemoryStore {
 
     fn head<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, StoreResult<Head>> {
         Box::pin(async move {
-            self.stored(key)
-                .map(|stored| Object::new(stored.body, stored.etag).head)
+            self.stored(key).map(|stored| Object::new(stored.body, stored.etag).head)
         })
     }
 

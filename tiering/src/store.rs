@@ -92,16 +92,12 @@ pub struct PutOptions {
 impl PutOptions {
     /// Creates the object, or fails if one exists.
     pub fn if_absent() -> Self {
-        Self {
-            condition: PutCondition::IfAbsent,
-        }
+        Self { condition: PutCondition::IfAbsent }
     }
 
     /// Replaces the object that has this tag, or fails.
     pub fn if_match(etag: ETag) -> Self {
-        Self {
-            condition: PutCondition::IfMatch(etag),
-        }
+        Self { condition: PutCondition::IfMatch(etag) }
     }
 }
 
@@ -143,11 +139,7 @@ pub struct PutReceipt {
 impl PutReceipt {
     /// For implementations of stores.
     pub fn new(body: &[u8], etag: ETag) -> Self {
-        Self {
-            len: body.len() as u64,
-            crc32: crc32fast::hash(body),
-            etag,
-        }
+        Self { len: body.len() as u64, crc32: crc32fast::hash(body), etag }
     }
 }
 

@@ -18,11 +18,7 @@ fn the_local_store_keeps_the_contract_on_a_real_disk() {
     let dir = tempfile::tempdir().unwrap();
     let store = LocalStore::open(Arc::new(RealFs::default()), dir.path().join("a/b")).unwrap();
     block_on(contract::run(&store));
-    assert_eq!(
-        store.sweep_unfinished().unwrap(),
-        0,
-        "no put leaves a temporary file"
-    );
+    assert_eq!(store.sweep_unfinished().unwrap(), 0, "no put leaves a temporary file");
 }
 
 #[test]
@@ -48,26 +44,15 @@ fn one_winner(store: &dyn ObjectStore) {
                     })
                 })
                 .collect();
-            racers
-                .into_iter()
-                .map(|racer| racer.join().unwrap())
-                .collect()
+            racers.into_iter().map(|racer| racer.join().unwrap()).collect()
         });
-        let winners: Vec<u8> = results
-            .iter()
-            .filter(|r| r.1.is_ok())
-            .map(|r| r.0)
-            .collect();
+        let winners: Vec<u8> = results.iter().filter(|r| r.1.is_ok()).map(|r| r.0).collect();
         assert_eq!(winners.len(), 1, "round {round}: {results:?}");
         for error in results.iter().filter_map(|r| r.1.as_ref().err()) {
             assert_eq!(error.kind, StoreErrorKind::PreconditionFailed, "{error}");
         }
         let object = block_on(store.get(key)).unwrap();
-        assert_eq!(
-            object.body,
-            vec![round, winners[0]],
-            "the winner's bytes are there"
-        );
+        assert_eq!(object.body, vec![round, winners[0]], "the winner's bytes are there");
         condition = PutCondition::IfMatch(object.head.etag);
     }
 }
@@ -78,9 +63,5 @@ fn racing_conditional_puts_have_one_winner() {
     let dir = tempfile::tempdir().unwrap();
     let store = LocalStore::open(Arc::new(RealFs::default()), dir.path()).unwrap();
     one_winner(&store);
-    assert_eq!(
-        store.sweep_unfinished().unwrap(),
-        0,
-        "losers remove their temporary files"
-    );
+    assert_eq!(store.sweep_unfinished().unwrap(), 0, "losers remove their temporary files");
 }

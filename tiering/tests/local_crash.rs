@@ -32,10 +32,7 @@ fn read(store: &LocalStore, name: &str) -> Option<u8> {
     match block_on(store.get(&key(name))) {
         Ok(object) => {
             assert_eq!(object.body.len(), MANY_BYTES, "{name} is cut");
-            assert!(
-                object.body.iter().all(|b| *b == object.body[0]),
-                "{name} is torn"
-            );
+            assert!(object.body.iter().all(|b| *b == object.body[0]), "{name} is torn");
             Some(object.body[0])
         }
         Err(error) => {
@@ -57,10 +54,7 @@ const STEPS: [(&str, Option<u8>); 7] = [
 ];
 
 /// What was acknowledged, and the step that was not.
-type Run = (
-    BTreeMap<&'static str, u8>,
-    Option<(&'static str, Option<u8>)>,
-);
+type Run = (BTreeMap<&'static str, u8>, Option<(&'static str, Option<u8>)>);
 
 fn run_steps(store: &LocalStore) -> Run {
     let mut acknowledged = BTreeMap::new();
@@ -84,9 +78,7 @@ fn check(store: &LocalStore, (acknowledged, in_doubt): &Run, context: &str) {
     for name in ["a", "dir/b", "dir/deeper/c"] {
         let found = read(store, name);
         let wanted = acknowledged.get(name).copied();
-        let maybe = in_doubt
-            .filter(|(doubted, _)| *doubted == name)
-            .map(|(_, fill)| fill);
+        let maybe = in_doubt.filter(|(doubted, _)| *doubted == name).map(|(_, fill)| fill);
         assert!(
             found == wanted || Some(found) == maybe,
             "{context}: {name} is {found:?}, acknowledged {wanted:?}, in doubt {maybe:?}"
@@ -105,15 +97,8 @@ fn calls_of_a_whole_run() -> u64 {
 #[test]
 fn acknowledged_objects_survive_power_loss_at_every_call() {
     let calls = calls_of_a_whole_run();
-    assert!(
-        calls > 30,
-        "the workload is too small to mean anything: {calls} calls"
-    );
-    for policy in [
-        CrashPolicy::DropAll,
-        CrashPolicy::KeepAll,
-        CrashPolicy::Random,
-    ] {
+    assert!(calls > 30, "the workload is too small to mean anything: {calls} calls");
+    for policy in [CrashPolicy::DropAll, CrashPolicy::KeepAll, CrashPolicy::Random] {
         for moment in [PowerMoment::Before, PowerMoment::Middle, PowerMoment::After] {
             for (nth, seed) in (1..=calls).flat_map(|nth| (0..4).map(move |seed| (nth, seed))) {
                 let disk = SimFs::new(seed);
@@ -127,9 +112,7 @@ fn acknowledged_objects_survive_power_loss_at_every_call() {
                 store.sweep_unfinished().unwrap();
                 check(&store, &run, &context);
                 assert!(
-                    disk.files()
-                        .iter()
-                        .all(|(path, _)| !path.to_string_lossy().contains('~')),
+                    disk.files().iter().all(|(path, _)| !path.to_string_lossy().contains('~')),
                     "{context}: a temporary file is left after the sweep"
                 );
             }
@@ -158,19 +141,12 @@ fn an_object_that_head_reported_survives_although_its_putter_was_killed() {
             put(&store, "dir/a", 1).unwrap();
         }
         disk.crash(CrashPolicy::DropAll);
-        assert_eq!(
-            read(&open(&disk), "dir/a"),
-            Some(1),
-            "killed before call {nth}"
-        );
+        assert_eq!(read(&open(&disk), "dir/a"), Some(1), "killed before call {nth}");
         if acknowledged {
             break;
         }
     }
-    assert!(
-        found_without_ack > 0,
-        "no kill fell between the rename and its sync"
-    );
+    assert!(found_without_ack > 0, "no kill fell between the rename and its sync");
 }
 
 #[test]
@@ -180,11 +156,7 @@ fn a_put_whose_directory_sync_failed_is_unknown_and_stays_in_doubt_until_put_aga
         let disk = SimFs::new(1);
         let store = open(&disk);
         put(&store, "dir/other", 9).unwrap();
-        disk.inject(
-            Fault::new(FaultKind::SyncFailsCacheKept)
-                .on(FsOp::SyncDir)
-                .nth(nth),
-        );
+        disk.inject(Fault::new(FaultKind::SyncFailsCacheKept).on(FsOp::SyncDir).nth(nth));
         let Err(error) = put(&store, "dir/a", 1) else {
             break;
         };
@@ -202,11 +174,7 @@ fn a_put_whose_directory_sync_failed_is_unknown_and_stays_in_doubt_until_put_aga
         put(&store, "dir/a", 2).unwrap();
         assert!(block_on(store.head(&key("dir/a"))).is_ok());
         disk.crash(CrashPolicy::DropAll);
-        assert_eq!(
-            read(&open(&disk), "dir/a"),
-            Some(2),
-            "after failed sync {nth}"
-        );
+        assert_eq!(read(&open(&disk), "dir/a"), Some(2), "after failed sync {nth}");
     }
     assert!(in_doubt > 0, "no sync of a directory followed the rename");
 }
@@ -217,33 +185,17 @@ fn a_failed_write_or_sync_of_the_body_changes_nothing_and_leaves_nothing() {
         (FaultKind::NoSpace, FsOp::Write, StoreErrorKind::NoSpace),
         (FaultKind::NoSpace, FsOp::Create, StoreErrorKind::NoSpace),
         (FaultKind::Eio, FsOp::Write, StoreErrorKind::Unavailable),
-        (
-            FaultKind::SyncFailsCacheKept,
-            FsOp::SyncAll,
-            StoreErrorKind::Unavailable,
-        ),
-        (
-            FaultKind::TooManyFiles,
-            FsOp::Create,
-            StoreErrorKind::Unavailable,
-        ),
+        (FaultKind::SyncFailsCacheKept, FsOp::SyncAll, StoreErrorKind::Unavailable),
+        (FaultKind::TooManyFiles, FsOp::Create, StoreErrorKind::Unavailable),
     ] {
         let disk = SimFs::new(1);
         let store = open(&disk);
         put(&store, "a", 1).unwrap();
         disk.inject(Fault::new(kind).on(op));
         let error = put(&store, "a", 2).unwrap_err();
-        assert_eq!(
-            (error.kind, error.outcome),
-            (expected, Outcome::NotDone),
-            "{error}"
-        );
+        assert_eq!((error.kind, error.outcome), (expected, Outcome::NotDone), "{error}");
         assert_eq!(read(&store, "a"), Some(1));
-        assert_eq!(
-            disk.files().len(),
-            1,
-            "{kind:?} at {op:?} leaves a temporary file"
-        );
+        assert_eq!(disk.files().len(), 1, "{kind:?} at {op:?} leaves a temporary file");
         put(&store, "a", 3).unwrap();
         assert_eq!(read(&store, "a"), Some(3));
     }
@@ -256,10 +208,7 @@ fn a_read_only_disk_refuses_puts_and_serves_reads() {
     put(&store, "a", 1).unwrap();
     disk.set_read_only(true);
     let error = put(&store, "a", 2).unwrap_err();
-    assert_eq!(
-        (error.kind, error.outcome),
-        (StoreErrorKind::PermissionDenied, Outcome::NotDone)
-    );
+    assert_eq!((error.kind, error.outcome), (StoreErrorKind::PermissionDenied, Outcome::NotDone));
     assert_eq!(read(&store, "a"), Some(1));
 }
 
@@ -271,10 +220,7 @@ fn rot_shows_in_head_and_is_refused_by_a_verified_get() {
     let before = block_on(store.head(&key("a"))).unwrap();
     disk.corrupt(Path::new("/db/bucket/a"), 1234, 0x10).unwrap();
     let after = block_on(store.head(&key("a"))).unwrap();
-    assert_ne!(
-        before.crc32, after.crc32,
-        "head tells what is stored, not what was put"
-    );
+    assert_ne!(before.crc32, after.crc32, "head tells what is stored, not what was put");
     let result = block_on(get_verified(&store, &key("a"), before.len, before.crc32));
     assert_eq!(result.unwrap_err().kind, StoreErrorKind::Corrupt);
 }
@@ -288,11 +234,7 @@ fn a_key_cannot_be_the_directory_of_another() {
     for name in ["a/b", "a/b/c", "d"] {
         let error = put(&store, name, 3).unwrap_err();
         let found = (error.kind, error.outcome);
-        assert_eq!(
-            found,
-            (StoreErrorKind::Unsupported, Outcome::NotDone),
-            "{name}: {error}"
-        );
+        assert_eq!(found, (StoreErrorKind::Unsupported, Outcome::NotDone), "{name}: {error}");
         assert_eq!(read(&store, name), None);
         assert!(block_on(store.delete(&key(name))).is_ok());
     }
@@ -304,26 +246,12 @@ fn files_that_are_no_objects_are_skipped_and_kept() {
     let disk = SimFs::new(1);
     let store = open(&disk);
     put(&store, "c/a", 1).unwrap();
-    for stray in [
-        "/db/bucket/.DS_Store",
-        "/db/bucket/c/a~b",
-        "/db/bucket/c/Upper",
-    ] {
+    for stray in ["/db/bucket/.DS_Store", "/db/bucket/c/a~b", "/db/bucket/c/Upper"] {
         disk.create_new(Path::new(stray)).unwrap();
     }
     disk.create_new(Path::new("/db/bucket/c/a~17")).unwrap();
     let page = block_on(store.list("", None, 100)).unwrap();
-    assert_eq!(
-        page.objects
-            .iter()
-            .map(|o| o.key.as_str())
-            .collect::<Vec<_>>(),
-        ["c/a"]
-    );
-    assert_eq!(
-        store.sweep_unfinished().unwrap(),
-        1,
-        "only a~17 is a name we give"
-    );
+    assert_eq!(page.objects.iter().map(|o| o.key.as_str()).collect::<Vec<_>>(), ["c/a"]);
+    assert_eq!(store.sweep_unfinished().unwrap(), 1, "only a~17 is a name we give");
     assert_eq!(disk.files().len(), 4);
 }

@@ -83,12 +83,7 @@ pub struct FsError {
 impl FsError {
     /// A failure of `op` on `path`.
     pub fn new(op: FsOp, path: impl Into<PathBuf>, source: io::Error) -> Self {
-        Self {
-            op,
-            path: path.into(),
-            offset: None,
-            source,
-        }
+        Self { op, path: path.into(), offset: None, source }
     }
 
     /// The same failure, at a byte offset.
@@ -110,18 +105,12 @@ impl FsError {
 
     /// True when the disk or the quota is full.
     pub fn is_no_space(&self) -> bool {
-        matches!(
-            self.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-        )
+        matches!(self.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
 
     /// True when the directory or file refuses writes: permissions or a read-only mount.
     pub fn is_read_only(&self) -> bool {
-        matches!(
-            self.kind(),
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
-        )
+        matches!(self.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
     }
 }
 
@@ -149,13 +138,7 @@ impl LockHeld {
         let text = String::from_utf8_lossy(content.as_ref());
         let line = Self::line(&text);
         // The file is created before it is written: a loser of that race sees no text yet.
-        Self {
-            holder: if line.is_empty() {
-                "an unnamed process".into()
-            } else {
-                line.into()
-            },
-        }
+        Self { holder: if line.is_empty() { "an unnamed process".into() } else { line.into() } }
     }
 
     /// The one line that a lock file keeps of a text.

@@ -33,10 +33,7 @@ pub(crate) fn read_exact_at(
             }
             Ok(read) => {
                 // A count above what was asked for is a broken file system, not a longer read.
-                assert!(
-                    read <= buf.len(),
-                    "read_at returned more than it was given room for"
-                );
+                assert!(read <= buf.len(), "read_at returned more than it was given room for");
                 buf = &mut buf[read..];
                 offset += read as u64;
             }
@@ -151,9 +148,7 @@ fn replace_durably(
         }
         other => other?,
     };
-    let renamed = fill(&*file)
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs.rename(&temp, path));
+    let renamed = fill(&*file).and_then(|()| file.sync_all()).and_then(|()| fs.rename(&temp, path));
     if let Err(error) = renamed {
         // The caller needs the first failure; a leftover is removed by the next attempt.
         drop(fs.remove_file(&temp));
@@ -245,11 +240,7 @@ mod tests {
         }
         fn write_vectored_at(&self, bufs: &[IoSlice<'_>], _: u64) -> Result<usize, FsError> {
             if self.slices_max > 0 && bufs.len() > self.slices_max {
-                return Err(FsError::new(
-                    FsOp::Write,
-                    "fake",
-                    ErrorKind::InvalidInput.into(),
-                ));
+                return Err(FsError::new(FsOp::Write, "fake", ErrorKind::InvalidInput.into()));
             }
             Ok(bufs.iter().take(self.slices_max).map(|buf| buf.len()).sum())
         }
@@ -268,15 +259,9 @@ mod tests {
     fn a_call_without_progress_is_an_error_not_an_endless_loop() {
         let stuck = Fake { slices_max: 0 };
         let error = stuck.write_all_at(b"x", 3).unwrap_err();
-        assert_eq!(
-            (error.kind(), error.offset),
-            (ErrorKind::WriteZero, Some(3))
-        );
+        assert_eq!((error.kind(), error.offset), (ErrorKind::WriteZero, Some(3)));
         let error = stuck.read_exact_at(&mut [0], 3).unwrap_err();
-        assert_eq!(
-            (error.kind(), error.offset),
-            (ErrorKind::UnexpectedEof, Some(3))
-        );
+        assert_eq!((error.kind(), error.offset), (ErrorKind::UnexpectedEof, Some(3)));
     }
 
     #[test]

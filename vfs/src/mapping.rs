@@ -30,10 +30,7 @@ impl Mapping {
     pub fn from_bytes(bytes: &[u8]) -> Self {
         let mut words = vec![0_u64; bytes.len().div_ceil(8)].into_boxed_slice();
         bytemuck::cast_slice_mut::<u64, u8>(&mut words)[..bytes.len()].copy_from_slice(bytes);
-        Self(Inner::Memory {
-            words,
-            len: bytes.len(),
-        })
+        Self(Inner::Memory { words, len: bytes.len() })
     }
 }
 

@@ -22,10 +22,7 @@ pub struct SystemRandom(Mutex<fastrand::Rng>);
 impl SystemRandom {
     /// Seeded by the operating system. Falls back to the address of a fresh allocation and the
     /// process id if the system has no entropy to give: salts need to differ, not to be secret.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the module that wraps the source"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "this is the module that wraps the source")]
     pub fn new() -> Self {
         let mut seed = [0_u8; 8];
         if getrandom::fill(&mut seed).is_err() {

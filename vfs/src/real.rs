@@ -7,10 +7,7 @@
 //! Unix only: positional writes, directory syncs and the identity of a lock file (device and
 //! inode) have no portable form.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "this is the module that wraps the file system"
-)]
+#![expect(clippy::disallowed_methods, reason = "this is the module that wraps the file system")]
 
 use crate::{
     DirEntry, EntryKind, FileMeta, Fs, FsError, FsFile, FsLock, FsOp, LockHeld, Mapping, OpenMode,
@@ -55,16 +52,9 @@ pub struct RealFs;
 
 impl Fs for RealFs {
     fn create_new(&self, path: &Path) -> Result<Arc<dyn FsFile>, FsError> {
-        let opened = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(path);
+        let opened = OpenOptions::new().read(true).write(true).create_new(true).open(path);
         let file = opened.map_err(|source| FsError::new(FsOp::Create, path, source))?;
-        Ok(Arc::new(RealFile {
-            file,
-            path: path.to_path_buf(),
-        }))
+        Ok(Arc::new(RealFile { file, path: path.to_path_buf() }))
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn FsFile>, FsError> {
@@ -74,10 +64,7 @@ impl Fs for RealFs {
             .open(path)
             .and_then(regular_file)
             .map_err(|source| FsError::new(FsOp::Open, path, source))?;
-        Ok(Arc::new(RealFile {
-            file,
-            path: path.to_path_buf(),
-        }))
+        Ok(Arc::new(RealFile { file, path: path.to_path_buf() }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<(), FsError> {
@@ -114,10 +101,8 @@ impl Fs for RealFs {
             let mut entries = Vec::new();
             for entry in fs::read_dir(path)? {
                 let entry = entry?;
-                entries.push(DirEntry {
-                    name: entry.file_name(),
-                    kind: kind_of(entry.file_type()?),
-                });
+                entries
+                    .push(DirEntry { name: entry.file_name(), kind: kind_of(entry.file_type()?) });
             }
             entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
             Ok(entries)
@@ -129,14 +114,7 @@ impl Fs for RealFs {
         let meta =
             fs::metadata(path).map_err(|source| FsError::new(FsOp::Metadata, path, source))?;
         let kind = kind_of(meta.file_type());
-        Ok(FileMeta {
-            len: if kind == EntryKind::Dir {
-                0
-            } else {
-                meta.len()
-            },
-            kind,
-        })
+        Ok(FileMeta { len: if kind == EntryKind::Dir { 0 } else { meta.len() }, kind })
     }
 
     fn try_lock(&self, path: &Path, holder: &str) -> Result<Box<dyn FsLock>, FsError> {
@@ -161,11 +139,7 @@ impl Fs for RealFs {
 /// Refuses a directory opened as a file: the system allows it for reading, and every later call
 /// on it would fail with a less clear error.
 fn regular_file(file: File) -> io::Result<File> {
-    if file.metadata()?.is_dir() {
-        Err(ErrorKind::IsADirectory.into())
-    } else {
-        Ok(file)
-    }
+    if file.metadata()?.is_dir() { Err(ErrorKind::IsADirectory.into()) } else { Ok(file) }
 }
 
 fn kind_of(kind: FileType) -> EntryKind {
@@ -178,10 +152,7 @@ fn kind_of(kind: FileType) -> EntryKind {
     }
 }
 
-#[expect(
-    unsafe_code,
-    reason = "a memory map has no safe form; the argument is below"
-)]
+#[expect(unsafe_code, reason = "a memory map has no safe form; the argument is below")]
 fn map_file(path: &Path) -> io::Result<Mapping> {
     let file = regular_file(File::open(path)?)?;
     if file.metadata()?.len() == 0 {
@@ -197,24 +168,14 @@ fn map_file(path: &Path) -> io::Result<Mapping> {
 }
 
 fn take_lock(path: &Path, holder: &str) -> io::Result<RealLock> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)?;
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
     let meta = file.metadata()?;
     let key = (meta.dev(), meta.ino());
     if !HELD.lock().insert(key) {
         return Err(LockHeld::by(read_holder(&file)).into());
     }
     // From here on dropping `lock` undoes the registration.
-    let mut lock = RealLock {
-        file,
-        path: path.to_path_buf(),
-        key,
-        locked: false,
-    };
+    let mut lock = RealLock { file, path: path.to_path_buf(), key, locked: false };
     match lock.file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -224,8 +185,7 @@ fn take_lock(path: &Path, holder: &str) -> io::Result<RealLock> {
     }
     lock.locked = true;
     lock.file.set_len(0)?;
-    lock.file
-        .write_all_at(format!("{}\n", LockHeld::line(holder)).as_bytes(), 0)?;
+    lock.file.write_all_at(format!("{}\n", LockHeld::line(holder)).as_bytes(), 0)?;
     Ok(lock)
 }
 
@@ -280,17 +240,12 @@ impl FsFile for RealFile {
     }
 
     fn len(&self) -> Result<u64, FsError> {
-        let meta = self
-            .file
-            .metadata()
-            .map_err(|source| self.error(FsOp::Metadata, source))?;
+        let meta = self.file.metadata().map_err(|source| self.error(FsOp::Metadata, source))?;
         Ok(meta.len())
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, FsError> {
-        self.file
-            .read_at(buf, offset)
-            .map_err(|source| self.error(FsOp::Read, source).at(offset))
+        self.file.read_at(buf, offset).map_err(|source| self.error(FsOp::Read, source).at(offset))
     }
 
     fn write_vectored_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> Result<usize, FsError> {
@@ -299,15 +254,11 @@ impl FsFile for RealFile {
     }
 
     fn sync_data(&self) -> Result<(), FsError> {
-        self.file
-            .sync_data()
-            .map_err(|source| self.error(FsOp::SyncData, source))
+        self.file.sync_data().map_err(|source| self.error(FsOp::SyncData, source))
     }
 
     fn sync_all(&self) -> Result<(), FsError> {
-        self.file
-            .sync_all()
-            .map_err(|source| self.error(FsOp::SyncAll, source))
+        self.file.sync_all().map_err(|source| self.error(FsOp::SyncAll, source))
     }
 
     fn allocate(&self, len: u64) -> Result<(), FsError> {
@@ -360,9 +311,7 @@ fn fill_with_zeros(file: &File, have: u64, len: u64) -> io::Result<()> {
     let zeros = vec![0; ZERO_CHUNK];
     let mut offset = have;
     while offset < len {
-        let size = usize::try_from(len - offset)
-            .unwrap_or(ZERO_CHUNK)
-            .min(ZERO_CHUNK);
+        let size = usize::try_from(len - offset).unwrap_or(ZERO_CHUNK).min(ZERO_CHUNK);
         file.write_all_at(&zeros[..size], offset)?;
         offset += size as u64;
     }

@@ -7,15 +7,10 @@ use std::{io, thread::JoinHandle};
 ///
 /// # Errors
 /// The system's error when it gives no thread.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is the module that wraps thread spawns"
-)]
+#[expect(clippy::disallowed_methods, reason = "this is the module that wraps thread spawns")]
 pub fn spawn<F>(name: &str, work: F) -> io::Result<JoinHandle<()>>
 where
     F: FnOnce() + Send + 'static,
 {
-    std::thread::Builder::new()
-        .name(format!("akidb-{name}"))
-        .spawn(work)
+    std::thread::Builder::new().name(format!("akidb-{name}")).spawn(work)
 }

@@ -22,10 +22,7 @@ fn a_real_allocation_has_blocks_not_only_a_length() {
     let file = RealFs.create_new(&path).unwrap();
     file.allocate(1 << 20).unwrap();
     let blocks = path.symlink_metadata().unwrap().blocks();
-    assert!(
-        blocks * 512 >= 1 << 20,
-        "only {blocks} blocks: a sparse length reserves nothing"
-    );
+    assert!(blocks * 512 >= 1 << 20, "only {blocks} blocks: a sparse length reserves nothing");
 }
 
 #[test]
@@ -42,10 +39,7 @@ fn a_lock_is_seen_through_another_name_of_its_file() {
 
 /// The in-process registry would hide a missing system lock from every other test.
 #[test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "plays another process, which has no registry entry"
-)]
+#[expect(clippy::disallowed_methods, reason = "plays another process, which has no registry entry")]
 fn the_lock_is_the_system_s_and_binds_other_processes() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("LOCK");
@@ -54,18 +48,10 @@ fn the_lock_is_the_system_s_and_binds_other_processes() {
     other.try_lock().unwrap();
     let error = RealFs.try_lock(&path, "us").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
-    assert!(
-        error
-            .to_string()
-            .ends_with("already locked by pid 17 on another terminal"),
-        "{error}"
-    );
+    assert!(error.to_string().ends_with("already locked by pid 17 on another terminal"), "{error}");
     other.unlock().unwrap();
     let held = RealFs.try_lock(&path, "us").unwrap();
-    assert!(
-        other.try_lock().is_err(),
-        "the other process got a lock that we hold"
-    );
+    assert!(other.try_lock().is_err(), "the other process got a lock that we hold");
     drop(held);
     other.try_lock().unwrap();
 }
@@ -75,8 +61,5 @@ fn errors_say_what_failed_where_and_why() {
     let missing = Path::new("/nowhere/at/all");
     let error: FsError = RealFs.metadata(missing).unwrap_err();
     let text = error.at(7).to_string();
-    assert!(
-        text.starts_with("cannot stat /nowhere/at/all at offset 7: "),
-        "{text}"
-    );
+    assert!(text.starts_with("cannot stat /nowhere/at/all at offset 7: "), "{text}");
 }

@@ -1,10 +1,7 @@
 //! What the simulated disk keeps and forgets when power goes: the clauses of the contract that a
 //! real disk cannot be asked about in a test.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "the helpers of a test fail it by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "the helpers of a test fail it by panicking")]
 
 use akidb_vfs::{
     Fs, FsFile, FsOp, OpenMode, read_file,
@@ -113,11 +110,7 @@ fn an_unsynced_rename_leaves_the_old_name_or_the_new_one() {
         fork.crash(CrashPolicy::Random);
         let renamed = read(&fork, "/next").is_none();
         let wanted: &[u8] = if renamed { b"new" } else { b"old" };
-        assert_eq!(
-            read(&fork, "/current").as_deref(),
-            Some(wanted),
-            "seed {seed}"
-        );
+        assert_eq!(read(&fork, "/current").as_deref(), Some(wanted), "seed {seed}");
     }
 }
 
@@ -156,10 +149,7 @@ fn a_new_file_under_a_renamed_file_s_old_name_never_replaces_it() {
         let fork = sim.fork(seed);
         fork.crash(CrashPolicy::Random);
         let found = [read(&fork, "/a"), read(&fork, "/b")];
-        assert!(
-            found.contains(&Some(b"precious".to_vec())),
-            "seed {seed}: {found:?}"
-        );
+        assert!(found.contains(&Some(b"precious".to_vec())), "seed {seed}: {found:?}");
     }
 }
 
@@ -202,16 +192,12 @@ fn a_torn_write_keeps_any_of_its_sectors() {
     let all: Vec<_> = seen.iter().flatten().map(kept).collect();
     for wanted in 0..8_u8 {
         let wanted = [0, 1, 2].map(|bit| wanted & (1 << bit) != 0);
-        assert!(
-            all.contains(&wanted),
-            "no crash kept exactly the sectors {wanted:?}"
-        );
+        assert!(all.contains(&wanted), "no crash kept exactly the sectors {wanted:?}");
     }
-    let torn = seen.iter().flatten().any(|bytes| {
-        bytes
-            .chunks(SECTOR)
-            .any(|sector| sector.contains(&0) && sector.contains(&1))
-    });
+    let torn = seen
+        .iter()
+        .flatten()
+        .any(|bytes| bytes.chunks(SECTOR).any(|sector| sector.contains(&0) && sector.contains(&1)));
     assert!(torn, "no crash tore a sector");
 }
 
@@ -220,20 +206,10 @@ fn unsynced_growth_survives_with_zeros_or_in_part_or_not() {
     let sim = SimFs::new(1);
     let file = durable(&sim, "/f", b"x");
     file.write_all_at(&[7; 4 * SECTOR], SECTOR as u64).unwrap();
-    let lens: Vec<usize> = outcomes(&sim, "/f")
-        .iter()
-        .flatten()
-        .map(Vec::len)
-        .collect();
+    let lens: Vec<usize> = outcomes(&sim, "/f").iter().flatten().map(Vec::len).collect();
     assert!(lens.contains(&1), "the old length never survived");
-    assert!(
-        lens.contains(&(5 * SECTOR)),
-        "the new length never survived"
-    );
-    assert!(
-        lens.iter().any(|&len| len > 1 && len < 5 * SECTOR),
-        "no length in between"
-    );
+    assert!(lens.contains(&(5 * SECTOR)), "the new length never survived");
+    assert!(lens.iter().any(|&len| len > 1 && len < 5 * SECTOR), "no length in between");
     let holes = outcomes(&sim, "/f")
         .into_iter()
         .flatten()
@@ -246,10 +222,7 @@ fn an_allocation_is_durable_only_after_a_sync() {
     let sim = SimFs::new(1);
     let file = durable(&sim, "/f", b"x");
     file.allocate(4096).unwrap();
-    assert_eq!(
-        sim.read_durable(path("/f")).map(|bytes| bytes.len()),
-        Some(1)
-    );
+    assert_eq!(sim.read_durable(path("/f")).map(|bytes| bytes.len()), Some(1));
     file.sync_all().unwrap();
     sim.crash(CrashPolicy::DropAll);
     assert_eq!(read(&sim, "/f").map(|bytes| bytes.len()), Some(4096));
@@ -265,9 +238,7 @@ fn handles_locks_and_processes_end_with_the_power_and_mappings_stay() {
     sim.crash(CrashPolicy::KeepAll);
     assert!(is_power_lost(&file.write_all_at(b"late", 0).unwrap_err()));
     assert!(is_power_lost(&file.sync_data().unwrap_err()));
-    assert!(is_power_lost(
-        &process.create_new(path("/late")).unwrap_err()
-    ));
+    assert!(is_power_lost(&process.create_new(path("/late")).unwrap_err()));
     assert_eq!(&*map, b"bytes");
     let next = sim.process();
     let held = next.try_lock(path("/LOCK"), "second").unwrap();
@@ -296,10 +267,7 @@ fn a_directory_left_behind_by_a_killed_process_is_made_durable_too() {
     sim.inject(Fault::new(FaultKind::Eio).on(FsOp::SyncDir).nth(2));
     sim.process().create_dir_all(path("/data")).unwrap_err();
     sim.kill();
-    assert!(
-        sim.metadata(path("/data")).is_ok(),
-        "the directory was created"
-    );
+    assert!(sim.metadata(path("/data")).is_ok(), "the directory was created");
     sim.create_dir_all(path("/data/deep")).unwrap();
     sim.crash(CrashPolicy::DropAll);
     sim.list_dir(path("/data/deep")).unwrap();
@@ -349,20 +317,13 @@ fn a_file_replaced_durably_is_the_old_or_the_new_one_at_every_crash() {
     // One more than there are calls: the plan never strikes, and the replacement is acknowledged.
     for nth in 1..=calls + 1 {
         for moment in [PowerMoment::Before, PowerMoment::Middle, PowerMoment::After] {
-            for policy in [
-                CrashPolicy::DropAll,
-                CrashPolicy::KeepAll,
-                CrashPolicy::Random,
-            ] {
+            for policy in [CrashPolicy::DropAll, CrashPolicy::KeepAll, CrashPolicy::Random] {
                 let sim = start.fork(nth);
                 sim.power_off_at_moment(nth, moment);
                 let acknowledged = write_file_durably(&sim, path("/f"), &[2; 1500]).is_ok();
                 sim.reboot(policy);
                 let bytes = read(&sim, "/f").expect("the name is never lost");
-                assert!(
-                    bytes == [1; 1500] || bytes == [2; 1500],
-                    "torn at call {nth} {moment:?}"
-                );
+                assert!(bytes == [1; 1500] || bytes == [2; 1500], "torn at call {nth} {moment:?}");
                 assert!(
                     !acknowledged || bytes == [2; 1500],
                     "an acknowledged replacement was lost"
@@ -382,8 +343,7 @@ fn the_same_seed_and_calls_leave_the_same_image() {
         let sim = SimFs::new(seed);
         for at in 0..40_u8 {
             let file = sim.create_new(path(&format!("/f{at}"))).unwrap();
-            file.write_all_at(&vec![at; 100 * usize::from(at)], 0)
-                .unwrap();
+            file.write_all_at(&vec![at; 100 * usize::from(at)], 0).unwrap();
             if at % 3 == 0 {
                 file.sync_data().unwrap();
             }
@@ -396,11 +356,7 @@ fn the_same_seed_and_calls_leave_the_same_image() {
     };
     assert_eq!(run(5), run(5));
     assert_ne!(run(5).0, run(6).0, "another seed, another crash");
-    assert_eq!(
-        run(5).2,
-        run(6).2,
-        "the trace is of the calls, not of chance"
-    );
+    assert_eq!(run(5).2, run(6).2, "the trace is of the calls, not of chance");
     let effects = run(5).1;
     assert_ne!(effects, CrashEffects::default());
 }

@@ -1,10 +1,7 @@
 //! Failures on request: each kind does to its caller and to the disk what its documentation says,
 //! and the loops of the provided methods live through those that are no failures.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "the helpers of a test fail it by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "the helpers of a test fail it by panicking")]
 
 use akidb_vfs::{
     Fs, FsFile, FsOp, OpenMode, read_file,
@@ -32,11 +29,7 @@ fn short_and_interrupted_calls_are_gone_through() {
     let file = durable(&sim, "/f", b"");
     for nth in [1, 3, 4] {
         sim.inject(Fault::new(FaultKind::ShortWrite).nth(nth));
-        sim.inject(
-            Fault::new(FaultKind::Interrupted)
-                .on(FsOp::Write)
-                .nth(nth + 1),
-        );
+        sim.inject(Fault::new(FaultKind::Interrupted).on(FsOp::Write).nth(nth + 1));
     }
     sim.inject(Fault::new(FaultKind::Interrupted).on(FsOp::Read));
     let bytes: Vec<u8> = (0..=255).cycle().take(5000).collect();
@@ -67,10 +60,7 @@ fn an_io_error_has_no_effect_and_names_call_path_and_offset() {
     sim.inject(Fault::new(FaultKind::Eio).path("/f"));
     sim.create_new(path("/other")).unwrap();
     let error = file.write_all_at(b"x", 2).unwrap_err();
-    assert_eq!(
-        (error.op, error.path.as_path(), error.offset),
-        (FsOp::Write, path("/f"), Some(2))
-    );
+    assert_eq!((error.op, error.path.as_path(), error.offset), (FsOp::Write, path("/f"), Some(2)));
     assert_eq!(read(&sim, "/f"), b"kept");
 }
 
@@ -141,11 +131,7 @@ fn a_flipped_bit_is_in_what_was_read_not_on_the_disk() {
     let file = durable(&sim, "/f", &[0; 100]);
     sim.inject(Fault::new(FaultKind::ReadFlip).on(FsOp::Read));
     let mut buf = [0; 100];
-    assert_eq!(
-        file.read_at(&mut buf, 100).unwrap(),
-        0,
-        "the end of the file has no bit to flip"
-    );
+    assert_eq!(file.read_at(&mut buf, 100).unwrap(), 0, "the end of the file has no bit to flip");
     file.read_exact_at(&mut buf, 0).unwrap();
     assert_eq!(buf.iter().map(|byte| byte.count_ones()).sum::<u32>(), 1);
     sim.inject(Fault::new(FaultKind::ReadFlip).on(FsOp::Map));
@@ -161,17 +147,9 @@ fn a_full_disk_writes_what_fits_then_refuses_growth_and_recovers_with_space() {
     sim.set_capacity(Some(1000));
     assert_eq!(sim.free_space(path("/")).unwrap(), 400);
     assert!(file.allocate(1001).unwrap_err().is_no_space());
-    assert_eq!(
-        file.len().unwrap(),
-        600,
-        "a refused allocation has no effect"
-    );
+    assert_eq!(file.len().unwrap(), 600, "a refused allocation has no effect");
     assert!(file.write_all_at(&[2; 500], 600).unwrap_err().is_no_space());
-    assert_eq!(
-        file.len().unwrap(),
-        1000,
-        "the part that fitted was written"
-    );
+    assert_eq!(file.len().unwrap(), 1000, "the part that fitted was written");
     file.write_all_at(&[3; 1000], 0).unwrap(); // overwriting needs no space
     sim.set_capacity(Some(2000));
     file.write_all_at(&[2; 500], 600).unwrap();
@@ -236,14 +214,8 @@ fn a_wild_offset_is_an_error_not_an_allocation() {
     let sim = SimFs::new(1);
     let file = durable(&sim, "/f", b"");
     for offset in [1 << 40, u64::MAX] {
-        assert_eq!(
-            file.write_all_at(b"x", offset).unwrap_err().kind(),
-            ErrorKind::FileTooLarge
-        );
-        assert_eq!(
-            file.allocate(offset).unwrap_err().kind(),
-            ErrorKind::FileTooLarge
-        );
+        assert_eq!(file.write_all_at(b"x", offset).unwrap_err().kind(), ErrorKind::FileTooLarge);
+        assert_eq!(file.allocate(offset).unwrap_err().kind(), ErrorKind::FileTooLarge);
     }
 }
 

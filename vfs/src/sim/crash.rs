@@ -80,10 +80,7 @@ fn choose_ops(
             (CrashPolicy::KeepAll, _) => true,
             (CrashPolicy::Random, Some(prefix)) => at < prefix,
             (CrashPolicy::Random, None) => {
-                rng.bool()
-                    && !op
-                        .names()
-                        .any(|(dir, name)| contains(&forgotten, dir, name))
+                rng.bool() && !op.names().any(|(dir, name)| contains(&forgotten, dir, name))
             }
         };
         if keep {

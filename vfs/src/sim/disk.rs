@@ -61,10 +61,7 @@ pub(super) struct DirOp {
 impl DirOp {
     /// The names it changes.
     pub(super) fn names(&self) -> impl Iterator<Item = (NodeId, &OsString)> {
-        self.add
-            .iter()
-            .chain(&self.remove)
-            .map(|link| (link.dir, &link.name))
+        self.add.iter().chain(&self.remove).map(|link| (link.dir, &link.name))
     }
 }
 
@@ -81,12 +78,7 @@ impl Disk {
     /// A disk with an empty root directory.
     pub(super) fn new() -> Self {
         let nodes = BTreeMap::from([(ROOT, Node::Dir(DirNode::default()))]);
-        Self {
-            nodes,
-            next: ROOT + 1,
-            pending: Vec::new(),
-            sweep_at: SWEEP_MIN,
-        }
+        Self { nodes, next: ROOT + 1, pending: Vec::new(), sweep_at: SWEEP_MIN }
     }
 
     /// The file at a path, in the live view.
@@ -143,11 +135,7 @@ impl Disk {
             Some(Node::File(_)) => EntryKind::File,
             _ => EntryKind::Dir,
         };
-        Ok(dir
-            .live
-            .iter()
-            .map(|(name, id)| (name.clone(), kind(id)))
-            .collect())
+        Ok(dir.live.iter().map(|(name, id)| (name.clone(), kind(id))).collect())
     }
 
     /// Every file of the live view with its path, sorted by path.
@@ -210,11 +198,7 @@ impl Disk {
                 return Ok(()); // a file renamed to its own name: nothing happens, as in POSIX
             }
         }
-        let add = Link {
-            dir,
-            name: name.to_os_string(),
-            node: remove.node,
-        };
+        let add = Link { dir, name: name.to_os_string(), node: remove.node };
         self.change(Some(add), Some(remove))
     }
 
@@ -283,14 +267,7 @@ impl Disk {
         let id = self.next;
         self.next += 1;
         self.nodes.insert(id, node);
-        self.change(
-            Some(Link {
-                dir,
-                name,
-                node: id,
-            }),
-            None,
-        )?;
+        self.change(Some(Link { dir, name, node: id }), None)?;
         Ok(id)
     }
 
@@ -300,15 +277,9 @@ impl Disk {
             self.dir_mut(remove.dir)?.live.remove(&remove.name);
         }
         if let Some(add) = &add {
-            self.dir_mut(add.dir)?
-                .live
-                .insert(add.name.clone(), add.node);
+            self.dir_mut(add.dir)?.live.insert(add.name.clone(), add.node);
         }
-        self.pending.push(DirOp {
-            add,
-            remove,
-            remove_synced: false,
-        });
+        self.pending.push(DirOp { add, remove, remove_synced: false });
         Ok(())
     }
 
@@ -368,11 +339,7 @@ impl Disk {
     fn find(&self, path: &Path) -> io::Result<Link> {
         let (dir, name) = self.parent(path)?;
         let node = *self.dir(dir)?.live.get(name).ok_or(ErrorKind::NotFound)?;
-        Ok(Link {
-            dir,
-            name: name.to_os_string(),
-            node,
-        })
+        Ok(Link { dir, name: name.to_os_string(), node })
     }
 
     /// The nodes under the root, by the given names.

@@ -87,13 +87,7 @@ pub struct Fault {
 impl Fault {
     /// The next call, of any operation on any path, that can fail in this way.
     pub fn new(kind: FaultKind) -> Self {
-        Self {
-            on: None,
-            nth: 1,
-            path_contains: None,
-            kind,
-            sticky: false,
-        }
+        Self { on: None, nth: 1, path_contains: None, kind, sticky: false }
     }
 
     /// Only calls of one operation.

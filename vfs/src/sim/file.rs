@@ -29,30 +29,22 @@ pub(super) struct SimFile {
 
 impl SimFile {
     fn call(&self, op: FsOp, offset: Option<u64>, len: u64) -> Call<'_> {
-        Call {
-            op,
-            path: &self.path,
-            offset,
-            len,
-            boot: Some(self.boot),
-        }
+        Call { op, path: &self.path, offset, len, boot: Some(self.boot) }
     }
 
     fn sync(&self, op: FsOp) -> Result<(), FsError> {
-        self.state
-            .lock()
-            .perform(&self.call(op, None, 0), |state, twist| {
-                let file = state.disk.file_mut(self.node)?;
-                match twist {
-                    Twist::SyncKeepsCache => file.fail_sync_keeping_cache(),
-                    Twist::SyncDropsCache => file.fail_sync_dropping_cache(),
-                    Twist::None | Twist::Short | Twist::FlipBit => {
-                        file.sync();
-                        return Ok(());
-                    }
+        self.state.lock().perform(&self.call(op, None, 0), |state, twist| {
+            let file = state.disk.file_mut(self.node)?;
+            match twist {
+                Twist::SyncKeepsCache => file.fail_sync_keeping_cache(),
+                Twist::SyncDropsCache => file.fail_sync_dropping_cache(),
+                Twist::None | Twist::Short | Twist::FlipBit => {
+                    file.sync();
+                    return Ok(());
                 }
-                Err(eio())
-            })
+            }
+            Err(eio())
+        })
     }
 }
 
@@ -82,31 +74,23 @@ impl FsFile for SimFile {
     }
 
     fn len(&self) -> Result<u64, FsError> {
-        self.state
-            .lock()
-            .perform(&self.call(FsOp::Metadata, None, 0), |state, _| {
-                Ok(state.disk.file(self.node)?.len() as u64)
-            })
+        self.state.lock().perform(&self.call(FsOp::Metadata, None, 0), |state, _| {
+            Ok(state.disk.file(self.node)?.len() as u64)
+        })
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, FsError> {
         let mut state = self.state.lock();
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let rest = state
-            .disk
-            .file(self.node)
-            .map_or(0, |file| file.len().saturating_sub(start));
+        let rest = state.disk.file(self.node).map_or(0, |file| file.len().saturating_sub(start));
         let len = rest.min(buf.len());
-        state.perform(
-            &self.call(FsOp::Read, Some(offset), len as u64),
-            |state, twist| {
-                let read = state.disk.file(self.node)?.read(buf, start);
-                if twist == Twist::FlipBit {
-                    flip_bit(&mut buf[..read], &mut state.rng);
-                }
-                Ok(read)
-            },
-        )
+        state.perform(&self.call(FsOp::Read, Some(offset), len as u64), |state, twist| {
+            let read = state.disk.file(self.node)?.read(buf, start);
+            if twist == Twist::FlipBit {
+                flip_bit(&mut buf[..read], &mut state.rng);
+            }
+            Ok(read)
+        })
     }
 
     fn write_vectored_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> Result<usize, FsError> {
@@ -141,29 +125,24 @@ impl FsFile for SimFile {
     }
 
     fn allocate(&self, len: u64) -> Result<(), FsError> {
-        self.state
-            .lock()
-            .perform(&self.call(FsOp::Allocate, None, len), |state, _| {
-                if !self.writable {
-                    return Err(ErrorKind::PermissionDenied.into());
-                }
-                let end = checked_end(len, 0)?;
-                let have = state.disk.file(self.node)?.len();
-                if state.room(have, end) < end {
-                    return Err(ErrorKind::StorageFull.into());
-                }
-                state.disk.file_mut(self.node)?.extend(end);
-                Ok(())
-            })
+        self.state.lock().perform(&self.call(FsOp::Allocate, None, len), |state, _| {
+            if !self.writable {
+                return Err(ErrorKind::PermissionDenied.into());
+            }
+            let end = checked_end(len, 0)?;
+            let have = state.disk.file(self.node)?.len();
+            if state.room(have, end) < end {
+                return Err(ErrorKind::StorageFull.into());
+            }
+            state.disk.file_mut(self.node)?.extend(end);
+            Ok(())
+        })
     }
 }
 
 fn checked_end(offset: u64, len: usize) -> io::Result<usize> {
-    let end = usize::try_from(offset)
-        .ok()
-        .and_then(|start| start.checked_add(len));
-    end.filter(|&end| end <= FILE_MAX)
-        .ok_or_else(|| ErrorKind::FileTooLarge.into())
+    let end = usize::try_from(offset).ok().and_then(|start| start.checked_add(len));
+    end.filter(|&end| end <= FILE_MAX).ok_or_else(|| ErrorKind::FileTooLarge.into())
 }
 
 /// Writes the first `count` bytes of the slices.
@@ -208,9 +187,7 @@ impl FsLock for SimLock {
 
 impl std::fmt::Debug for SimLock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SimLock")
-            .field("path", &self.path)
-            .finish_non_exhaustive()
+        f.debug_struct("SimLock").field("path", &self.path).finish_non_exhaustive()
     }
 }
 

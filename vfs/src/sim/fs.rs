@@ -41,9 +41,7 @@ pub struct SimFs {
 
 impl std::fmt::Debug for SimFs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SimFs")
-            .field("boot", &self.boot)
-            .finish_non_exhaustive()
+        f.debug_struct("SimFs").field("boot", &self.boot).finish_non_exhaustive()
     }
 }
 
@@ -51,10 +49,7 @@ impl SimFs {
     /// An empty disk with only a root directory, `/`. All that chance decides follows from `seed`
     /// and the calls.
     pub fn new(seed: u64) -> Self {
-        Self {
-            state: Arc::new(Mutex::new(State::new(seed))),
-            boot: None,
-        }
+        Self { state: Arc::new(Mutex::new(State::new(seed))), boot: None }
     }
 
     /// Runs a call on a path.
@@ -65,13 +60,7 @@ impl SimFs {
         body: impl FnOnce(&mut State, Twist) -> io::Result<T>,
     ) -> Result<T, FsError> {
         let path = Arc::from(path);
-        let call = Call {
-            op,
-            path: &path,
-            offset: None,
-            len: 0,
-            boot: self.boot,
-        };
+        let call = Call { op, path: &path, offset: None, len: 0, boot: self.boot };
         self.state.lock().perform(&call, body)
     }
 
@@ -84,13 +73,7 @@ impl SimFs {
         find: impl FnOnce(&mut State) -> io::Result<u64>,
     ) -> Result<Arc<dyn FsFile>, FsError> {
         let shared: Arc<Path> = Arc::from(path);
-        let call = Call {
-            op,
-            path: &shared,
-            offset: None,
-            len: 0,
-            boot: self.boot,
-        };
+        let call = Call { op, path: &shared, offset: None, len: 0, boot: self.boot };
         let mut state = self.state.lock();
         let node = state.perform(&call, |state, _| {
             let node = find(state)?;
@@ -98,22 +81,14 @@ impl SimFs {
             Ok(node)
         })?;
         let boot = state.boot;
-        let file = SimFile {
-            state: Arc::clone(&self.state),
-            boot,
-            node,
-            path: shared,
-            writable,
-        };
+        let file = SimFile { state: Arc::clone(&self.state), boot, node, path: shared, writable };
         Ok(Arc::new(file))
     }
 }
 
 impl Fs for SimFs {
     fn create_new(&self, path: &Path) -> Result<Arc<dyn FsFile>, FsError> {
-        self.open_with(FsOp::Create, path, true, |state| {
-            state.disk.create_file(path)
-        })
+        self.open_with(FsOp::Create, path, true, |state| state.disk.create_file(path))
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn FsFile>, FsError> {
@@ -135,15 +110,11 @@ impl Fs for SimFs {
     }
 
     fn remove_file(&self, path: &Path) -> Result<(), FsError> {
-        self.perform(FsOp::RemoveFile, path, |state, _| {
-            state.disk.remove_file(path)
-        })
+        self.perform(FsOp::RemoveFile, path, |state, _| state.disk.remove_file(path))
     }
 
     fn remove_dir(&self, path: &Path) -> Result<(), FsError> {
-        self.perform(FsOp::RemoveDir, path, |state, _| {
-            state.disk.remove_dir(path)
-        })
+        self.perform(FsOp::RemoveDir, path, |state, _| state.disk.remove_dir(path))
     }
 
     fn create_dir_all(&self, path: &Path) -> Result<(), FsError> {
@@ -162,54 +133,31 @@ impl Fs for SimFs {
     fn list_dir(&self, path: &Path) -> Result<Vec<DirEntry>, FsError> {
         self.perform(FsOp::ListDir, path, |state, _| {
             let entries = state.disk.list(path)?;
-            Ok(entries
-                .into_iter()
-                .map(|(name, kind)| DirEntry { name, kind })
-                .collect())
+            Ok(entries.into_iter().map(|(name, kind)| DirEntry { name, kind }).collect())
         })
     }
 
     fn metadata(&self, path: &Path) -> Result<FileMeta, FsError> {
         self.perform(FsOp::Metadata, path, |state, _| {
             let (kind, len) = state.disk.stat(path)?;
-            Ok(FileMeta {
-                len: len as u64,
-                kind,
-            })
+            Ok(FileMeta { len: len as u64, kind })
         })
     }
 
     fn try_lock(&self, path: &Path, holder: &str) -> Result<Box<dyn FsLock>, FsError> {
         let shared: Arc<Path> = Arc::from(path);
-        let call = Call {
-            op: FsOp::Lock,
-            path: &shared,
-            offset: None,
-            len: 0,
-            boot: self.boot,
-        };
+        let call = Call { op: FsOp::Lock, path: &shared, offset: None, len: 0, boot: self.boot };
         let mut state = self.state.lock();
         let node = state.perform(&call, |state, _| lock_file(state, path, holder))?;
         let boot = state.boot;
-        Ok(Box::new(SimLock {
-            state: Arc::clone(&self.state),
-            boot,
-            node,
-            path: shared,
-        }))
+        Ok(Box::new(SimLock { state: Arc::clone(&self.state), boot, node, path: shared }))
     }
 
     fn map(&self, path: &Path) -> Result<Mapping, FsError> {
         let shared: Arc<Path> = Arc::from(path);
         let mut state = self.state.lock();
         let len = state.disk.stat(path).map_or(0, |(_, len)| len as u64);
-        let call = Call {
-            op: FsOp::Map,
-            path: &shared,
-            offset: None,
-            len,
-            boot: self.boot,
-        };
+        let call = Call { op: FsOp::Map, path: &shared, offset: None, len, boot: self.boot };
         state.perform(&call, |state, twist| {
             let file = state.disk.file(state.disk.file_id(path)?)?;
             if twist == Twist::FlipBit {

@@ -180,16 +180,11 @@ impl FileNode {
         let saved_at = (start < self.durable_len).then(|| {
             let at = self.saved.len();
             let end = (start + SECTOR).min(self.live.len());
-            self.saved
-                .extend_from_slice(self.live.get(start..end).unwrap_or_default());
+            self.saved.extend_from_slice(self.live.get(start..end).unwrap_or_default());
             self.saved.resize(at + SECTOR, 0);
             at
         });
-        self.dirty.push(Dirty {
-            sector,
-            saved_at,
-            stuck: false,
-        });
+        self.dirty.push(Dirty { sector, saved_at, stuck: false });
     }
 
     /// A rewritten page is dirty again: the next sync writes it.
@@ -210,9 +205,7 @@ impl FileNode {
     /// Puts back the durable bytes of the dirty sector number `at` of the list, from byte `from`
     /// of the sector on.
     fn restore_from(&mut self, at: usize, from: usize) {
-        let Dirty {
-            sector, saved_at, ..
-        } = self.dirty[at];
+        let Dirty { sector, saved_at, .. } = self.dirty[at];
         let live = Arc::make_mut(&mut self.live);
         let start = (sector * SECTOR + from).min(live.len());
         let end = ((sector + 1) * SECTOR).min(live.len());

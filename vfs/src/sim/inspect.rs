@@ -22,10 +22,7 @@ impl SimFs {
     #[must_use]
     pub fn process(&self) -> Self {
         let boot = self.state.lock().boot;
-        Self {
-            state: Arc::clone(&self.state),
-            boot: Some(boot),
-        }
+        Self { state: Arc::clone(&self.state), boot: Some(boot) }
     }
 
     /// Loses power now and starts again: what survives is settled by `policy`; handles and locks
@@ -53,10 +50,7 @@ impl SimFs {
 
     /// As [`SimFs::power_off_at`], at a chosen moment within that call.
     pub fn power_off_at_moment(&self, nth: u64, moment: PowerMoment) {
-        self.state.lock().plan = Some(PowerPlan {
-            calls_left: nth,
-            moment,
-        });
+        self.state.lock().plan = Some(PowerPlan { calls_left: nth, moment });
     }
 
     /// False between a loss of power and the reboot.
@@ -75,17 +69,11 @@ impl SimFs {
     #[must_use]
     pub fn fork(&self, seed: u64) -> Self {
         let state = self.state.lock();
-        let mut copy = State {
-            disk: state.disk.clone(),
-            ..State::new(seed)
-        };
+        let mut copy = State { disk: state.disk.clone(), ..State::new(seed) };
         copy.capacity = state.capacity;
         copy.read_only = state.read_only;
         copy.disk.close_all();
-        Self {
-            state: Arc::new(Mutex::new(copy)),
-            boot: None,
-        }
+        Self { state: Arc::new(Mutex::new(copy)), boot: None }
     }
 }
 
@@ -130,11 +118,7 @@ impl SimFs {
         self.on_file(FsOp::Write, path, |state, node| {
             let at = usize::try_from(offset).unwrap_or(usize::MAX);
             let flipped = state.disk.file_mut(node)?.corrupt(at, xor_mask);
-            if flipped {
-                Ok(())
-            } else {
-                Err(ErrorKind::UnexpectedEof.into())
-            }
+            if flipped { Ok(()) } else { Err(ErrorKind::UnexpectedEof.into()) }
         })
     }
 
@@ -170,9 +154,7 @@ impl SimFs {
     pub fn files(&self) -> Vec<(PathBuf, u64)> {
         let state = self.state.lock();
         let files = state.disk.walk().into_iter();
-        files
-            .map(|(path, file)| (path, file.len() as u64))
-            .collect()
+        files.map(|(path, file)| (path, file.len() as u64)).collect()
     }
 
     /// Every file with its bytes, as a running process sees them, sorted by path: the image that
@@ -180,19 +162,14 @@ impl SimFs {
     pub fn image(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let state = self.state.lock();
         let files = state.disk.walk().into_iter();
-        files
-            .map(|(path, file)| (path, file.live().to_vec()))
-            .collect()
+        files.map(|(path, file)| (path, file.live().to_vec())).collect()
     }
 
     /// What a crash under [`CrashPolicy::DropAll`] would leave of a file; `None`: not even its
     /// name.
     pub fn read_durable(&self, path: &Path) -> Option<Vec<u8>> {
         let state = self.state.lock();
-        state
-            .disk
-            .durable_file(path)
-            .map(super::inode::FileNode::durable)
+        state.disk.durable_file(path).map(super::inode::FileNode::durable)
     }
 
     /// The last calls, oldest first, for failure messages.

@@ -138,30 +138,17 @@ impl State {
         if !self.powered || call.boot.is_some_and(|boot| boot != self.boot) {
             return Err(PowerLost.into());
         }
-        let Call {
-            op, offset, len, ..
-        } = *call;
-        self.trace.record(TraceEntry {
-            op,
-            path: Arc::clone(call.path),
-            offset,
-            len,
-        });
+        let Call { op, offset, len, .. } = *call;
+        self.trace.record(TraceEntry { op, path: Arc::clone(call.path), offset, len });
         let changes = changes_disk(op);
-        let mut admitted = Admitted {
-            twist: Twist::None,
-            power_lost_after: false,
-        };
+        let mut admitted = Admitted { twist: Twist::None, power_lost_after: false };
         if changes {
             self.calls += 1;
             self.trace.hash_call(op, call.path, offset, len);
             match self.power_moment() {
                 None => {}
                 Some(PowerMoment::Middle) if op == FsOp::Write => {
-                    return Ok(Admitted {
-                        twist: Twist::Short,
-                        power_lost_after: true,
-                    });
+                    return Ok(Admitted { twist: Twist::Short, power_lost_after: true });
                 }
                 Some(PowerMoment::Before | PowerMoment::Middle) => {
                     self.powered = false;
@@ -216,9 +203,7 @@ impl State {
 
     /// Bytes that may still be written.
     pub(super) fn free(&self) -> u64 {
-        self.capacity
-            .unwrap_or(CAPACITY_DEFAULT)
-            .saturating_sub(self.disk.used())
+        self.capacity.unwrap_or(CAPACITY_DEFAULT).saturating_sub(self.disk.used())
     }
 
     /// How far a file may grow now: `Ok` with the end that fits, at most `end`. Space is counted

@@ -1,0 +1,155 @@
+//! The async handle of a database.
+
+use super::{Collection, DbBuilder, task};
+use crate::{
+    DbStats, RecoveryReport, Schema, SnapshotInfo, db::DbCore, error::Result, maintenance::snapshot,
+};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// An open database. Cheap to clone; works on any async executor. One process at a time holds a
+/// directory.
+///
+/// ```
+/// use akidb::{Db, Metric, Schema};
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> akidb::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// let db = Db::open(dir.path()).await?;
+/// db.create_collection("docs", Schema::new(384, Metric::Cosine)).await?;
+/// assert_eq!(db.list_collections()?, ["docs"]);
+/// db.close().await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Db {
+    core: Arc<DbCore>,
+}
+
+impl Db {
+    pub(super) fn new(core: Arc<DbCore>) -> Self {
+        Self { core }
+    }
+
+    /// Opens the database in `dir`, creating it if there is none, and recovers what a crash left.
+    ///
+    /// # Errors
+    /// `Locked` (naming the holder), `Incompatible` (newer or foreign files), `Corruption`
+    /// (naming the file), `PermissionDenied`, `NoSpace`.
+    pub async fn open(dir: impl AsRef<Path>) -> Result<Self> {
+        DbBuilder::new(dir).open().await
+    }
+
+    /// Settings and components other than the usual ones.
+    pub fn builder(dir: impl AsRef<Path>) -> DbBuilder {
+        DbBuilder::new(dir)
+    }
+
+    /// What opening found and did.
+    pub fn recovery_report(&self) -> &RecoveryReport {
+        &self.core.recovery
+    }
+
+    /// Creates an empty collection; durable when it returns.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a bad name or schema, `AlreadyExists`.
+    pub async fn create_collection(&self, name: &str, schema: Schema) -> Result<Collection> {
+        let name = name.to_owned();
+        let created =
+            task::job(&self.core, "create", move |core| core.create_collection(&name, schema));
+        created.await.map(|collection| self.handle(collection))
+    }
+
+    /// The collection of this name.
+    ///
+    /// # Errors
+    /// `NotFound`, `Closed`.
+    pub fn collection(&self, name: &str) -> Result<Collection> {
+        self.core.collection(name).map(|collection| self.handle(collection))
+    }
+
+    /// The names of all collections, sorted.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn list_collections(&self) -> Result<Vec<String>> {
+        self.core.collection_names()
+    }
+
+    /// Drops a collection with all its rows, local and cold; durable when it returns. Snapshots
+    /// of it stay.
+    ///
+    /// # Errors
+    /// `NotFound`; errors of writing the manifest.
+    pub async fn drop_collection(&self, name: &str) -> Result<()> {
+        let name = name.to_owned();
+        task::job(&self.core, "drop", move |core| core.drop_collection(&name)).await
+    }
+
+    /// Flushes every collection.
+    ///
+    /// # Errors
+    /// Errors of writing files.
+    pub async fn flush(&self) -> Result<()> {
+        task::job(&self.core, "flush-now", DbCore::flush_all).await
+    }
+
+    /// Compacts every collection into one segment each.
+    ///
+    /// # Errors
+    /// Errors of reading and writing files.
+    pub async fn compact(&self) -> Result<()> {
+        task::job(&self.core, "compact-now", DbCore::compact_all).await
+    }
+
+    /// All snapshots, by name.
+    pub fn list_snapshots(&self) -> Vec<SnapshotInfo> {
+        snapshot::list(&self.core)
+    }
+
+    /// Makes a new collection from a snapshot.
+    ///
+    /// # Errors
+    /// `NotFound` (no such snapshot), `AlreadyExists` (the collection's name), `Corruption`
+    /// naming the object; nothing is created then.
+    pub async fn restore_snapshot(&self, snapshot: &str, collection: &str) -> Result<Collection> {
+        let (from, to) = (snapshot.to_owned(), collection.to_owned());
+        let restored =
+            task::job(&self.core, "restore", move |core| snapshot::restore(core, &from, &to));
+        restored.await.map(|collection| self.handle(collection))
+    }
+
+    /// Deletes a snapshot and its object.
+    ///
+    /// # Errors
+    /// `NotFound`; errors of writing the manifest.
+    pub async fn delete_snapshot(&self, name: &str) -> Result<()> {
+        let name = name.to_owned();
+        task::job(&self.core, "snapshot", move |core| snapshot::delete(core, &name)).await
+    }
+
+    /// What the database consists of and what its background work did.
+    pub fn stats(&self) -> DbStats {
+        self.core.stats()
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> PathBuf {
+        self.core.paths.root.clone()
+    }
+
+    /// Stops the background work, seals the log and lets go of the directory. Other handles get
+    /// `Closed` from here on. Dropping the last handle does the same, but swallows the error.
+    ///
+    /// # Errors
+    /// Errors of the last sync; what was acknowledged as synced is safe all the same.
+    pub async fn close(self) -> Result<()> {
+        task::job(&self.core, "close", DbCore::close).await
+    }
+
+    fn handle(&self, collection: Arc<crate::collection::CollectionCore>) -> Collection {
+        Collection { core: self.core.clone(), collection }
+    }
+}

@@ -1,0 +1,47 @@
+//! Carrying synchronous work off the async caller's thread, on any executor: reads go to the
+//! search pool, long jobs (open, flush, compaction, moves) to a thread of their own, so that a
+//! search never waits behind a compaction.
+
+use crate::{
+    db::DbCore,
+    error::{Cause, Error, Result},
+};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Runs `work` on a fresh thread.
+pub(super) async fn on_thread<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (reply, result) = oneshot::channel();
+    akidb_vfs::thread::spawn(name, move || drop(reply.send(work()))).map_err(Cause::Thread)?;
+    result.await.unwrap_or_else(|_| Err(Error::bug("a job panicked")))
+}
+
+/// Runs a read on the search pool.
+pub(super) async fn on_pool<T: Send + 'static>(
+    core: &Arc<DbCore>,
+    work: impl FnOnce(&DbCore) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    if core.background.is_inline() {
+        return work(core);
+    }
+    let (reply, result) = oneshot::channel();
+    let shared = core.clone();
+    core.search_pool()?.spawn(move || drop(reply.send(work(&shared))));
+    result.await.unwrap_or_else(|_| Err(Error::bug("a search panicked")))
+}
+
+/// Runs a long job on a thread of its own.
+pub(super) async fn job<T: Send + 'static>(
+    core: &Arc<DbCore>,
+    name: &str,
+    work: impl FnOnce(&DbCore) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    if core.background.is_inline() {
+        return work(core);
+    }
+    let core = core.clone();
+    on_thread(name, move || work(&core)).await
+}

@@ -1,0 +1,292 @@
+//! One collection in memory: its state, how writes are applied to it, and how readers capture it.
+//!
+//! # Invariants
+//! - Of every id at most one version is live, wherever it lies. An applied write hides the old
+//!   version before it becomes visible, under one write lock ([`CollectionCore::apply_rows`]).
+//! - Writes are applied in LSN order, by one thread.
+//! - `frozen` is oldest first; a frozen memtable changes only by kills.
+//! - Locks are taken in this order: `moves`, `flushing`, `structure`, the manifest, `state`.
+//!
+//! # Not here
+//! Files are made by `maintenance`, the order of writes by `commit`.
+
+mod part;
+mod view;
+
+pub(crate) use crate::commit::canonical_json as canonical;
+pub(crate) use part::SegmentPart;
+pub(crate) use view::{MemView, SegmentView, View};
+
+use crate::{
+    PointId, Schema,
+    commit::MemoryPool,
+    error::Result,
+    manifest::{ColdMeta, CollectionManifest},
+    memtable::{MemRow, Memtable},
+    point::Metadata,
+};
+use akidb_wal::Lsn;
+use parking_lot::{Mutex, RwLock};
+use std::{sync::Arc, time::Duration};
+
+/// A validated row on its way to the log and the memtable.
+#[derive(Clone, Debug)]
+pub(crate) struct NewRow {
+    pub(crate) id: PointId,
+    pub(crate) vector: Box<[f32]>,
+    pub(crate) inv_norm: f32,
+    /// Canonical JSON of `parsed`.
+    pub(crate) metadata: Box<[u8]>,
+    pub(crate) parsed: Metadata,
+}
+
+/// What changes in a collection.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// The last LSN of this collection that is applied, hence visible.
+    pub(crate) applied: Lsn,
+    /// Every record of this collection up to here is in segments or a cold object.
+    pub(crate) flushed: Lsn,
+    pub(crate) schema: Arc<Schema>,
+    pub(crate) active: Arc<Memtable>,
+    pub(crate) frozen: Vec<Arc<Memtable>>,
+    pub(crate) segments: Vec<Arc<SegmentPart>>,
+    pub(crate) cold: Vec<ColdMeta>,
+    pub(crate) pinned: bool,
+    pub(crate) dropped: bool,
+}
+
+/// One collection.
+#[derive(Debug)]
+pub(crate) struct CollectionCore {
+    pub(crate) id: u32,
+    pub(crate) name: String,
+    pub(crate) state: RwLock<State>,
+    /// Held by compaction, demotion, promotion and re-indexing: one of them at a time.
+    pub(crate) moves: Mutex<()>,
+    /// Held by a flush, so that memtables leave oldest first.
+    pub(crate) flushing: Mutex<()>,
+    /// Held while the set of segments changes, from capturing tombstones to installing, so that
+    /// what the manifest says of a segment is never older than the log that was given up for it.
+    pub(crate) structure: Mutex<()>,
+}
+
+/// The current version of a row, for writes that depend on it.
+#[derive(Clone, Debug)]
+pub(crate) struct CurrentRow {
+    pub(crate) lsn: Lsn,
+    pub(crate) vector: Box<[f32]>,
+    pub(crate) metadata: Metadata,
+}
+
+impl CollectionCore {
+    /// A collection as the manifest describes it, with its segments opened.
+    pub(crate) fn new(manifest: &CollectionManifest, segments: Vec<Arc<SegmentPart>>) -> Self {
+        let schema = Arc::new(manifest.schema.clone());
+        let state = State {
+            applied: manifest.flushed,
+            flushed: manifest.flushed,
+            active: Arc::new(Memtable::new(&schema)),
+            schema,
+            frozen: Vec::new(),
+            segments,
+            cold: manifest.cold.clone(),
+            pinned: manifest.pinned,
+            dropped: false,
+        };
+        Self {
+            id: manifest.id,
+            name: manifest.name.clone(),
+            state: RwLock::new(state),
+            moves: Mutex::new(()),
+            flushing: Mutex::new(()),
+            structure: Mutex::new(()),
+        }
+    }
+
+    /// The schema as of now.
+    pub(crate) fn schema(&self) -> Arc<Schema> {
+        self.state.read().schema.clone()
+    }
+
+    /// Captures everything a reader needs, at one instant.
+    pub(crate) fn view(&self) -> View {
+        View::capture(&self.state.read())
+    }
+
+    /// Makes rows visible and hides their old versions. On an error (damage met while looking
+    /// for the old versions) nothing is visible of the batch.
+    /// The memory is charged to `pool`. Rows for a dropped collection go nowhere.
+    pub(crate) fn apply_rows(
+        &self,
+        lsn: Lsn,
+        rows: Vec<NewRow>,
+        now: Duration,
+        pool: &MemoryPool,
+    ) -> Result<()> {
+        let mut state = self.state.write();
+        if state.dropped {
+            return Ok(());
+        }
+        let hidden = find_hidden(&state, rows.iter().map(|row| &row.id))?;
+        hide(&hidden, &state, rows.iter().map(|row| &row.id), lsn);
+        let indexed = !state.schema.fields.is_empty();
+        let mut bytes = 0;
+        for row in rows {
+            let NewRow { id, vector, inv_norm, metadata, parsed } = row;
+            let row = MemRow::new(id, lsn, vector, inv_norm, metadata);
+            bytes += state.active.insert(row, indexed.then_some(&parsed), now);
+        }
+        pool.charge(bytes);
+        state.applied = lsn;
+        Ok(())
+    }
+
+    /// Hides the current versions of ids. Same promise as [`CollectionCore::apply_rows`].
+    pub(crate) fn apply_deletes(
+        &self,
+        lsn: Lsn,
+        ids: Vec<PointId>,
+        now: Duration,
+        pool: &MemoryPool,
+    ) -> Result<()> {
+        let mut state = self.state.write();
+        if state.dropped {
+            return Ok(());
+        }
+        let hidden = find_hidden(&state, ids.iter())?;
+        hide(&hidden, &state, ids.iter(), lsn);
+        // A delete is remembered though its row was found: a cold object, or the source of a
+        // move that is under way, may hold an older version that must not come back.
+        let mut bytes = 0;
+        for id in ids {
+            bytes += state.active.delete(id, lsn, now);
+        }
+        pool.charge(bytes);
+        state.applied = lsn;
+        Ok(())
+    }
+
+    /// The live version of an id in local parts. The commit path calls it, so nothing newer is
+    /// being applied meanwhile.
+    pub(crate) fn current(&self, id: &PointId) -> Result<Option<CurrentRow>> {
+        let state = self.state.read();
+        let memtables = std::iter::once(&state.active).chain(state.frozen.iter().rev());
+        for memtable in memtables {
+            let found = memtable.with_newest(id, |row| {
+                row.map(|row| (row.lsn, row.vector.clone(), row.metadata.clone()))
+            });
+            match found {
+                Some(Some((lsn, vector, json))) => {
+                    let metadata = parse_metadata(&json)?;
+                    return Ok(Some(CurrentRow { lsn, vector, metadata }));
+                }
+                Some(None) => return Ok(None),
+                None => {}
+            }
+        }
+        for part in &state.segments {
+            if let Some(row) = part.find_live(id)? {
+                let segment = &part.segment;
+                return Ok(Some(CurrentRow {
+                    lsn: Lsn::new(segment.lsn(row)?),
+                    vector: segment.vectors(row, 1)?.to_vec().into_boxed_slice(),
+                    metadata: segment.metadata(row)?,
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Puts a new memtable in front and freezes the old one; false if it was empty.
+    pub(crate) fn freeze(&self) -> bool {
+        let mut state = self.state.write();
+        if state.active.is_empty() {
+            return false;
+        }
+        let fresh = Arc::new(Memtable::new(&state.schema));
+        let full = std::mem::replace(&mut state.active, fresh);
+        state.frozen.push(full);
+        true
+    }
+
+    /// The first LSN that is only in memtables, hence must stay in the log; `retiring` counts as
+    /// flushed already.
+    pub(crate) fn first_unflushed(&self, retiring: Option<&Arc<Memtable>>) -> Option<Lsn> {
+        let state = self.state.read();
+        if state.dropped {
+            return None;
+        }
+        state
+            .frozen
+            .iter()
+            .chain(std::iter::once(&state.active))
+            .filter(|memtable| retiring.is_none_or(|retiring| !Arc::ptr_eq(memtable, retiring)))
+            .find_map(|memtable| memtable.first_lsn())
+    }
+
+    /// Empties a collection that the manifest no longer names. Returns its segments and the
+    /// bytes its memtables held. Readers keep what they captured.
+    pub(crate) fn mark_dropped(&self) -> (Vec<Arc<SegmentPart>>, u64) {
+        let mut state = self.state.write();
+        state.dropped = true;
+        let memtables = state.frozen.iter().chain(std::iter::once(&state.active));
+        let bytes = memtables.map(|memtable| memtable.bytes()).sum();
+        state.frozen.clear();
+        state.active = Arc::new(Memtable::new(&state.schema));
+        state.cold.clear();
+        (std::mem::take(&mut state.segments), bytes)
+    }
+}
+
+/// Reads canonical JSON that this process wrote or whose checksum was verified.
+pub(crate) fn parse_metadata(json: &[u8]) -> Result<Metadata> {
+    serde_json::from_slice(json)
+        .map_err(|_| crate::Error::bug("stored metadata is not a JSON object"))
+}
+
+/// Where the live versions of ids lie in segments; `None` for those that a memtable knows or
+/// nobody does. Fallible, hence done before anything changes.
+fn find_hidden<'a>(
+    state: &State,
+    ids: impl Iterator<Item = &'a PointId>,
+) -> Result<Vec<Option<(usize, u32)>>> {
+    ids.map(|id| {
+        let known = |m: &Arc<Memtable>| m.with_newest(id, |_| ()).is_some();
+        if known(&state.active) || state.frozen.iter().any(known) {
+            return Ok(None);
+        }
+        for (at, part) in state.segments.iter().enumerate() {
+            if let Some(row) = part.find_live(id)? {
+                return Ok(Some((at, row)));
+            }
+        }
+        Ok(None)
+    })
+    .collect()
+}
+
+fn hide<'a>(
+    hidden: &[Option<(usize, u32)>],
+    state: &State,
+    ids: impl Iterator<Item = &'a PointId>,
+    lsn: Lsn,
+) {
+    for (id, found) in ids.zip(hidden) {
+        match found {
+            Some((at, row)) => {
+                if let Some(part) = state.segments.get(*at) {
+                    part.kill(*row);
+                }
+            }
+            None => {
+                let newest_first = std::iter::once(&state.active).chain(state.frozen.iter().rev());
+                for memtable in newest_first {
+                    if memtable.kill(id, lsn) {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}

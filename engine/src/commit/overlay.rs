@@ -1,0 +1,105 @@
+//! A collection as it will be once the writes staged before are applied: what a write that
+//! depends on the present (insert-only, partial update, conditional delete) must look at.
+
+use super::{MetadataPatch, canonical_json, check_metadata, sink::Change};
+use crate::{
+    PointId, Schema,
+    collection::{CollectionCore, CurrentRow, NewRow},
+    error::{Cause, Result},
+    filter::{CompiledFilter, Filter},
+    settings::Settings,
+};
+use akidb_wal::Lsn;
+use std::{collections::HashMap, sync::Arc};
+
+/// The present of a collection, as the next write in the log sees it.
+pub(super) struct Overlay<'a> {
+    collection: &'a CollectionCore,
+    schema: Arc<Schema>,
+    staged: HashMap<&'a PointId, (Lsn, Option<&'a NewRow>)>,
+}
+
+impl<'a> Overlay<'a> {
+    pub(super) fn new(
+        collection: &'a CollectionCore,
+        staged: impl Iterator<Item = (Lsn, &'a Change)>,
+    ) -> Self {
+        let mut newest = HashMap::new();
+        for (lsn, change) in staged {
+            match change {
+                Change::Rows(rows) => {
+                    newest.extend(rows.iter().map(|row| (&row.id, (lsn, Some(row)))));
+                }
+                Change::Deletes(ids) => newest.extend(ids.iter().map(|id| (id, (lsn, None)))),
+            }
+        }
+        Self { collection, schema: collection.schema(), staged: newest }
+    }
+
+    fn current(&self, id: &PointId) -> Result<Option<CurrentRow>> {
+        match self.staged.get(id) {
+            Some((lsn, Some(row))) => Ok(Some(CurrentRow {
+                lsn: *lsn,
+                vector: row.vector.clone(),
+                metadata: row.parsed.clone(),
+            })),
+            Some((_, None)) => Ok(None),
+            None => self.collection.current(id),
+        }
+    }
+
+    /// Fails with the first id that exists.
+    pub(super) fn require_absent<'i>(&self, ids: impl Iterator<Item = &'i PointId>) -> Result<()> {
+        for id in ids {
+            if self.current(id)?.is_some() {
+                return Err(Cause::RowExists { id: id.clone() }.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows that result from merging patches into the current metadata: a key set to null is
+    /// removed, any other replaces. All or nothing: an absent row fails the batch.
+    pub(super) fn patch(
+        &self,
+        patches: &[MetadataPatch],
+        settings: &Settings,
+    ) -> Result<Vec<NewRow>> {
+        patches
+            .iter()
+            .map(|MetadataPatch { id, changes }| {
+                let row = self.current(id)?.ok_or(Cause::RowNotFound { id: id.clone() })?;
+                let mut parsed = row.metadata;
+                for (key, value) in changes {
+                    if value.is_null() {
+                        parsed.remove(key);
+                    } else {
+                        parsed.insert(key.clone(), value.clone());
+                    }
+                }
+                let metadata = canonical_json(&parsed)?;
+                check_metadata(id, &parsed, &metadata, settings)?;
+                let inv_norm = akidb_index::inv_norm(&row.vector);
+                Ok(NewRow { id: id.clone(), vector: row.vector, inv_norm, metadata, parsed })
+            })
+            .collect()
+    }
+
+    /// Of rows that matched a filter when it was evaluated (`seen`, with the LSN of the version
+    /// that matched), those to delete now: unchanged ones, and changed ones that match still.
+    pub(super) fn still_matching(
+        &self,
+        filter: &Filter,
+        seen: Vec<(PointId, Lsn)>,
+    ) -> Result<Vec<PointId>> {
+        let filter = CompiledFilter::new(filter, &self.schema)?;
+        let mut ids = Vec::with_capacity(seen.len());
+        for (id, lsn) in seen {
+            let Some(row) = self.current(&id)? else { continue };
+            if row.lsn == lsn || filter.matches(&row.metadata) {
+                ids.push(id);
+            }
+        }
+        Ok(ids)
+    }
+}

@@ -1,0 +1,182 @@
+//! What the log thread does with queued writes: resolve, stage, and after the group is durable,
+//! apply in LSN order and acknowledge.
+//!
+//! # Protocol
+//! 1. `stage`: a write that depends on what is there (insert-only, partial update, conditional
+//!    delete) is resolved against the collection and the writes staged before it in the same
+//!    group, so that order in the log is the only order there is.
+//! 2. The log writes the group, and syncs it if any member asked for `Sync`.
+//! 3. `committed`: every staged write is applied and becomes visible, then acknowledged.
+//!
+//! # Invariants
+//! - Nothing is visible that is not written; nothing is acknowledged that is not visible.
+//! - A write that failed was not applied, so readers never see what a reopen might not find.
+//! - One thread runs this code (or one caller at a time, when driven inline).
+
+use super::{Request, Shared, WriteOp, overlay::Overlay, payload};
+use crate::{
+    PointId, Receipt,
+    collection::{CollectionCore, NewRow},
+    error::{Cause, Result},
+    settings::Durability,
+};
+use akidb_wal::{Commit, Lsn, Sink, Staged, WalError};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// A write that is in the current group.
+struct Pending {
+    collection: Arc<CollectionCore>,
+    lsn: Lsn,
+    durability: Durability,
+    change: Change,
+    reply: oneshot::Sender<Result<Receipt>>,
+}
+
+/// A resolved change.
+pub(super) enum Change {
+    Rows(Vec<NewRow>),
+    Deletes(Vec<PointId>),
+}
+
+/// The log thread's side of the commit path.
+pub(crate) struct CommitSink {
+    shared: Arc<Shared>,
+    pending: Vec<Pending>,
+}
+
+impl CommitSink {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, pending: Vec::new() }
+    }
+
+    /// Turns a request into rows or ids and the record body that says so; `None` if there is
+    /// nothing to write.
+    fn resolve(
+        &self,
+        collection: &CollectionCore,
+        op: WriteOp,
+    ) -> Result<Option<(Change, Vec<u8>)>> {
+        let state = collection.state.read();
+        if state.dropped {
+            return Err(Cause::CollectionNotFound { name: collection.name.clone() }.into());
+        }
+        let needs_local = !matches!(op, WriteOp::Upsert { .. } | WriteOp::Delete { .. });
+        if needs_local && !state.cold.is_empty() {
+            return Err(Cause::Moved { name: collection.name.clone() }.into());
+        }
+        drop(state);
+        let overlay = || Overlay::new(collection, self.staged_for(collection));
+        match op {
+            WriteOp::Upsert { rows, payload } => Ok(Some((Change::Rows(rows), payload))),
+            WriteOp::Insert { rows, payload } => {
+                overlay().require_absent(rows.iter().map(|row| &row.id))?;
+                Ok(Some((Change::Rows(rows), payload)))
+            }
+            WriteOp::Update { patches } => {
+                let rows = overlay().patch(&patches, &self.shared.settings)?;
+                let payload = encode_rows(collection, &rows);
+                Ok(Some((Change::Rows(rows), payload)))
+            }
+            WriteOp::Delete { ids, payload } => Ok(Some((Change::Deletes(ids), payload))),
+            WriteOp::DeleteMatching { filter, seen } => {
+                let ids = overlay().still_matching(&filter, seen)?;
+                if ids.is_empty() {
+                    return Ok(None);
+                }
+                let payload = payload::encode_delete(collection.id, ids.iter());
+                Ok(Some((Change::Deletes(ids), payload)))
+            }
+        }
+    }
+
+    fn staged_for<'a>(
+        &'a self,
+        collection: &'a CollectionCore,
+    ) -> impl Iterator<Item = (Lsn, &'a Change)> {
+        self.pending
+            .iter()
+            .filter(|pending| pending.collection.id == collection.id)
+            .map(|pending| (pending.lsn, &pending.change))
+    }
+
+    fn apply(&self, pending: Pending, commit: &Commit) {
+        let Pending { collection, lsn, durability, change, reply } = pending;
+        let now = self.shared.clock.monotonic();
+        let rows = match &change {
+            Change::Rows(rows) => rows.len(),
+            Change::Deletes(ids) => ids.len(),
+        };
+        let pool = &self.shared.pool;
+        let applied = match change {
+            Change::Rows(rows) => collection.apply_rows(lsn, rows, now, pool),
+            Change::Deletes(ids) => collection.apply_deletes(lsn, ids, now, pool),
+        };
+        let result = match applied {
+            Ok(()) => {
+                self.shared.after_apply(&collection);
+                let durability =
+                    if commit.durable_upto >= lsn { Durability::Sync } else { durability };
+                Ok(Receipt { lsn: lsn.get(), rows, durability })
+            }
+            // The record is in the log but its effect is not in memory: go on and later writes
+            // would build on a state that recovery will not reproduce.
+            Err(error) => Err(self.shared.poison(error)),
+        };
+        // The caller may have gone; its write stands.
+        drop(reply.send(result));
+    }
+}
+
+fn encode_rows(collection: &CollectionCore, rows: &[NewRow]) -> Vec<u8> {
+    let dim = collection.schema().dim;
+    payload::encode_upsert(
+        collection.id,
+        dim,
+        rows.iter().map(|row| (&row.id, &*row.metadata, &*row.vector)),
+    )
+}
+
+impl Sink for CommitSink {
+    type Request = Request;
+
+    fn stage(&mut self, lsn: Lsn, request: Request) -> Staged {
+        let Request { collection, op, durability, reply } = request;
+        let resolved = self.shared.check_writable().and_then(|()| self.resolve(&collection, op));
+        match resolved {
+            Ok(Some((change, payload))) => {
+                self.pending.push(Pending { collection, lsn, durability, change, reply });
+                Staged::Write { payload, durability: durability.for_log() }
+            }
+            Ok(None) => {
+                let lsn = collection.state.read().applied.get();
+                drop(reply.send(Ok(Receipt { lsn, rows: 0, durability })));
+                Staged::Answered
+            }
+            Err(error) => {
+                drop(reply.send(Err(error)));
+                Staged::Answered
+            }
+        }
+    }
+
+    fn committed(&mut self, commit: &Commit) {
+        for pending in std::mem::take(&mut self.pending) {
+            let lsn = pending.lsn;
+            self.apply(pending, commit);
+            self.shared.set_applied(lsn);
+        }
+    }
+
+    fn failed(&mut self, error: &Arc<WalError>) {
+        let error = self.shared.write_failed(error);
+        for pending in std::mem::take(&mut self.pending) {
+            drop(pending.reply.send(Err(error.clone())));
+        }
+    }
+
+    fn rejected(&mut self, request: Request, error: &Arc<WalError>) {
+        let error = self.shared.write_failed(error);
+        drop(request.reply.send(Err(error)));
+    }
+}

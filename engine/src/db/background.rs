@@ -1,0 +1,284 @@
+//! Background work: flush and compaction, each on its own thread, and what timers would do.
+//!
+//! A failed job is noted, shown by `stats`, and tried again at the next tick: never silent, never
+//! fatal by itself. Driven inline (`Background::inline`) there are no threads: the work is done
+//! on the caller's thread at the end of the call that made it due, so that a simulation replays.
+
+use super::DbCore;
+use crate::{
+    collection::CollectionCore,
+    error::{Cause, Error, Result},
+    maintenance::{compaction, flush},
+};
+use akidb_wal::Lsn;
+use parking_lot::{Condvar, Mutex};
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+/// How often timers are looked at.
+const TICK: Duration = Duration::from_millis(100);
+
+/// A bell: rung when there may be work.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    rings: Mutex<u64>,
+    rung: Condvar,
+}
+
+impl Bell {
+    pub(crate) fn ring(&self) {
+        *self.rings.lock() += 1;
+        self.rung.notify_all();
+    }
+
+    /// Waits for a ring after the `seen`-th, at most a tick. Returns the rings so far.
+    fn wait(&self, seen: u64) -> u64 {
+        let mut rings = self.rings.lock();
+        if *rings == seen {
+            self.rung.wait_for(&mut rings, TICK);
+        }
+        *rings
+    }
+}
+
+/// The state of background work.
+#[derive(Debug)]
+pub(crate) struct Background {
+    inline: bool,
+    stopping: AtomicBool,
+    bell: Arc<Bell>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    flush_error: Mutex<Option<Error>>,
+    compaction_error: Mutex<Option<Error>>,
+}
+
+/// The kinds of background work.
+#[derive(Clone, Copy, Debug)]
+enum Job {
+    Flush,
+    Compaction,
+}
+
+impl Background {
+    pub(crate) fn new(inline: bool, bell: Arc<Bell>) -> Self {
+        Self {
+            inline,
+            bell,
+            stopping: AtomicBool::new(false),
+            threads: Mutex::new(Vec::new()),
+            flush_error: Mutex::new(None),
+            compaction_error: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn is_inline(&self) -> bool {
+        self.inline
+    }
+
+    /// Remembers a failure of cleaning up, for `stats`.
+    pub(crate) fn note(&self, error: Error) {
+        *self.compaction_error.lock() = Some(error);
+    }
+
+    /// The last failure of a flush, until one succeeds.
+    pub(crate) fn flush_error(&self) -> Option<Error> {
+        self.flush_error.lock().clone()
+    }
+
+    /// The last failure of compaction or of cleaning up, until a compaction succeeds.
+    pub(crate) fn compaction_error(&self) -> Option<Error> {
+        self.compaction_error.lock().clone()
+    }
+
+    /// Lets a long job end early when the database closes.
+    pub(crate) fn pause_point(&self) -> Result<()> {
+        if self.stopping.load(Ordering::Acquire) { Err(Cause::Closed.into()) } else { Ok(()) }
+    }
+
+    /// Starts the threads. They hold the database weakly: dropping the last handle ends them.
+    pub(crate) fn start(core: &Arc<DbCore>) -> Result<()> {
+        if core.background.inline {
+            return Ok(());
+        }
+        for (name, job) in [("flush", Job::Flush), ("compact", Job::Compaction)] {
+            let (weak, bell) = (Arc::downgrade(core), core.background.bell.clone());
+            let thread = akidb_vfs::thread::spawn(name, move || work(&weak, &bell, job))
+                .map_err(Cause::Thread)?;
+            core.background.threads.lock().push(thread);
+        }
+        Ok(())
+    }
+
+    /// Asks the threads to stop and waits for them.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.bell.ring();
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
+            // The last handle may be dropped by a worker itself, which must not wait for itself.
+            if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
+                self.note(Error::bug("a background thread panicked"));
+            }
+        }
+    }
+}
+
+fn work(core: &Weak<DbCore>, bell: &Bell, job: Job) {
+    let mut seen = 0;
+    loop {
+        seen = bell.wait(seen);
+        let Some(core) = core.upgrade() else { return };
+        if core.background.pause_point().is_err() {
+            return;
+        }
+        round(&core, job);
+    }
+}
+
+/// Runs a job until nothing is due or it fails.
+fn round(core: &DbCore, job: Job) {
+    let (run, error_slot): (fn(&DbCore) -> Result<bool>, _) = match job {
+        Job::Flush => (flush_due, &core.background.flush_error),
+        Job::Compaction => (compact_due, &core.background.compaction_error),
+    };
+    loop {
+        match run(core) {
+            Ok(true) => *error_slot.lock() = None,
+            Ok(false) => return,
+            Err(error) => {
+                *error_slot.lock() = Some(error);
+                // Writers that wait for memory must learn that none will come for now.
+                core.shared.pool.wake();
+                return;
+            }
+        }
+    }
+}
+
+/// Everything that is due, on this thread. For the inline drive.
+pub(crate) fn run_due(core: &DbCore) {
+    if core.shared.check_writable().is_err() {
+        return;
+    }
+    core.commit.tick();
+    round(core, Job::Flush);
+    round(core, Job::Compaction);
+}
+
+fn flush_due(core: &DbCore) -> Result<bool> {
+    core.sweep();
+    if core.shared.check_writable().is_err() {
+        return Ok(false);
+    }
+    freeze_old(core);
+    freeze_for_log(core)?;
+    let mut flushed = 0;
+    for collection in core.all_collections() {
+        if !collection.state.read().frozen.is_empty() {
+            flushed += flush::flush_frozen(core, &collection)?;
+        }
+    }
+    if flushed > 0 {
+        core.background.bell.ring();
+    }
+    Ok(flushed > 0)
+}
+
+fn compact_due(core: &DbCore) -> Result<bool> {
+    if !core.shared.settings.compaction_auto || core.shared.check_writable().is_err() {
+        return Ok(false);
+    }
+    for collection in core.all_collections() {
+        if compaction::compact_due(core, &collection)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Freezes memtables that are old: a quiet collection must not keep the log for ever.
+fn freeze_old(core: &DbCore) {
+    let now = core.shared.clock.monotonic();
+    let limit = Duration::from_millis(core.shared.settings.memtable_age_ms);
+    for collection in core.all_collections() {
+        let born = collection.state.read().active.born();
+        if born.is_some_and(|born| now.saturating_sub(born) >= limit) {
+            collection.freeze();
+        }
+    }
+}
+
+/// When the log is over its limit, freezes the memtables that keep its oldest file.
+fn freeze_for_log(core: &DbCore) -> Result<()> {
+    let stats = core.commit.stats();
+    if stats.bytes <= core.shared.settings.wal_bytes_max {
+        return Ok(());
+    }
+    let mut files = core.commit.files();
+    if files.len() == 1 {
+        // Only completed files can go.
+        core.commit.roll().wait()?;
+        files = core.commit.files();
+    }
+    let oldest = files.first().map_or(Lsn::ZERO, |file| file.last_lsn);
+    for collection in core.all_collections() {
+        if collection.first_unflushed(None).is_some_and(|first| first <= oldest) {
+            collection.freeze();
+        }
+    }
+    Ok(())
+}
+
+impl DbCore {
+    /// Waits until memory and disk have room for a write.
+    pub(crate) async fn admit(&self, needs_space: bool) -> Result<()> {
+        if needs_space {
+            self.check_disk_reserve()?;
+        }
+        while !self.shared.pool.has_room() {
+            self.freeze_largest();
+            if self.background.inline {
+                round(self, Job::Flush);
+            } else {
+                self.background.bell.ring();
+                self.shared.pool.wait_for_change().await;
+            }
+            self.shared.check_writable()?;
+            if !self.shared.pool.has_room()
+                && let Some(error) = self.background.flush_error()
+            {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn freeze_largest(&self) {
+        let collections = self.all_collections();
+        if collections.iter().any(|c| !c.state.read().frozen.is_empty()) {
+            return; // a flush is on its way already
+        }
+        let bytes = |c: &Arc<CollectionCore>| c.state.read().active.bytes();
+        if let Some(largest) = collections.iter().max_by_key(|c| bytes(c)) {
+            largest.freeze();
+        }
+    }
+
+    fn check_disk_reserve(&self) -> Result<()> {
+        let reserve_bytes = self.shared.settings.disk_reserve_bytes;
+        if reserve_bytes == 0 {
+            return Ok(());
+        }
+        let free_bytes = self.fs.free_space(&self.paths.root)?;
+        if free_bytes < reserve_bytes {
+            return Err(Cause::DiskReserve { free_bytes, reserve_bytes }.into());
+        }
+        Ok(())
+    }
+}

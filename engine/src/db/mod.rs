@@ -1,0 +1,356 @@
+//! The database: what all collections share, and the order in which its parts come and go.
+//!
+//! [`DbCore`] is the synchronous heart; the async and the blocking API are thin layers over it.
+//! `open` builds it (recovery), `background` runs flush and compaction, `paths` names files.
+
+pub(crate) mod background;
+mod counters;
+mod open;
+mod ops;
+pub(crate) mod paths;
+mod report;
+
+pub(crate) use counters::Counters;
+pub(crate) use open::{Components, open};
+pub(crate) use ops::Write;
+pub use report::{RecoveryReport, TornTail};
+
+use crate::{
+    Schema,
+    cold::ColdContext,
+    collection::{CollectionCore, SegmentPart},
+    commit::{CommitSink, Shared},
+    error::{Cause, Error, Result},
+    manifest::{CollectionManifest, Edit, ManifestStore},
+    memtable::Memtable,
+    schema::validate_name,
+    segment::{Segment, SegmentMeta, SegmentParams},
+};
+use akidb_tiering::{ObjectKey, ObjectStore};
+use akidb_vfs::{Fs, FsLock, Random};
+use akidb_wal::{GroupCommit, Lsn};
+use background::Background;
+use parking_lot::{Mutex, RwLock};
+use paths::Paths;
+use roaring::RoaringBitmap;
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    path::PathBuf,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// A file or segment that nothing names any more, waiting for its last reader.
+#[derive(Debug)]
+struct Obsolete {
+    part: Arc<SegmentPart>,
+    path: PathBuf,
+}
+
+/// The shared heart of a database.
+pub(crate) struct DbCore {
+    pub(crate) paths: Paths,
+    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) commit: GroupCommit<CommitSink>,
+    pub(crate) background: Background,
+    pub(crate) counters: Counters,
+    pub(crate) recovery: RecoveryReport,
+    executor: OnceLock<rayon::ThreadPool>,
+    collections: RwLock<BTreeMap<u32, Arc<CollectionCore>>>,
+    manifest: Mutex<ManifestStore>,
+    next_file: AtomicU64,
+    obsolete: Mutex<Vec<Obsolete>>,
+    /// Held while a collection is created, so that a name and an id are given once.
+    creating: Mutex<()>,
+    /// Held until close; dropping it lets the next process in.
+    lock: Mutex<Option<Box<dyn FsLock>>>,
+}
+
+impl std::fmt::Debug for DbCore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Db").field("dir", &self.paths.root).finish_non_exhaustive()
+    }
+}
+
+impl DbCore {
+    /// A file number that was never used. The manifest's high-water mark is raised by the next
+    /// edit, and `open` never goes below what lies in the directory, so a number is not reused
+    /// though the edit that used it was lost (M4).
+    pub(crate) fn next_file(&self) -> u64 {
+        self.next_file.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Opens a segment that this process just wrote or the manifest names.
+    pub(crate) fn open_part(
+        &self,
+        collection: &CollectionCore,
+        meta: &SegmentMeta,
+        dead: RoaringBitmap,
+    ) -> Result<Arc<SegmentPart>> {
+        let schema = collection.schema();
+        let params =
+            SegmentParams { collection: collection.id, dim: schema.dim, metric: schema.metric };
+        let mode = self.shared.settings.read_mode;
+        let segment = Segment::open(&*self.fs, &self.paths.segments, meta, params, mode)?;
+        Ok(Arc::new(SegmentPart::new(segment, dead)))
+    }
+
+    /// An edit that changes nothing but the high-water marks. `retiring` is a memtable of a
+    /// collection that the caller's edit makes unnecessary: the log need not be kept for it.
+    pub(crate) fn edit(&self, retiring: Option<(u32, Option<&Arc<Memtable>>)>) -> Edit {
+        // The applied mark is read first: a write applied after it is in a memtable that the
+        // loop below sees, or is above the mark; either way the log keeps it.
+        // Nor may the mark pass what is synced: LSNs above that can be given anew after a crash.
+        let applied = self.shared.applied();
+        let mut floor = applied.min(self.commit.stats().durable_upto);
+        for collection in self.collections.read().values() {
+            let retired = retiring
+                .and_then(|(id, memtable)| memtable.filter(|_| id == collection.id))
+                .cloned();
+            if let Some(first) = collection.first_unflushed(retired.as_ref()) {
+                floor = floor.min(Lsn::new(first.get() - 1));
+            }
+        }
+        Edit {
+            next_file: self.next_file.load(Ordering::Relaxed),
+            log_floor: floor,
+            ..Edit::default()
+        }
+    }
+
+    /// Appends an edit to the manifest and syncs it. A failure that may have left the edit
+    /// behind poisons the database (M3).
+    pub(crate) fn commit_manifest(&self, edit: &Edit) -> Result<()> {
+        let mut manifest = self.manifest.lock();
+        let mut edit = edit.clone();
+        // Edits are made before the lock is taken and may arrive out of order; marks only rise.
+        edit.next_file = edit.next_file.max(manifest.state().next_file);
+        edit.log_floor = edit.log_floor.max(manifest.state().log_floor);
+        manifest.commit(&edit).map_err(|failure| {
+            if failure.maybe_written { self.shared.poison(failure.error) } else { failure.error }
+        })
+    }
+
+    /// Gives up WAL files that the durable manifest no longer needs.
+    pub(crate) fn trim_log(&self) -> Result<()> {
+        let floor = self.manifest.lock().state().log_floor;
+        self.commit.remove_upto(floor).wait()?;
+        Ok(())
+    }
+
+    /// Creates an empty collection; durable when it returns.
+    pub(crate) fn create_collection(
+        &self,
+        name: &str,
+        schema: Schema,
+    ) -> Result<Arc<CollectionCore>> {
+        self.create_collection_with(name, schema, |_| Ok(Vec::new()))
+    }
+
+    /// Creates a collection with the parts that `fill` makes for its id. One manifest record
+    /// names all of it, so it exists whole or not at all.
+    pub(crate) fn create_collection_with(
+        &self,
+        name: &str,
+        schema: Schema,
+        fill: impl FnOnce(u32) -> Result<Vec<Arc<SegmentPart>>>,
+    ) -> Result<Arc<CollectionCore>> {
+        self.shared.check_writable()?;
+        validate_name(name)?;
+        schema.validate()?;
+        let _creating = self.creating.lock();
+        if self.collections.read().values().any(|c| c.name == name) {
+            return Err(Cause::CollectionExists { name: name.to_owned() }.into());
+        }
+        let id = self.with_manifest(|manifest| manifest.state().next_collection);
+        let parts = fill(id)?;
+        let rows_upto = parts.iter().map(|part| part.segment.meta().max_lsn).max().unwrap_or(0);
+        let record = CollectionManifest {
+            id,
+            name: name.to_owned(),
+            schema,
+            // Not the applied mark: unsynced writes below it may be lost, their LSNs given anew,
+            // and a record of this collection under such an LSN must not be skipped by replay.
+            flushed: Lsn::new(rows_upto),
+            segments: parts.iter().map(|part| part.segment.meta().clone()).collect(),
+            tombstones: None,
+            cold: Vec::new(),
+            pinned: false,
+        };
+        let collection = Arc::new(CollectionCore::new(&record, parts));
+        let next_file = self.next_file.load(Ordering::Relaxed);
+        self.commit_manifest(&Edit { put: vec![record], next_file, ..Edit::default() })?;
+        self.collections.write().insert(collection.id, collection.clone());
+        Ok(collection)
+    }
+
+    /// The collection of this name.
+    pub(crate) fn collection(&self, name: &str) -> Result<Arc<CollectionCore>> {
+        self.shared.check_open()?;
+        let collections = self.collections.read();
+        let found = collections.values().find(|c| c.name == name).cloned();
+        found.ok_or_else(|| Cause::CollectionNotFound { name: name.to_owned() }.into())
+    }
+
+    /// All collections, by id.
+    pub(crate) fn all_collections(&self) -> Vec<Arc<CollectionCore>> {
+        self.collections.read().values().cloned().collect()
+    }
+
+    /// Drops a collection with all its data; durable when it returns.
+    pub(crate) fn drop_collection(&self, name: &str) -> Result<()> {
+        self.shared.check_writable()?;
+        let collection = self.collection(name)?;
+        let _moves = collection.moves.lock();
+        let _flushing = collection.flushing.lock();
+        let _structure = collection.structure.lock();
+        let garbage: Vec<_> =
+            collection.state.read().cold.iter().map(|cold| cold.key.clone()).collect();
+        let edit = Edit {
+            drop: vec![collection.id],
+            add_garbage: garbage,
+            next_file: self.next_file.load(Ordering::Relaxed),
+            ..Edit::default()
+        };
+        self.commit_manifest(&edit)?;
+        self.collections.write().remove(&collection.id);
+        let (segments, bytes) = collection.mark_dropped();
+        self.shared.pool.release(bytes);
+        self.retire(segments);
+        self.collect_garbage();
+        Ok(())
+    }
+
+    /// The names of all collections, sorted.
+    pub(crate) fn collection_names(&self) -> Result<Vec<String>> {
+        self.shared.check_open()?;
+        let mut names: Vec<_> = self.collections.read().values().map(|c| c.name.clone()).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// The pool that serves the async API's reads, made when it is first needed.
+    pub(crate) fn search_pool(&self) -> Result<&rayon::ThreadPool> {
+        if let Some(pool) = self.executor.get() {
+            return Ok(pool);
+        }
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(self.shared.settings.search_threads)
+            .thread_name(|n| format!("akidb-search-{n}"))
+            // The task's caller learns of the panic by its dropped reply.
+            .panic_handler(|_| ())
+            .build()
+            .map_err(|error| Cause::Thread(std::io::Error::other(error)))?;
+        Ok(self.executor.get_or_init(|| pool))
+    }
+
+    /// Queues segments for unlinking once no reader holds them.
+    pub(crate) fn retire(&self, parts: Vec<Arc<SegmentPart>>) {
+        let mut obsolete = self.obsolete.lock();
+        obsolete.extend(parts.into_iter().map(|part| {
+            let path = self.paths.segments.join(format!("{:012}.seg", part.number()));
+            Obsolete { part, path }
+        }));
+        drop(obsolete);
+        self.sweep();
+    }
+
+    /// Unlinks obsolete segments that nobody reads any more. Best effort: a file that stays is
+    /// an orphan that the next open reports. Poisoned databases delete nothing (M3).
+    pub(crate) fn sweep(&self) {
+        if self.shared.poisoned().is_some() {
+            return;
+        }
+        let mut obsolete = self.obsolete.lock();
+        let (free, held): (Vec<_>, Vec<_>) = std::mem::take(&mut *obsolete)
+            .into_iter()
+            .partition(|entry| Arc::strong_count(&entry.part) == 1);
+        *obsolete = held;
+        drop(obsolete);
+        for Obsolete { part, path } in free {
+            drop(part); // unmap before unlinking
+            if let Err(error) = self.fs.remove_file(&path) {
+                self.background.note(error.into());
+            }
+        }
+    }
+
+    /// Deletes objects that the manifest lists as garbage, then forgets them.
+    pub(crate) fn collect_garbage(&self) {
+        if self.shared.check_writable().is_err() {
+            return;
+        }
+        let garbage: Vec<_> = self.manifest.lock().state().garbage.iter().cloned().collect();
+        let mut removed = Vec::new();
+        for key in garbage {
+            let deleted = self
+                .parse_key(&key)
+                .and_then(|key| self.block_on(self.store.delete(&key)).map_err(Error::from));
+            match deleted {
+                Ok(()) => removed.push(key),
+                Err(error) => self.background.note(error),
+            }
+        }
+        if removed.is_empty() {
+            return;
+        }
+        let next_file = self.next_file.load(Ordering::Relaxed);
+        let edit = Edit { remove_garbage: removed, next_file, ..Edit::default() };
+        if let Err(error) = self.commit_manifest(&edit) {
+            self.background.note(error);
+        }
+    }
+
+    /// Reads of the manifest's folded state.
+    pub(crate) fn with_manifest<T>(&self, read: impl FnOnce(&ManifestStore) -> T) -> T {
+        read(&self.manifest.lock())
+    }
+
+    /// What a cold object says of itself.
+    pub(crate) fn cold_context<'a>(
+        &self,
+        collection: &'a CollectionCore,
+        schema: &'a Schema,
+    ) -> ColdContext<'a> {
+        let database = self.with_manifest(|manifest| manifest.state().database);
+        ColdContext { database, collection: collection.id, schema }
+    }
+
+    /// The key of an object of this database.
+    pub(crate) fn object_key(&self, name: &str) -> Result<ObjectKey> {
+        let database = self.with_manifest(|manifest| manifest.state().database);
+        self.parse_key(&format!("{}/{name}", database.simple()))
+    }
+
+    /// A key as the manifest spells it.
+    pub(crate) fn parse_key(&self, key: &str) -> Result<ObjectKey> {
+        ObjectKey::new(key).map_err(Error::from)
+    }
+
+    /// Waits for an object-store call on this thread.
+    pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
+        pollster::block_on(future)
+    }
+
+    /// Stops the background work, seals the log and lets go of the directory.
+    pub(crate) fn close(&self) -> Result<()> {
+        self.background.stop();
+        let sealed = if self.shared.set_closed() { self.commit.close() } else { Ok(()) };
+        self.sweep();
+        *self.lock.lock() = None;
+        sealed.map_err(Error::from)
+    }
+}
+
+impl Drop for DbCore {
+    fn drop(&mut self) {
+        // Nothing relies on this: it only spares the next open a longer replay.
+        drop(self.close());
+    }
+}

@@ -1,0 +1,368 @@
+//! Opening: lock, manifest, log replay, then the collections as they were.
+//!
+//! # Protocol
+//! 1. Look at the directory; refuse what is not ours before anything is created in it.
+//! 2. Take the lock.
+//! 3. Read the manifest; a new database gets its log first and its manifest after, so that a
+//!    manifest without a log always means that files were deleted.
+//! 4. Open every segment the manifest names, with its tombstones.
+//! 5. Replay the log: records above a collection's `flushed` are applied to its memtable.
+//! 6. Start the log thread and the background work.
+//!
+//! # Crash consistency
+//! Every step can be interrupted and repeated: recovery changes only the log's live tail (copied
+//! to a fresh file before anything is acknowledged) and rolls the manifest by rename.
+
+use super::{
+    Background, DbCore, RecoveryReport, TornTail,
+    paths::{self, Paths},
+};
+use crate::{
+    collection::{CollectionCore, NewRow, SegmentPart, parse_metadata},
+    commit::{CommitSink, Shared, payload},
+    error::{Cause, Error, Result},
+    manifest::{CollectionManifest, ManifestState, ManifestStore},
+    segment::{Segment, SegmentParams},
+    settings::Settings,
+    tombstones,
+};
+use akidb_tiering::{LocalStore, ObjectStore};
+use akidb_vfs::{Clock, Fs, FsLock, Random};
+use akidb_wal::{
+    Drive, Env, GroupCommit, GroupOptions, Log, LogOptions, Lsn, ReplayReport, WalError,
+};
+use parking_lot::{Mutex, RwLock};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, OnceLock, atomic::AtomicU64},
+    time::Duration,
+};
+
+/// What a database is built on. Tests put other things here.
+#[derive(Clone, Debug)]
+pub(crate) struct Components {
+    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    /// `None`: a local store inside the database directory.
+    pub(crate) store: Option<Arc<dyn ObjectStore>>,
+    /// No threads: every piece of work runs on the calling thread.
+    pub(crate) inline: bool,
+}
+
+type Collections = BTreeMap<u32, Arc<CollectionCore>>;
+
+/// Opens or creates the database in `dir`.
+pub(crate) fn open(dir: &Path, settings: Settings, parts: Components) -> Result<Arc<DbCore>> {
+    settings.validate()?;
+    let started = parts.clock.monotonic();
+    let paths = Paths::new(dir);
+    let fresh = survey(&*parts.fs, &paths)?;
+    parts.fs.create_dir_all(dir)?;
+    let lock = take_lock(&*parts.fs, &paths)?;
+    for dir in [&paths.wal, &paths.segments] {
+        parts.fs.create_dir_all(dir)?;
+    }
+    let manifest =
+        if fresh { None } else { Some(ManifestStore::open(&parts.fs, &parts.random, dir)?) };
+    let state = manifest.as_ref().map(|m| m.state().clone()).unwrap_or_default();
+    let mut report = RecoveryReport { created: fresh, ..RecoveryReport::default() };
+    let shared = Arc::new(Shared::new(settings, parts.clock.clone(), Lsn::ZERO));
+    let collections = open_collections(&parts, &paths, &shared.settings, &state, &mut report)?;
+    let log = replay(&parts, &paths, &shared, &state, &collections, &mut report)?;
+    let manifest = match manifest {
+        Some(manifest) => manifest,
+        None => create_manifest(&parts, &paths)?,
+    };
+    shared.recovered(Lsn::new(report.last_lsn));
+
+    let store = match parts.store.clone() {
+        Some(store) => store,
+        None => Arc::new(LocalStore::open(parts.fs.clone(), &paths.objects)?),
+    };
+    let next_file = find_strays(&*parts.fs, &paths, &state, &mut report)?;
+    let commit = start_log(&parts, &shared, log)?;
+    let elapsed = parts.clock.monotonic().saturating_sub(started);
+    report.elapsed_ms = elapsed.as_secs_f64() * 1e3;
+    let core = Arc::new(DbCore {
+        paths,
+        fs: parts.fs,
+        random: parts.random,
+        store,
+        background: Background::new(parts.inline, shared.work.clone()),
+        shared,
+        commit,
+        counters: Default::default(),
+        recovery: report,
+        executor: OnceLock::new(),
+        collections: RwLock::new(collections),
+        manifest: Mutex::new(manifest),
+        next_file: AtomicU64::new(next_file),
+        obsolete: Mutex::new(Vec::new()),
+        creating: Mutex::new(()),
+        lock: Mutex::new(Some(lock)),
+    });
+    core.collect_garbage();
+    Background::start(&core)?;
+    core.shared.work.ring();
+    Ok(core)
+}
+
+/// Looks before anything is touched: true if there is nothing yet, false if there is a database.
+fn survey(fs: &dyn Fs, paths: &Paths) -> Result<bool> {
+    let entries = match fs.list_dir(&paths.root) {
+        Ok(entries) => entries,
+        Err(error) if error.is_not_found() => return Ok(true),
+        Err(error) => return Err(error.into()),
+    };
+    let names: Vec<_> = entries.iter().map(|entry| entry.name.to_string_lossy()).collect();
+    if names.iter().any(|name| ManifestStore::is_manifest(name)) {
+        if fs.list_dir(&paths.wal).is_ok_and(|entries| !entries.is_empty()) {
+            return Ok(false);
+        }
+        let (dir, missing) = (paths.root.clone(), "its log (the directory wal)".to_owned());
+        return Err(Cause::HalfDeleted { dir, missing }.into());
+    }
+    // Hidden files are not ours and not in the way; a half-made database has only these.
+    let ours = |name: &str| {
+        name.starts_with('.')
+            || matches!(name, "LOCK" | "wal" | "segments" | "objects")
+            || ManifestStore::is_temporary(name)
+    };
+    if let Some(foreign) = names.iter().find(|name| !ours(name)) {
+        let detail = format!("it has no manifest and holds {foreign:?}");
+        return Err(Cause::Foreign { dir: paths.root.clone(), detail }.into());
+    }
+    let segments = fs.list_dir(&paths.segments).unwrap_or_default();
+    if segments.iter().any(|entry| paths::file_number(&entry.name.to_string_lossy()).is_some()) {
+        let (dir, missing) = (paths.root.clone(), "its manifest".to_owned());
+        return Err(Cause::HalfDeleted { dir, missing }.into());
+    }
+    Ok(true)
+}
+
+fn take_lock(fs: &dyn Fs, paths: &Paths) -> Result<Box<dyn FsLock>> {
+    let holder = format!("process {}", std::process::id());
+    fs.try_lock(&paths.lock, &holder).map_err(|error| {
+        if error.kind() == std::io::ErrorKind::WouldBlock {
+            Cause::Locked { dir: paths.root.clone(), holder: error.source.to_string() }.into()
+        } else {
+            error.into()
+        }
+    })
+}
+
+fn create_manifest(parts: &Components, paths: &Paths) -> Result<ManifestStore> {
+    let state = ManifestState {
+        database: uuid::Builder::from_random_bytes(parts.random.next_u128().to_le_bytes())
+            .into_uuid(),
+        next_file: 1,
+        ..ManifestState::default()
+    };
+    ManifestStore::create(&parts.fs, &parts.random, &paths.root, state)
+}
+
+fn open_collections(
+    parts: &Components,
+    paths: &Paths,
+    settings: &Settings,
+    state: &ManifestState,
+    report: &mut RecoveryReport,
+) -> Result<Collections> {
+    let mut collections = BTreeMap::new();
+    for manifest in state.collections.values() {
+        let segments = open_segments(parts, paths, settings, manifest)?;
+        report.segments += segments.len() as u64;
+        let collection = CollectionCore::new(manifest, segments);
+        collections.insert(manifest.id, Arc::new(collection));
+    }
+    Ok(collections)
+}
+
+fn open_segments(
+    parts: &Components,
+    paths: &Paths,
+    settings: &Settings,
+    manifest: &CollectionManifest,
+) -> Result<Vec<Arc<SegmentPart>>> {
+    let mut dead = match &manifest.tombstones {
+        Some(meta) => tombstones::read(&*parts.fs, &paths.segments, meta)?,
+        None => Default::default(),
+    };
+    let schema = &manifest.schema;
+    let params = SegmentParams { collection: manifest.id, dim: schema.dim, metric: schema.metric };
+    manifest
+        .segments
+        .iter()
+        .map(|meta| {
+            let mode = settings.read_mode;
+            let segment = Segment::open(&*parts.fs, &paths.segments, meta, params, mode)?;
+            let dead = dead.remove(&meta.number).unwrap_or_default();
+            if dead.max().is_some_and(|row| row >= segment.rows()) {
+                let file = segment.path().to_owned();
+                return Err(Error::corruption(file, 0, "a tombstone lies behind its last row"));
+            }
+            Ok(Arc::new(SegmentPart::new(segment, dead)))
+        })
+        .collect()
+}
+
+fn replay(
+    parts: &Components,
+    paths: &Paths,
+    shared: &Shared,
+    state: &ManifestState,
+    collections: &Collections,
+    report: &mut RecoveryReport,
+) -> Result<Log> {
+    let mut failure = None;
+    let mut apply = |lsn: Lsn, body: &[u8]| {
+        apply_record(parts, paths, shared, state, collections, report, (lsn, body)).map_err(
+            |error| {
+                failure = Some(error.clone());
+                error.into()
+            },
+        )
+    };
+    let options = LogOptions {
+        file_bytes: shared.settings.wal_file_bytes,
+        must_exist: !state.database.is_nil(),
+        ..LogOptions::default()
+    };
+    let opened = Log::open(
+        &Env::new(parts.fs.clone(), parts.random.clone()),
+        &paths.wal,
+        options,
+        state.log_floor,
+        &mut apply,
+    );
+    let (log, replayed) = match (opened, failure) {
+        (Ok(opened), _) => opened,
+        // The callback's own error says more than the log's "replay stopped".
+        (Err(WalError::Replay { .. }), Some(error)) => return Err(error),
+        (Err(error), _) => return Err(error.into()),
+    };
+    let flushed = state.collections.values().map(|c| c.flushed).max().unwrap_or(Lsn::ZERO);
+    if replayed.last_lsn < flushed {
+        let detail = format!("the log ends at LSN {}, segments hold {flushed}", replayed.last_lsn);
+        return Err(Error::corruption(&paths.wal, 0, detail));
+    }
+    note_replay(paths, report, replayed);
+    Ok(log)
+}
+
+fn note_replay(paths: &Paths, report: &mut RecoveryReport, replayed: ReplayReport) {
+    report.wal_files = replayed.files;
+    report.wal_bytes = replayed.bytes;
+    report.batches = replayed.frames;
+    report.last_lsn = replayed.last_lsn.get();
+    report.torn_tail = replayed.torn.map(|torn| TornTail {
+        file: torn.file,
+        offset: torn.tail.offset,
+        bytes: torn.tail.bytes,
+        reason: torn.tail.reason.to_string(),
+    });
+    report.unknown_files.extend(replayed.skipped_unknown.iter().map(|name| paths.wal.join(name)));
+}
+
+fn apply_record(
+    parts: &Components,
+    paths: &Paths,
+    shared: &Shared,
+    state: &ManifestState,
+    collections: &Collections,
+    report: &mut RecoveryReport,
+    (lsn, body): (Lsn, &[u8]),
+) -> Result<()> {
+    let damaged = |detail: String| Error::corruption(&paths.wal, 0, format!("LSN {lsn}: {detail}"));
+    let record = payload::decode(body).map_err(|error| damaged(error.to_string()))?;
+    if state.database.is_nil() {
+        let (dir, missing) = (paths.root.clone(), "its manifest".to_owned());
+        return Err(Cause::HalfDeleted { dir, missing }.into());
+    }
+    let Some(collection) = collections.get(&record.collection()) else {
+        if record.collection() < state.next_collection {
+            return Ok(()); // dropped since
+        }
+        return Err(damaged(format!("collection {} was never created", record.collection())));
+    };
+    if lsn <= collection.state.read().flushed {
+        return Ok(());
+    }
+    let now = parts.clock.monotonic();
+    report.batches_applied += 1;
+    match record {
+        payload::LogRecord::Upsert { rows, .. } => {
+            report.rows_applied += rows.len() as u64;
+            let dim = collection.schema().dim as usize;
+            let rows = rows
+                .into_iter()
+                .map(|row| recovered_row(row, dim).ok_or_else(|| damaged("a malformed row".into())))
+                .collect::<Result<Vec<_>>>()?;
+            collection.apply_rows(lsn, rows, now, &shared.pool)?;
+        }
+        payload::LogRecord::Delete { ids, .. } => {
+            report.rows_applied += ids.len() as u64;
+            collection.apply_deletes(lsn, ids, now, &shared.pool)?;
+        }
+    }
+    if collection.state.read().active.bytes() >= shared.settings.memtable_bytes {
+        collection.freeze();
+    }
+    Ok(())
+}
+
+fn recovered_row(row: payload::LoggedRow, dim: usize) -> Option<NewRow> {
+    if row.vector.len() != dim {
+        return None;
+    }
+    let parsed = parse_metadata(&row.metadata).ok()?;
+    Some(NewRow {
+        id: row.id,
+        inv_norm: akidb_index::inv_norm(&row.vector),
+        vector: row.vector.into_boxed_slice(),
+        metadata: row.metadata.into_boxed_slice(),
+        parsed,
+    })
+}
+
+/// Reports what the manifest does not name, and returns a file number above all there are.
+fn find_strays(
+    fs: &dyn Fs,
+    paths: &Paths,
+    state: &ManifestState,
+    report: &mut RecoveryReport,
+) -> Result<u64> {
+    let named =
+        |number| state.collections.values().any(|c| c.file_numbers().any(|named| named == number));
+    let strays = paths::stray_files(fs, &paths.segments, named)?;
+    let above = strays.iter().filter_map(|stray| stray.number).max().map_or(1, |n| n + 1);
+    report.unknown_files.extend(strays.into_iter().map(|stray| stray.path));
+    for entry in fs.list_dir(&paths.root)? {
+        let name = entry.name.to_string_lossy();
+        let known = ManifestStore::is_manifest(&name)
+            || matches!(&*name, "LOCK" | "wal" | "segments" | "objects");
+        if !known {
+            report.unknown_files.push(paths.root.join(&entry.name));
+        }
+    }
+    Ok(above.max(state.next_file).max(1))
+}
+
+fn start_log(
+    parts: &Components,
+    shared: &Arc<Shared>,
+    log: Log,
+) -> Result<GroupCommit<CommitSink>> {
+    let settings = &shared.settings;
+    let options = GroupOptions {
+        bytes_max: settings.wal_group_bytes,
+        count_max: settings.wal_group_count,
+        delay_max: Duration::from_micros(settings.wal_group_delay_us),
+        seal_idle: Duration::from_millis(settings.wal_seal_idle_ms),
+    };
+    let drive = if parts.inline { Drive::Inline } else { Drive::Thread };
+    let sink = CommitSink::new(shared.clone());
+    Ok(GroupCommit::start(log, sink, options, parts.clock.clone(), drive)?)
+}

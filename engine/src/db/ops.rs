@@ -1,0 +1,290 @@
+//! The verbs, synchronous, on a collection: validate, make local if needed, then read a view or
+//! queue a write. Both APIs call these; neither has logic of its own.
+
+use super::{DbCore, background};
+use crate::{
+    Cursor, FieldDef, Hit, Page, Point, PointId, Receipt, Record, Schema,
+    collection::{CollectionCore, View},
+    commit::{
+        MetadataPatch, Request, WriteOp, check_id, check_ids, check_query, check_rows, dedup_ids,
+        payload,
+    },
+    error::{Cause, Error, InputError, Result},
+    filter::Filter,
+    maintenance::{compaction, flush, install::Change, moves, reindex},
+    read::{self, Explain, ScanSpec, SearchSpec},
+    settings::Durability,
+};
+use serde_json::Value;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// How often a write that needs its collection local is tried again when a demotion slips in
+/// between. Each try promotes; losing this many races in a row means somebody demotes in a loop.
+const LOCAL_TRIES: usize = 8;
+
+/// A write before it is resolved against the collection.
+#[derive(Clone, Debug)]
+pub(crate) enum Write {
+    Upsert(Vec<Point>),
+    Insert(Vec<Point>),
+    Update(Vec<(PointId, Value)>),
+    Delete(Vec<PointId>),
+    DeleteMatching(Filter),
+}
+
+impl Write {
+    /// Deletes may use the reserve: refusing them on a full disk would leave no way out.
+    fn needs_space(&self) -> bool {
+        !matches!(self, Self::Delete(_) | Self::DeleteMatching(_))
+    }
+
+    /// Whether the write depends on what is there.
+    fn needs_local(&self) -> bool {
+        matches!(self, Self::Insert(_) | Self::Update(_) | Self::DeleteMatching(_))
+    }
+}
+
+impl DbCore {
+    /// A view with every row in it: a cold collection is promoted first. Tells whether it was.
+    pub(crate) fn local_view(&self, collection: &CollectionCore) -> Result<(View, bool)> {
+        self.shared.check_open()?;
+        let mut promoted = false;
+        loop {
+            let view = collection.view();
+            if view.dropped {
+                return Err(Cause::CollectionNotFound { name: collection.name.clone() }.into());
+            }
+            if view.cold == 0 {
+                return Ok((view, promoted));
+            }
+            promoted |= moves::promote(self, collection)?;
+        }
+    }
+
+    pub(crate) fn search(
+        &self,
+        collection: &CollectionCore,
+        spec: &SearchSpec,
+    ) -> Result<(Vec<Hit>, Explain)> {
+        self.check_k(spec.k)?;
+        let schema = collection.schema();
+        check_query(&spec.query, &schema)?;
+        check_filter(spec.filter.as_ref(), &schema)?;
+        let (view, promoted) = self.local_view(collection)?;
+        let (hits, explain) = read::search(&view, spec, &*self.shared.clock)?;
+        Ok((hits, Explain { promoted, ..explain }))
+    }
+
+    /// Several searches, one after the other.
+    pub(crate) fn search_batch(
+        &self,
+        collection: &CollectionCore,
+        specs: &[SearchSpec],
+    ) -> Result<Vec<Vec<Hit>>> {
+        specs.iter().map(|spec| self.search(collection, spec).map(|(hits, _)| hits)).collect()
+    }
+
+    fn check_k(&self, k: usize) -> Result<(), InputError> {
+        let max = self.shared.settings.k_max;
+        if k == 0 || k > max { Err(InputError::BadK { k, max }) } else { Ok(()) }
+    }
+
+    pub(crate) fn get(
+        &self,
+        collection: &CollectionCore,
+        ids: &[PointId],
+    ) -> Result<Vec<Option<Record>>> {
+        check_ids(ids)?;
+        read::get(&self.local_view(collection)?.0, ids)
+    }
+
+    pub(crate) fn count(
+        &self,
+        collection: &CollectionCore,
+        filter: Option<&Filter>,
+    ) -> Result<u64> {
+        check_filter(filter, &collection.schema())?;
+        read::count(&self.local_view(collection)?.0, filter)
+    }
+
+    pub(crate) fn scan(
+        &self,
+        collection: &CollectionCore,
+        cursor: Option<&Cursor>,
+        spec: ScanSpec,
+    ) -> Result<Page> {
+        self.check_k(spec.limit)?;
+        check_filter(spec.filter.as_ref(), &collection.schema())?;
+        let after = match cursor {
+            Some(cursor) => Some(cursor.id().ok_or(InputError::BadCursor)?),
+            None => None,
+        };
+        read::scan(&self.local_view(collection)?.0, &ScanSpec { after, ..spec })
+    }
+
+    /// Writes, and returns when the durability asked for is reached. The write is queued at the
+    /// first poll; dropping the future after that changes nothing.
+    pub(crate) async fn write(
+        &self,
+        collection: &Arc<CollectionCore>,
+        write: Write,
+        durability: Option<Durability>,
+    ) -> Result<Receipt> {
+        let durability = durability.unwrap_or(self.shared.settings.durability);
+        self.shared.check_writable()?;
+        self.admit(write.needs_space()).await?;
+        let receipt = if write.needs_local() {
+            self.write_local(collection, write, durability).await?
+        } else {
+            let op = self.prepare(collection, write)?;
+            self.queue(collection, op, durability).await?
+        };
+        if self.background.is_inline() {
+            background::run_due(self);
+        }
+        Ok(receipt)
+    }
+
+    /// A write that depends on what is there: tried again if the collection moved to the cold
+    /// tier between the look and the write.
+    async fn write_local(
+        &self,
+        collection: &Arc<CollectionCore>,
+        write: Write,
+        durability: Durability,
+    ) -> Result<Receipt> {
+        let mut tries = 0;
+        loop {
+            self.local_view(collection)?;
+            let op = self.prepare(collection, write.clone())?;
+            let result = self.queue(collection, op, durability).await;
+            let moved = |error: &Error| matches!(error.cause(), Cause::Moved { .. });
+            if !result.as_ref().is_err_and(moved) || tries == LOCAL_TRIES {
+                return result;
+            }
+            tries += 1;
+        }
+    }
+
+    async fn queue(
+        &self,
+        collection: &Arc<CollectionCore>,
+        op: WriteOp,
+        durability: Durability,
+    ) -> Result<Receipt> {
+        let (reply, receipt) = oneshot::channel();
+        let collection = collection.clone();
+        self.commit.submit(Request { collection, op, durability, reply });
+        // A log thread that is gone drops the sender: the write's fate is unknown (D5).
+        receipt.await.unwrap_or_else(|_| Err(Cause::Closed.into()))
+    }
+
+    fn prepare(&self, collection: &CollectionCore, write: Write) -> Result<WriteOp> {
+        let schema = collection.schema();
+        let settings = &self.shared.settings;
+        let op = match write {
+            Write::Upsert(points) => {
+                let rows = check_rows(points, &schema, settings)?;
+                let payload = self.rows_payload(collection, &schema, &rows)?;
+                WriteOp::Upsert { rows, payload }
+            }
+            Write::Insert(points) => {
+                let rows = check_rows(points, &schema, settings)?;
+                let payload = self.rows_payload(collection, &schema, &rows)?;
+                WriteOp::Insert { rows, payload }
+            }
+            Write::Update(patches) => WriteOp::Update { patches: check_patches(patches)? },
+            Write::Delete(ids) => {
+                check_ids(&ids)?;
+                let ids = dedup_ids(ids);
+                let payload = payload::encode_delete(collection.id, ids.iter());
+                WriteOp::Delete { ids, payload }
+            }
+            Write::DeleteMatching(filter) => {
+                check_filter(Some(&filter), &schema)?;
+                let seen = read::matching_versions(&self.local_view(collection)?.0, &filter)?;
+                WriteOp::DeleteMatching { filter, seen }
+            }
+        };
+        Ok(op)
+    }
+
+    fn rows_payload(
+        &self,
+        collection: &CollectionCore,
+        schema: &Schema,
+        rows: &[crate::collection::NewRow],
+    ) -> Result<Vec<u8>> {
+        let row_bytes = |row: &crate::collection::NewRow| {
+            (row.vector.len() * 4 + row.metadata.len() + 80) as u64
+        };
+        let (found, max) = (rows.iter().map(row_bytes).sum(), self.batch_bytes_max());
+        if found > max {
+            return Err(InputError::BatchTooLarge { found, max }.into());
+        }
+        let rows = rows.iter().map(|row| (&row.id, &*row.metadata, &*row.vector));
+        Ok(payload::encode_upsert(collection.id, schema.dim, rows))
+    }
+
+    /// Makes a field of existing and later rows searchable by index.
+    pub(crate) fn add_field(&self, collection: &CollectionCore, field: FieldDef) -> Result<()> {
+        reindex::add_field(self, collection, field)
+    }
+
+    /// Flushes all of a collection's memtables.
+    pub(crate) fn flush(&self, collection: &Arc<CollectionCore>) -> Result<()> {
+        self.shared.check_writable()?;
+        collection.freeze();
+        flush::flush_frozen(self, collection).map(drop)
+    }
+
+    /// Flushes, then merges a collection's segments into one.
+    pub(crate) fn compact(&self, collection: &Arc<CollectionCore>) -> Result<()> {
+        self.flush(collection)?;
+        compaction::compact_all(self, collection)
+    }
+
+    /// Flushes every collection.
+    pub(crate) fn flush_all(&self) -> Result<()> {
+        self.all_collections().iter().try_for_each(|collection| self.flush(collection))
+    }
+
+    /// Compacts every collection.
+    pub(crate) fn compact_all(&self) -> Result<()> {
+        self.all_collections().iter().try_for_each(|collection| self.compact(collection))
+    }
+
+    /// Sets or clears the pin.
+    pub(crate) fn pin(&self, collection: &Arc<CollectionCore>, pinned: bool) -> Result<()> {
+        let structure = collection.structure.lock();
+        let change = Change { pinned: Some(pinned), ..Change::default() };
+        self.install(collection, &structure, change, |_| Ok(()))
+    }
+
+    /// The most bytes of rows in one batch.
+    pub(crate) fn batch_bytes_max(&self) -> u64 {
+        u64::from(akidb_wal::LogOptions::default().frame_bytes_max)
+    }
+}
+
+fn check_filter(filter: Option<&Filter>, schema: &Schema) -> Result<(), InputError> {
+    filter.map_or(Ok(()), |filter| filter.validate(schema))
+}
+
+fn check_patches(patches: Vec<(PointId, Value)>) -> Result<Vec<MetadataPatch>> {
+    // Patches of one id are merged in order, so that a batch holds each id once.
+    let mut merged: Vec<MetadataPatch> = Vec::new();
+    for (id, changes) in patches {
+        check_id(&id)?;
+        let Value::Object(changes) = changes else {
+            let found = crate::commit::json_type(&changes);
+            return Err(InputError::MetadataNotObject { id, found }.into());
+        };
+        match merged.iter_mut().find(|patch| patch.id == id) {
+            Some(patch) => patch.changes.extend(changes),
+            None => merged.push(MetadataPatch { id, changes }),
+        }
+    }
+    Ok(merged)
+}

@@ -1,0 +1,44 @@
+//! What recovery found and did, for people and for tests.
+
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// The cut end of the log: bytes of a write that was never acknowledged as synced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TornTail {
+    /// The WAL file.
+    pub file: PathBuf,
+    /// Where the cut begins.
+    pub offset: u64,
+    /// Bytes given up.
+    pub bytes: u64,
+    /// Why they are not a whole frame.
+    pub reason: String,
+}
+
+/// What opening the database found and did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct RecoveryReport {
+    /// True if the directory was made by this open.
+    pub created: bool,
+    /// WAL files read.
+    pub wal_files: u64,
+    /// Bytes of log read.
+    pub wal_bytes: u64,
+    /// Batches found in the log.
+    pub batches: u64,
+    /// Batches that were applied: the others were already in segments.
+    pub batches_applied: u64,
+    /// Rows and deletes applied.
+    pub rows_applied: u64,
+    /// The last LSN recovered.
+    pub last_lsn: u64,
+    /// What was cut off the end of the log, if anything.
+    pub torn_tail: Option<TornTail>,
+    /// Files that the manifest does not name. They are skipped, never read and never deleted.
+    pub unknown_files: Vec<PathBuf>,
+    /// Segments opened.
+    pub segments: u64,
+    /// Milliseconds that the open took.
+    pub elapsed_ms: f64,
+}

@@ -1,0 +1,180 @@
+//! Compaction: several segments become one without their dead rows.
+//!
+//! Size-tiered: when `compaction_fanout` segments are of like size they are merged, so that every
+//! row is rewritten about log(fan-out) of the collection's size times; and a segment whose share
+//! of dead rows reaches `compaction_dead_share` is rewritten alone. Rows keep their LSNs.
+//!
+//! # Protocol
+//! 1. Capture the inputs and their tombstones at LSN V, sync the log up to V.
+//! 2. Write the output from the rows that are live at V; check that inputs = output + dropped.
+//! 3. Under `structure`: carry kills since V over to the output, then install it. Inputs are
+//!    unlinked when no reader holds them.
+//!
+//! # Crash consistency
+//! Until the manifest record is durable the inputs are the truth and the output is an orphan.
+
+use super::{build::SegmentBuilder, install::Change};
+use crate::{
+    PointId,
+    collection::{CollectionCore, SegmentPart, SegmentView, State},
+    db::DbCore,
+    error::{Error, Result},
+};
+use akidb_wal::Lsn;
+use roaring::RoaringBitmap;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// The segments that a round of compaction would merge.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pick {
+    pub(crate) inputs: Vec<Arc<SegmentPart>>,
+    /// Bytes of the inputs: the debt that this pick pays.
+    pub(crate) bytes: u64,
+}
+
+impl Pick {
+    fn of(inputs: Vec<Arc<SegmentPart>>) -> Self {
+        let bytes = inputs.iter().map(|part| part.segment.meta().len).sum();
+        Self { inputs, bytes }
+    }
+}
+
+/// Every pick that is due by the policy, smallest first: cheap merges first keep the number of
+/// segments, hence search cost, low.
+pub(crate) fn due(core: &DbCore, collection: &CollectionCore) -> Vec<Pick> {
+    let settings = &core.shared.settings;
+    let parts = collection.state.read().segments.clone();
+    let mut tiers: BTreeMap<u32, Vec<Arc<SegmentPart>>> = BTreeMap::new();
+    let mut picks = Vec::new();
+    for part in parts {
+        let rows = u64::from(part.segment.rows());
+        let dead = part.dead().len();
+        if rows > 0 && dead as f64 >= settings.compaction_dead_share * rows as f64 {
+            picks.push(Pick::of(vec![part]));
+        } else {
+            let tier = (rows - dead).max(1).ilog(settings.compaction_fanout.max(2) as u64);
+            tiers.entry(tier).or_default().push(part);
+        }
+    }
+    let full = tiers.into_values().filter(|tier| tier.len() >= settings.compaction_fanout);
+    picks.extend(full.map(Pick::of));
+    picks.sort_by_key(|pick| pick.bytes);
+    picks
+}
+
+/// Runs one due pick, if there is one. Returns whether it did.
+pub(crate) fn compact_due(core: &DbCore, collection: &CollectionCore) -> Result<bool> {
+    let _moves = collection.moves.lock();
+    match due(core, collection).into_iter().next() {
+        Some(pick) => merge(core, collection, &pick.inputs).map(|()| true),
+        None => Ok(false),
+    }
+}
+
+/// Merges all segments into one, dropping every dead row.
+pub(crate) fn compact_all(core: &DbCore, collection: &CollectionCore) -> Result<()> {
+    let _moves = collection.moves.lock();
+    let parts = collection.state.read().segments.clone();
+    let clean = parts.len() <= 1
+        && parts.iter().all(|part| part.dead().is_empty() && part.segment.meta().deletes == 0);
+    if clean { Ok(()) } else { merge(core, collection, &parts) }
+}
+
+/// Replaces segments by one segment of their live rows. The caller holds `moves`.
+pub(crate) fn merge(
+    core: &DbCore,
+    collection: &CollectionCore,
+    inputs: &[Arc<SegmentPart>],
+) -> Result<()> {
+    let (views, captured_at, keep_deletes) = capture(collection, inputs);
+    core.commit.sync(captured_at).wait()?;
+    let output = write_output(core, collection, &views, keep_deletes)?;
+    let structure = collection.structure.lock();
+    let part =
+        output.map(|meta| core.open_part(collection, &meta, RoaringBitmap::new())).transpose()?;
+    if let Some(part) = &part {
+        carry_kills(&views, part)?;
+    }
+    let change = Change {
+        add: part.iter().cloned().collect(),
+        remove: inputs.iter().map(|part| part.number()).collect(),
+        ..Change::default()
+    };
+    core.install(collection, &structure, change, |_: &State| match &part {
+        Some(part) => carry_kills(&views, part),
+        None => Ok(()),
+    })?;
+    let read = views.iter().map(|view| u64::from(view.part.segment.rows())).sum();
+    core.counters.compacted(read, inputs.iter().map(|part| part.segment.meta().len).sum());
+    Ok(())
+}
+
+fn capture(
+    collection: &CollectionCore,
+    inputs: &[Arc<SegmentPart>],
+) -> (Vec<SegmentView>, Lsn, bool) {
+    let state = collection.state.read();
+    let views =
+        inputs.iter().map(|part| SegmentView { part: part.clone(), dead: part.dead() }).collect();
+    // Deleted ids matter only while an older version may lie in a cold object; `moves` is held,
+    // so no demotion can create one meanwhile.
+    (views, state.applied, !state.cold.is_empty())
+}
+
+fn write_output(
+    core: &DbCore,
+    collection: &CollectionCore,
+    views: &[SegmentView],
+    keep_deletes: bool,
+) -> Result<Option<crate::segment::SegmentMeta>> {
+    let deletes = if keep_deletes { newest_deletes(views)? } else { BTreeMap::new() };
+    let live: u64 = views.iter().map(SegmentView::live_rows).sum();
+    if live == 0 && deletes.is_empty() {
+        return Ok(None);
+    }
+    let schema = collection.schema();
+    let mut builder = SegmentBuilder::start(core, collection.id, &schema)?;
+    let mut written = 0;
+    for view in views {
+        let segment = &view.part.segment;
+        for row in view.live() {
+            let (id, lsn) = (segment.id(row)?, Lsn::new(segment.lsn(row)?));
+            builder.push(&id, lsn, &segment.vectors(row, 1)?, &segment.metadata_json(row)?)?;
+            written += 1;
+        }
+        core.background.pause_point()?;
+    }
+    if written != live {
+        return Err(Error::bug("compaction lost or made rows"));
+    }
+    for (id, lsn) in deletes {
+        builder.push_delete(&id, lsn)?;
+    }
+    builder.finish().map(Some)
+}
+
+fn newest_deletes(views: &[SegmentView]) -> Result<BTreeMap<PointId, Lsn>> {
+    let mut newest = BTreeMap::new();
+    for view in views {
+        for (id, lsn) in view.part.segment.deletes()? {
+            let slot = newest.entry(id).or_insert(Lsn::ZERO);
+            *slot = (*slot).max(Lsn::new(lsn));
+        }
+    }
+    Ok(newest)
+}
+
+/// Hides in the output what was hidden in the inputs since they were captured. Looks every row
+/// up before it hides any.
+fn carry_kills(views: &[SegmentView], output: &SegmentPart) -> Result<()> {
+    let mut rows = Vec::new();
+    for view in views {
+        let now = view.part.dead();
+        for row in (&*now - &*view.dead).iter() {
+            let id = view.part.segment.id(row)?;
+            rows.extend(output.find_live(&id)?);
+        }
+    }
+    rows.into_iter().for_each(|row| output.kill(row));
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! Flush: a frozen memtable becomes an L0 segment.
+//!
+//! # Protocol
+//! 1. Capture at LSN V what is live in the memtable, and sync the log up to V: a segment must
+//!    never hold, or hide because of, a write that the log could still lose.
+//! 2. Write the segment, sync it, rename it, sync its directory.
+//! 3. Under `structure`: capture the tombstones of all segments, write them, append the manifest
+//!    record that names segment and tombstones and raises `flushed`, sync it.
+//! 4. Install: translate kills that came since V, swap memtable for segment.
+//! 5. Give up the log that is covered; only after the manifest is durable.
+//!
+//! # Crash consistency
+//! Before step 3 is durable the log still has everything and the new files are orphans, reported
+//! at the next open. After it the log records are skipped by `flushed`.
+
+use super::{build::SegmentBuilder, install::Change};
+use crate::{
+    collection::{CollectionCore, MemView, SegmentPart},
+    db::DbCore,
+    error::Result,
+    memtable::Memtable,
+    segment::SegmentMeta,
+};
+use akidb_wal::Lsn;
+use roaring::RoaringBitmap;
+use std::sync::Arc;
+
+/// Flushes frozen memtables, oldest first, until none is left. Returns how many.
+pub(crate) fn flush_frozen(core: &DbCore, collection: &Arc<CollectionCore>) -> Result<usize> {
+    let _flushing = collection.flushing.lock();
+    let mut flushed = 0;
+    loop {
+        let oldest = {
+            let state = collection.state.read();
+            if state.dropped { None } else { state.frozen.first().cloned() }
+        };
+        let Some(oldest) = oldest else { return Ok(flushed) };
+        flush_one(core, collection, &oldest)?;
+        flushed += 1;
+    }
+}
+
+fn flush_one(core: &DbCore, collection: &CollectionCore, memtable: &Arc<Memtable>) -> Result<()> {
+    let view = collection.view();
+    core.commit.sync(view.lsn).wait()?;
+    let captured = MemView { memtable: memtable.clone(), rows: memtable.rows() };
+    let written = write_segment(core, collection, &captured, view.lsn)?;
+
+    let structure = collection.structure.lock();
+    let part = written
+        .map(|(meta, slots)| {
+            let part = core.open_part(collection, &meta, RoaringBitmap::new())?;
+            kill_since(&captured, view.lsn, &slots, &part);
+            Ok::<_, crate::Error>((part, slots))
+        })
+        .transpose()?;
+    let mut change = Change::default();
+    change.flushed = Some(memtable.last_lsn());
+    change.retires = Some(memtable.clone());
+    change.add = part.iter().map(|(part, _)| part.clone()).collect();
+    core.install(collection, &structure, change, |_| {
+        // Kills that were applied while the manifest was being written.
+        if let Some((part, slots)) = &part {
+            kill_since(&captured, view.lsn, slots, part);
+        }
+        Ok(())
+    })?;
+    core.counters.flushed(captured.rows.len());
+    core.shared.pool.release(memtable.bytes());
+    core.trim_log()
+}
+
+/// Writes the rows that are live at `lsn`, and all deletes. Returns the slot of each row;
+/// `None` if there was nothing to write.
+fn write_segment(
+    core: &DbCore,
+    collection: &CollectionCore,
+    captured: &MemView,
+    lsn: Lsn,
+) -> Result<Option<(SegmentMeta, Vec<u32>)>> {
+    let live: Vec<_> = captured.rows.iter().filter(|(_, row)| row.live_at(lsn)).collect();
+    let deletes = captured.memtable.deletes();
+    if live.is_empty() && deletes.is_empty() {
+        return Ok(None);
+    }
+    let schema = collection.schema();
+    let mut builder = SegmentBuilder::start(core, collection.id, &schema)?;
+    let mut slots = Vec::with_capacity(live.len());
+    for (slot, row) in live {
+        builder.push(&row.id, row.lsn, &row.vector, &row.metadata)?;
+        slots.push(slot);
+    }
+    for (id, at) in &deletes {
+        builder.push_delete(id, *at)?;
+    }
+    Ok(Some((builder.finish()?, slots)))
+}
+
+/// Hides in the segment what was hidden in its memtable after `lsn`.
+fn kill_since(captured: &MemView, lsn: Lsn, slots: &[u32], part: &SegmentPart) {
+    for (row, slot) in (0_u32..).zip(slots) {
+        let killed = captured.rows.get(*slot).is_some_and(|r| r.live_at(lsn) && r.is_dead());
+        if killed && !part.is_dead(row) {
+            part.kill(row);
+        }
+    }
+}

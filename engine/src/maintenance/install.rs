@@ -1,0 +1,158 @@
+//! The one way in which the set of a collection's segments changes: tombstones written, manifest
+//! appended, then the new set shown to readers. Every job ends here, holding `structure`.
+//!
+//! # Invariants
+//! - The manifest never names a file that is not synced (M1).
+//! - The tombstones that a manifest record names hold every kill whose log record it gives up,
+//!   and no kill whose log record could still be lost: the log is synced up to the capture.
+//! - Old files are unlinked only after the record that drops them is durable and no reader holds
+//!   them.
+
+use crate::{
+    Schema,
+    collection::{CollectionCore, SegmentPart, State},
+    db::DbCore,
+    error::{Cause, Result},
+    manifest::{ColdMeta, CollectionManifest, Edit},
+    memtable::Memtable,
+    tombstones::{self, TombstoneMeta, TombstoneSet},
+};
+use akidb_wal::Lsn;
+use parking_lot::MutexGuard;
+use std::sync::Arc;
+
+/// A change of a collection's parts.
+#[derive(Debug, Default)]
+pub(crate) struct Change {
+    pub(crate) add: Vec<Arc<SegmentPart>>,
+    /// File numbers of segments that go.
+    pub(crate) remove: Vec<u64>,
+    /// The new cold objects, if they change.
+    pub(crate) cold: Option<Vec<ColdMeta>>,
+    pub(crate) schema: Option<Arc<Schema>>,
+    pub(crate) pinned: Option<bool>,
+    /// The new flush mark.
+    pub(crate) flushed: Option<Lsn>,
+    /// The memtable that the change makes unnecessary.
+    pub(crate) retires: Option<Arc<Memtable>>,
+    /// Objects that nothing names after this change.
+    pub(crate) garbage: Vec<String>,
+}
+
+impl DbCore {
+    /// Makes a change durable, then visible. `last_kills` runs under the state lock just before
+    /// the swap, to carry over kills that came while the manifest was written; it must not fail
+    /// half-way, so it looks up first and kills after.
+    pub(crate) fn install(
+        &self,
+        collection: &CollectionCore,
+        _structure: &MutexGuard<'_, ()>,
+        change: Change,
+        last_kills: impl FnOnce(&State) -> Result<()>,
+    ) -> Result<()> {
+        self.shared.check_writable()?;
+        let (mut record, tombstones, captured_at) = self.describe(collection, &change)?;
+        self.commit.sync(captured_at).wait()?;
+        record.tombstones = self.write_tombstones(collection, &tombstones)?;
+        let edit = Edit {
+            add_garbage: change.garbage.clone(),
+            put: vec![record],
+            ..self.edit(Some((collection.id, change.retires.as_ref())))
+        };
+        self.commit_manifest(&edit)?;
+
+        let mut state = collection.state.write();
+        if let Err(error) = last_kills(&state) {
+            // The manifest names the new parts already; going on with the old ones in memory
+            // would let the two drift apart.
+            return Err(self.shared.poison(error));
+        }
+        let gone = apply(&mut state, change);
+        drop(state);
+        self.retire(gone);
+        Ok(())
+    }
+
+    /// The collection's manifest entry after the change, without tombstones; the tombstones of
+    /// the parts that remain; and the LSN as of which they are captured. All under one lock: a
+    /// kill captured later could belong to a write that the log still loses.
+    fn describe(
+        &self,
+        collection: &CollectionCore,
+        change: &Change,
+    ) -> Result<(CollectionManifest, TombstoneSet, Lsn)> {
+        let state = collection.state.read();
+        if state.dropped {
+            return Err(Cause::CollectionNotFound { name: collection.name.clone() }.into());
+        }
+        let kept: Vec<_> = state
+            .segments
+            .iter()
+            .filter(|part| !change.remove.contains(&part.number()))
+            .chain(&change.add)
+            .cloned()
+            .collect();
+        let record = CollectionManifest {
+            id: collection.id,
+            name: collection.name.clone(),
+            schema: Schema::clone(change.schema.as_ref().unwrap_or(&state.schema)),
+            flushed: change.flushed.unwrap_or(state.flushed).max(state.flushed),
+            segments: kept.iter().map(|part| part.segment.meta().clone()).collect(),
+            tombstones: None,
+            cold: change.cold.clone().unwrap_or_else(|| state.cold.clone()),
+            pinned: change.pinned.unwrap_or(state.pinned),
+        };
+        let tombstones = kept
+            .iter()
+            .map(|part| (part.number(), part.dead()))
+            .filter(|(_, dead)| !dead.is_empty())
+            .map(|(number, dead)| (number, (*dead).clone()))
+            .collect();
+        Ok((record, tombstones, state.applied))
+    }
+
+    fn write_tombstones(
+        &self,
+        collection: &CollectionCore,
+        set: &TombstoneSet,
+    ) -> Result<Option<TombstoneMeta>> {
+        if set.is_empty() {
+            return Ok(None);
+        }
+        let number = self.next_file();
+        tombstones::write(
+            &*self.fs,
+            &*self.random,
+            &self.paths.segments,
+            number,
+            collection.id,
+            set,
+        )
+        .map(Some)
+    }
+}
+
+/// Swaps the parts in memory; returns the segments that went.
+fn apply(state: &mut State, change: Change) -> Vec<Arc<SegmentPart>> {
+    let (gone, mut kept): (Vec<_>, Vec<_>) = std::mem::take(&mut state.segments)
+        .into_iter()
+        .partition(|part| change.remove.contains(&part.number()));
+    kept.extend(change.add);
+    state.segments = kept;
+    if let Some(retired) = change.retires {
+        state.frozen.retain(|memtable| !Arc::ptr_eq(memtable, &retired));
+    }
+    if let Some(cold) = change.cold {
+        state.cold = cold;
+    }
+    if let Some(schema) = change.schema {
+        state.schema = schema;
+    }
+    if let Some(pinned) = change.pinned {
+        state.pinned = pinned;
+    }
+    if let Some(flushed) = change.flushed {
+        state.flushed = state.flushed.max(flushed);
+    }
+    gone
+}

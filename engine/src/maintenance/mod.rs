@@ -1,0 +1,10 @@
+//! Everything that makes, merges, moves or replaces files. Each job ends in `install`, the only
+//! place where the set of a collection's parts changes.
+
+mod build;
+pub(crate) mod compaction;
+pub(crate) mod flush;
+pub(crate) mod install;
+pub(crate) mod moves;
+pub(crate) mod reindex;
+pub(crate) mod snapshot;

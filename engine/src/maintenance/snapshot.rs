@@ -1,0 +1,113 @@
+//! Snapshots: a named, immutable copy of a collection as one Parquet object, and its restore as
+//! a new collection.
+//!
+//! # Protocol
+//! Create: freeze and flush, capture at LSN V, encode and put the object, verify it, then name it
+//! in the manifest. Restore: fetch and verify, write a segment, then create the collection with
+//! that segment in one manifest record: it exists whole or not at all. Delete: the record drops
+//! the name and lists the object as garbage, which is deleted after.
+
+use super::moves;
+use crate::{
+    SnapshotInfo,
+    collection::{CollectionCore, SegmentPart},
+    db::DbCore,
+    error::{Cause, Result},
+    manifest::{Edit, SnapshotManifest},
+    schema::validate_name,
+    segment::{Segment, SegmentParams},
+};
+use roaring::RoaringBitmap;
+use std::sync::Arc;
+
+impl SnapshotInfo {
+    pub(crate) fn of(manifest: &SnapshotManifest) -> Self {
+        Self {
+            name: manifest.name.clone(),
+            collection: manifest.collection.clone(),
+            rows: manifest.object.rows,
+            bytes: manifest.object.len,
+            object: manifest.object.key.clone(),
+            creator: manifest.creator.clone(),
+        }
+    }
+}
+
+/// Takes a snapshot of everything that is visible now.
+pub(crate) fn create(
+    core: &DbCore,
+    collection: &Arc<CollectionCore>,
+    name: &str,
+) -> Result<SnapshotInfo> {
+    core.shared.check_writable()?;
+    validate_name(name)?;
+    require_free(core, name)?;
+    core.local_view(collection)?;
+    let _moves = collection.moves.lock();
+    collection.freeze();
+    super::flush::flush_frozen(core, collection)?;
+    let view = collection.view();
+    core.commit.sync(view.lsn).wait()?;
+    let key = format!("snapshots/{:032x}.parquet", core.random.next_u128());
+    let object = moves::put_object(core, collection, &view.segments, &key)?;
+    let snapshot = SnapshotManifest {
+        name: name.to_owned(),
+        collection: collection.name.clone(),
+        schema: (*view.schema).clone(),
+        object,
+        creator: concat!("akidb ", env!("CARGO_PKG_VERSION")).to_owned(),
+    };
+    let info = SnapshotInfo::of(&snapshot);
+    require_free(core, name)?;
+    core.commit_manifest(&Edit { put_snapshot: vec![snapshot], ..core.edit(None) })?;
+    Ok(info)
+}
+
+fn require_free(core: &DbCore, name: &str) -> Result<()> {
+    if core.with_manifest(|manifest| manifest.state().snapshots.contains_key(name)) {
+        return Err(Cause::SnapshotExists { name: name.to_owned() }.into());
+    }
+    Ok(())
+}
+
+fn find(core: &DbCore, name: &str) -> Result<SnapshotManifest> {
+    core.with_manifest(|manifest| manifest.state().snapshots.get(name).cloned())
+        .ok_or_else(|| Cause::SnapshotNotFound { name: name.to_owned() }.into())
+}
+
+/// Makes a new collection from a snapshot.
+pub(crate) fn restore(core: &DbCore, name: &str, new_name: &str) -> Result<Arc<CollectionCore>> {
+    core.shared.check_writable()?;
+    validate_name(new_name)?;
+    let snapshot = find(core, name)?;
+    let schema = &snapshot.schema;
+    core.create_collection_with(new_name, schema.clone(), |id| {
+        let Some(meta) = moves::fetch_segment(core, id, schema, &snapshot.object)? else {
+            return Ok(Vec::new());
+        };
+        let params = SegmentParams { collection: id, dim: schema.dim, metric: schema.metric };
+        let mode = core.shared.settings.read_mode;
+        let segment = Segment::open(&*core.fs, &core.paths.segments, &meta, params, mode)?;
+        Ok(vec![Arc::new(SegmentPart::new(segment, RoaringBitmap::new()))])
+    })
+}
+
+/// Drops a snapshot and its object.
+pub(crate) fn delete(core: &DbCore, name: &str) -> Result<()> {
+    core.shared.check_writable()?;
+    let snapshot = find(core, name)?;
+    core.commit_manifest(&Edit {
+        drop_snapshot: vec![snapshot.name],
+        add_garbage: vec![snapshot.object.key],
+        ..core.edit(None)
+    })?;
+    core.collect_garbage();
+    Ok(())
+}
+
+/// Every snapshot, by name.
+pub(crate) fn list(core: &DbCore) -> Vec<SnapshotInfo> {
+    core.with_manifest(|manifest| {
+        manifest.state().snapshots.values().map(SnapshotInfo::of).collect()
+    })
+}

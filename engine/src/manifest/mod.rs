@@ -1,0 +1,12 @@
+//! The manifest: a log of versions that says which files hold which collection.
+//!
+//! `state` is what it says and the rules it obeys; `store` is how it reaches the disk. Nothing
+//! else writes `MANIFEST-*` files.
+
+mod state;
+mod store;
+
+pub(crate) use state::{
+    ColdMeta, CollectionManifest, Edit, ManifestState, SnapshotManifest,
+};
+pub(crate) use store::{KIND, ManifestStore};

@@ -1,0 +1,274 @@
+//! What the manifest says: the folded state of a database and the edits that lead to it.
+//!
+//! Pure data and pure rules; `store` puts it on disk. An edit carries the whole new state of each
+//! collection it touches, so applying it twice is applying it once.
+
+use crate::{Schema, schema::validate_name, segment::SegmentMeta, tombstones::TombstoneMeta};
+use akidb_wal::Lsn;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use uuid::Uuid;
+
+/// One Parquet object in the object store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ColdMeta {
+    /// The object's key.
+    pub(crate) key: String,
+    pub(crate) len: u64,
+    /// CRC-32 of the whole object.
+    pub(crate) crc32: u32,
+    pub(crate) rows: u64,
+    pub(crate) min_lsn: u64,
+    pub(crate) max_lsn: u64,
+}
+
+/// A collection: which files hold its rows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct CollectionManifest {
+    pub(crate) id: u32,
+    pub(crate) name: String,
+    pub(crate) schema: Schema,
+    /// Every log record of this collection up to here is in `segments` or `cold`.
+    #[serde(with = "lsn")]
+    pub(crate) flushed: Lsn,
+    #[serde(default)]
+    pub(crate) segments: Vec<SegmentMeta>,
+    /// The file that says which rows of `segments` are hidden; none while no row is.
+    #[serde(default)]
+    pub(crate) tombstones: Option<TombstoneMeta>,
+    #[serde(default)]
+    pub(crate) cold: Vec<ColdMeta>,
+    #[serde(default)]
+    pub(crate) pinned: bool,
+}
+
+/// A named, immutable copy of a collection in the object store.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SnapshotManifest {
+    pub(crate) name: String,
+    /// The collection it was taken of.
+    pub(crate) collection: String,
+    pub(crate) schema: Schema,
+    pub(crate) object: ColdMeta,
+    /// The version of AkiDB that took it.
+    pub(crate) creator: String,
+}
+
+/// Everything the manifest knows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ManifestState {
+    pub(crate) database: Uuid,
+    pub(crate) collections: BTreeMap<u32, CollectionManifest>,
+    pub(crate) snapshots: BTreeMap<String, SnapshotManifest>,
+    /// High-water marks: numbers at and above are unused, also by edits nobody saw (M4).
+    pub(crate) next_file: u64,
+    pub(crate) next_collection: u32,
+    /// Every log record up to here is covered, so older WAL files may be gone.
+    #[serde(with = "lsn")]
+    pub(crate) log_floor: Lsn,
+    /// Objects that nothing names any more and that are still to be deleted.
+    #[serde(default)]
+    pub(crate) garbage: BTreeSet<String>,
+}
+
+/// A change of the manifest.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Edit {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) put: Vec<CollectionManifest>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) drop: Vec<u32>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) put_snapshot: Vec<SnapshotManifest>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) drop_snapshot: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) add_garbage: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) remove_garbage: Vec<String>,
+    pub(crate) next_file: u64,
+    #[serde(with = "lsn")]
+    pub(crate) log_floor: Lsn,
+}
+
+/// A frame's body.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Record {
+    /// The first frame of every manifest file: everything.
+    Full(ManifestState),
+    /// Any later frame.
+    Edit(Edit),
+}
+
+/// Why a manifest state or edit cannot be right.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ManifestError {
+    #[error("two collections are named {0:?}")]
+    DuplicateName(String),
+    #[error("collection {0} is dropped but was never there")]
+    UnknownCollection(u32),
+    #[error("collection id {0} is at or above the high-water mark")]
+    CollectionMark(u32),
+    #[error("file number {0} is at or above the high-water mark")]
+    FileMark(u64),
+    #[error("file number {0} is named twice")]
+    FileTwice(u64),
+    #[error("a high-water mark goes back: {0}")]
+    MarkGoesBack(&'static str),
+    #[error("segment {0} holds rows newer than its collection's flushed LSN")]
+    SegmentAhead(u64),
+    #[error("collection name {0:?} breaks the rule for names")]
+    BadName(String),
+    #[error("collection {0} has an impossible schema")]
+    BadSchema(u32),
+}
+
+impl ManifestState {
+    /// Applies an edit, checking every rule before anything changes.
+    pub(crate) fn apply(&mut self, edit: &Edit) -> Result<(), ManifestError> {
+        if edit.next_file < self.next_file {
+            return Err(ManifestError::MarkGoesBack("next_file"));
+        }
+        if edit.log_floor < self.log_floor {
+            return Err(ManifestError::MarkGoesBack("log_floor"));
+        }
+        let mut next = self.clone();
+        for id in &edit.drop {
+            next.collections.remove(id).ok_or(ManifestError::UnknownCollection(*id))?;
+        }
+        for collection in &edit.put {
+            next.next_collection = next.next_collection.max(collection.id.saturating_add(1));
+            if let Some(old) = next.collections.get(&collection.id)
+                && collection.flushed < old.flushed
+            {
+                return Err(ManifestError::MarkGoesBack("flushed"));
+            }
+            next.collections.insert(collection.id, collection.clone());
+        }
+        for name in &edit.drop_snapshot {
+            next.snapshots.remove(name);
+        }
+        for snapshot in &edit.put_snapshot {
+            next.snapshots.insert(snapshot.name.clone(), snapshot.clone());
+        }
+        next.garbage.extend(edit.add_garbage.iter().cloned());
+        for key in &edit.remove_garbage {
+            next.garbage.remove(key);
+        }
+        next.next_file = edit.next_file;
+        next.log_floor = edit.log_floor;
+        next.check()?;
+        *self = next;
+        Ok(())
+    }
+
+    /// Every rule that a state obeys by itself.
+    pub(crate) fn check(&self) -> Result<(), ManifestError> {
+        let mut names = BTreeSet::new();
+        let mut files = BTreeSet::new();
+        for (id, collection) in &self.collections {
+            if *id != collection.id || *id >= self.next_collection {
+                return Err(ManifestError::CollectionMark(*id));
+            }
+            validate_name(&collection.name)
+                .map_err(|_| ManifestError::BadName(collection.name.clone()))?;
+            collection.schema.validate().map_err(|_| ManifestError::BadSchema(*id))?;
+            if !names.insert(&collection.name) {
+                return Err(ManifestError::DuplicateName(collection.name.clone()));
+            }
+            for segment in &collection.segments {
+                if segment.max_lsn > collection.flushed.get() {
+                    return Err(ManifestError::SegmentAhead(segment.number));
+                }
+            }
+            for number in collection.file_numbers() {
+                if number >= self.next_file {
+                    return Err(ManifestError::FileMark(number));
+                }
+                if !files.insert(number) {
+                    return Err(ManifestError::FileTwice(number));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl CollectionManifest {
+    /// The numbers of all local files that hold this collection.
+    pub(crate) fn file_numbers(&self) -> impl Iterator<Item = u64> {
+        self.segments.iter().map(|s| s.number).chain(self.tombstones.iter().map(|t| t.number))
+    }
+}
+
+mod lsn {
+    use akidb_wal::Lsn;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's `with` calls it so")]
+    pub(super) fn serialize<S: Serializer>(lsn: &Lsn, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(lsn.get())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Lsn, D::Error> {
+        u64::deserialize(from).map(Lsn::new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Metric;
+
+    fn collection(id: u32, name: &str) -> CollectionManifest {
+        CollectionManifest {
+            id,
+            name: name.to_owned(),
+            schema: Schema::new(2, Metric::Dot),
+            flushed: Lsn::new(5),
+            segments: Vec::new(),
+            tombstones: None,
+            cold: Vec::new(),
+            pinned: false,
+        }
+    }
+
+    fn put(collection: CollectionManifest) -> Edit {
+        Edit { put: vec![collection], next_file: 1, ..Edit::default() }
+    }
+
+    #[test]
+    fn an_edit_that_breaks_a_rule_changes_nothing() {
+        let mut state = ManifestState::default();
+        state.apply(&put(collection(0, "a"))).unwrap();
+        let before = state.clone();
+        let mut older = collection(0, "a");
+        older.flushed = Lsn::new(4);
+        assert_eq!(state.apply(&put(older)), Err(ManifestError::MarkGoesBack("flushed")));
+        assert!(state.apply(&put(collection(1, "a"))).is_err(), "a name twice");
+        assert!(state.apply(&put(collection(1, "../a"))).is_err(), "a path");
+        assert!(state.apply(&Edit { drop: vec![9], next_file: 1, ..Edit::default() }).is_err());
+        assert!(state.apply(&Edit::default()).is_err(), "next_file goes back");
+        assert_eq!(state, before);
+    }
+
+    #[test]
+    fn applying_an_edit_twice_is_applying_it_once() {
+        let mut state = ManifestState::default();
+        let edit = put(collection(3, "a"));
+        state.apply(&edit).unwrap();
+        let once = state.clone();
+        state.apply(&edit).unwrap();
+        assert_eq!(state, once);
+        assert_eq!(state.next_collection, 4, "collection ids are never reused");
+    }
+
+    #[test]
+    fn a_record_survives_its_json_form() {
+        let mut state = ManifestState { database: Uuid::from_u128(7), ..ManifestState::default() };
+        state.apply(&put(collection(0, "a"))).unwrap();
+        let json = serde_json::to_vec(&Record::Full(state.clone())).unwrap();
+        assert_eq!(serde_json::from_slice::<Record>(&json).unwrap(), Record::Full(state));
+    }
+}

@@ -1,0 +1,195 @@
+//! The manifest on disk: framed files `MANIFEST-%012d`, of which the highest number counts.
+//!
+//! # Protocol
+//! 1. Every open, and every commit that does not fit, starts a new file: temporary name, one
+//!    frame with the whole state, sync, rename, sync the directory; then the old file goes.
+//! 2. A commit appends one frame with the edit, syncs it, and seals it: the seal says that the
+//!    frame was durable, so later rot in it is told from a torn append.
+//!
+//! # Invariants
+//! - A file under its final name begins with a whole state.
+//! - The state in memory changes only after its edit is durable.
+//! - After a failed write or sync this store is never written again: the database is poisoned,
+//!   and the next open carries over what the disk kept (M3).
+//!
+//! # Crash consistency
+//! Between rename and removal two files exist; the higher one holds everything the lower one did.
+
+use super::state::{Edit, ManifestState, Record};
+use crate::error::{Error, Result};
+use akidb_vfs::{Fs, Random};
+use akidb_wal::{
+    Env, frame_bytes,
+    framed::{FileKind, FramedFile, FramedWriter, NewFile, TEMP_SUFFIX, framed_file_bytes},
+};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// Magic and version of manifest files.
+pub(crate) const KIND: FileKind = FileKind { magic: *b"AKIDBMAN", version: 1, name: "manifest" };
+
+const PREFIX: &str = "MANIFEST-";
+/// A fresh file has room for this much beside the state, so that edits rarely roll it.
+const ROOM_BYTES: u64 = 64 << 10;
+
+/// The manifest of an open database.
+pub(crate) struct ManifestStore {
+    env: Env,
+    dir: PathBuf,
+    number: u64,
+    writer: FramedWriter,
+    state: ManifestState,
+}
+
+/// A commit that did not happen, or may have.
+pub(crate) struct CommitFailure {
+    pub(crate) error: Error,
+    /// True if the next open may find the edit: nothing may be deleted on the strength of
+    /// either answer, so the database must be poisoned.
+    pub(crate) maybe_written: bool,
+}
+
+fn file_name(number: u64) -> String {
+    format!("{PREFIX}{number:012}")
+}
+
+impl ManifestStore {
+    /// True for the name of a manifest file.
+    pub(crate) fn is_manifest(name: &str) -> bool {
+        number_of(name).is_some()
+    }
+
+    /// True for the name of a manifest file that was never finished.
+    pub(crate) fn is_temporary(name: &str) -> bool {
+        name.strip_suffix(TEMP_SUFFIX).is_some_and(Self::is_manifest)
+    }
+
+    /// The first manifest of a new database.
+    pub(crate) fn create(
+        fs: &Arc<dyn Fs>,
+        random: &Arc<dyn Random>,
+        dir: &Path,
+        state: ManifestState,
+    ) -> Result<Self> {
+        let env = Env::new(fs.clone(), random.clone());
+        let writer = start_file(&env, dir, 1, &state)?;
+        Ok(Self { env, dir: dir.to_owned(), number: 1, writer, state })
+    }
+
+    /// Reads the newest manifest and carries its state over to a fresh file.
+    pub(crate) fn open(fs: &Arc<dyn Fs>, random: &Arc<dyn Random>, dir: &Path) -> Result<Self> {
+        let env = Env::new(fs.clone(), random.clone());
+        let numbers = numbers_in(&**fs, dir)?;
+        let newest = numbers.last().copied().ok_or_else(|| Error::bug("no manifest to open"))?;
+        let state = read_state(&**fs, &dir.join(file_name(newest)))?;
+        let number = newest.checked_add(1).ok_or_else(|| Error::bug("manifest numbers ran out"))?;
+        let writer = start_file(&env, dir, number, &state)?;
+        let mut store = Self { env, dir: dir.to_owned(), number, writer, state };
+        numbers.into_iter().try_for_each(|old| store.remove_old(old))?;
+        Ok(store)
+    }
+
+    /// What the manifest says.
+    pub(crate) fn state(&self) -> &ManifestState {
+        &self.state
+    }
+
+    /// Makes an edit durable.
+    pub(crate) fn commit(&mut self, edit: &Edit) -> Result<(), CommitFailure> {
+        let unwritten = |error| CommitFailure { error, maybe_written: false };
+        let mut next = self.state.clone();
+        if next.apply(edit).is_err() {
+            return Err(unwritten(Error::bug("an edit breaks a rule of the manifest")));
+        }
+        let body = encode(&Record::Edit(edit.clone())).map_err(unwritten)?;
+        if self.writer.remaining() >= frame_len(&body) {
+            self.append(body).map_err(|error| CommitFailure { error, maybe_written: true })?;
+        } else {
+            self.roll(&next)?;
+        }
+        self.state = next;
+        Ok(())
+    }
+
+    fn append(&mut self, body: Vec<u8>) -> Result<()> {
+        self.writer.append(body)?;
+        self.writer.write_group()?;
+        self.writer.sync()?;
+        self.writer.seal()?;
+        Ok(())
+    }
+
+    fn roll(&mut self, next: &ManifestState) -> Result<(), CommitFailure> {
+        let number = self.number.saturating_add(1);
+        let writer = start_file(&self.env, &self.dir, number, next).map_err(|error| {
+            // A full disk shows before the rename; anything else may have come after it.
+            let maybe_written = error.kind() != crate::ErrorKind::NoSpace;
+            CommitFailure { error, maybe_written }
+        })?;
+        let old = std::mem::replace(&mut self.number, number);
+        self.writer = writer;
+        // The new file counts already; an old one that stays is removed by the next open.
+        drop(self.remove_old(old));
+        Ok(())
+    }
+
+    fn remove_old(&mut self, number: u64) -> Result<()> {
+        self.env.fs.remove_file(&self.dir.join(file_name(number)))?;
+        self.env.fs.sync_dir(&self.dir)?;
+        Ok(())
+    }
+}
+
+fn number_of(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix(PREFIX)?;
+    (digits.len() == 12).then(|| digits.parse().ok()).flatten()
+}
+
+fn numbers_in(fs: &dyn Fs, dir: &Path) -> Result<Vec<u64>> {
+    let mut numbers: Vec<_> =
+        fs.list_dir(dir)?.iter().filter_map(|entry| number_of(entry.name.to_str()?)).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn encode(record: &Record) -> Result<Vec<u8>> {
+    serde_json::to_vec(record).map_err(|_| Error::bug("a manifest record did not serialise"))
+}
+
+/// The bytes of a frame with this body; more than any file has for a body over the frame limit.
+fn frame_len(body: &[u8]) -> u64 {
+    u32::try_from(body.len()).map_or(u64::MAX / 2, frame_bytes)
+}
+
+fn start_file(env: &Env, dir: &Path, number: u64, state: &ManifestState) -> Result<FramedWriter> {
+    let body = encode(&Record::Full(state.clone()))?;
+    let bytes = framed_file_bytes(frame_len(&body)) + ROOM_BYTES;
+    let path = dir.join(file_name(number));
+    Ok(FramedWriter::create(env, &NewFile::new(&path, KIND, number, bytes), [&*body])?)
+}
+
+/// Folds the records of a manifest file.
+pub(super) fn read_state(fs: &dyn Fs, path: &Path) -> Result<ManifestState> {
+    let mut state: Option<ManifestState> = None;
+    let file = FramedFile::read(fs, path, KIND)?;
+    file.scan(&mut |frame| {
+        let damaged = |detail: String| Error::corruption(path, frame.offset, detail);
+        let record = serde_json::from_slice(frame.payload)
+            .map_err(|error| damaged(format!("not a manifest record: {error}")))?;
+        match (record, &mut state) {
+            (Record::Full(full), None) => {
+                full.check().map_err(|error| damaged(error.to_string()))?;
+                state = Some(full);
+            }
+            (Record::Edit(edit), Some(state)) => {
+                state.apply(&edit).map_err(|error| damaged(error.to_string()))?;
+            }
+            (Record::Full(_), Some(_)) => return Err(damaged("a second whole state".to_owned())),
+            (Record::Edit(_), None) => return Err(damaged("an edit without a state".to_owned())),
+        }
+        Ok::<_, Error>(())
+    })?;
+    state.ok_or_else(|| Error::corruption(path, 0, "it holds no state"))
+}

@@ -1,0 +1,142 @@
+//! Append-only row storage that one writer fills while readers scan: slots are set once, and a
+//! row is published by the length that a reader captured, never by looking into a slot.
+
+use crate::PointId;
+use akidb_wal::Lsn;
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// Rows per chunk.
+const CHUNK_ROWS: usize = 512;
+
+/// One version of a row in a memtable.
+#[derive(Debug)]
+pub(crate) struct MemRow {
+    pub(crate) id: PointId,
+    pub(crate) lsn: Lsn,
+    pub(crate) vector: Box<[f32]>,
+    pub(crate) inv_norm: f32,
+    /// Canonical JSON.
+    pub(crate) metadata: Box<[u8]>,
+    /// The LSN of the write that hid this version; 0 while it is the newest.
+    dead_at: AtomicU64,
+}
+
+impl MemRow {
+    pub(crate) fn new(
+        id: PointId,
+        lsn: Lsn,
+        vector: Box<[f32]>,
+        inv_norm: f32,
+        metadata: Box<[u8]>,
+    ) -> Self {
+        Self { id, lsn, vector, inv_norm, metadata, dead_at: AtomicU64::new(0) }
+    }
+
+    /// Hides this version from every reader whose view is at `lsn` or later.
+    pub(crate) fn kill(&self, lsn: Lsn) {
+        // Release pairs with the Acquire in `live_at`. A reader orders itself against kills by
+        // the state lock anyway; the pairing keeps this module right on its own.
+        self.dead_at.store(lsn.get(), Ordering::Release);
+    }
+
+    /// True if a reader whose view is at `lsn` sees this version.
+    pub(crate) fn live_at(&self, lsn: Lsn) -> bool {
+        let dead_at = self.dead_at.load(Ordering::Acquire);
+        self.lsn <= lsn && (dead_at == 0 || dead_at > lsn.get())
+    }
+
+    /// True if a later write hid this version.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead_at.load(Ordering::Acquire) != 0
+    }
+
+    /// Bytes of memory that this row takes, about.
+    pub(crate) fn bytes(&self) -> u64 {
+        let fixed = size_of::<Self>() + 96; // its slot, its id-table entry
+        (fixed + self.vector.len() * 4 + self.metadata.len()) as u64
+    }
+}
+
+#[derive(Debug)]
+struct Chunk(Box<[OnceLock<MemRow>]>);
+
+impl Chunk {
+    fn new() -> Self {
+        Self((0..CHUNK_ROWS).map(|_| OnceLock::new()).collect())
+    }
+}
+
+/// The rows of a memtable, or a reader's view of the first `len` of them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rows {
+    chunks: Vec<Arc<Chunk>>,
+    len: usize,
+}
+
+impl Rows {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Appends a row and returns its slot.
+    pub(crate) fn push(&mut self, row: MemRow) -> u32 {
+        let slot = self.len;
+        if slot.is_multiple_of(CHUNK_ROWS) {
+            self.chunks.push(Arc::new(Chunk::new()));
+        }
+        let cell = self.chunks.last().and_then(|chunk| chunk.0.get(slot % CHUNK_ROWS));
+        let set = cell.is_some_and(|cell| cell.set(row).is_ok());
+        assert!(set, "a slot is filled once, by the one writer");
+        self.len += 1;
+        u32::try_from(slot).expect("a memtable is flushed long before 2^32 rows")
+    }
+
+    /// The row in a slot that was published to this view.
+    pub(crate) fn get(&self, slot: u32) -> Option<&MemRow> {
+        let slot = slot as usize;
+        if slot >= self.len {
+            return None;
+        }
+        self.chunks.get(slot / CHUNK_ROWS)?.0.get(slot % CHUNK_ROWS)?.get()
+    }
+
+    /// Every published row with its slot, in insertion order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &MemRow)> {
+        let cells = self.chunks.iter().flat_map(|chunk| chunk.0.iter());
+        (0_u32..).zip(cells).take(self.len).filter_map(|(slot, cell)| Some((slot, cell.get()?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(n: u64) -> MemRow {
+        MemRow::new(PointId::U64(n), Lsn::new(n), Box::new([n as f32]), 1.0, Box::new(*b"{}"))
+    }
+
+    #[test]
+    fn a_captured_view_does_not_see_later_rows() {
+        let mut rows = Rows::default();
+        for n in 1..=600 {
+            rows.push(row(n));
+        }
+        let view = rows.clone();
+        rows.push(row(601));
+        assert_eq!(view.iter().count(), 600);
+        assert!(view.get(600).is_none());
+        assert_eq!(rows.get(600).unwrap().id, PointId::U64(601));
+    }
+
+    #[test]
+    fn a_killed_row_stays_visible_to_older_views() {
+        let row = row(5);
+        assert!(!row.live_at(Lsn::new(4)));
+        row.kill(Lsn::new(9));
+        assert!(row.live_at(Lsn::new(8)));
+        assert!(!row.live_at(Lsn::new(9)));
+    }
+}

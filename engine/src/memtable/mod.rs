@@ -1,0 +1,219 @@
+//! The memtable: the newest rows and deletes of one collection, searchable at once.
+//!
+//! Owns rows, the id table, the ids deleted, and the in-memory field indexes. Only the commit
+//! path (and recovery) writes, in LSN order, under the collection's state lock; any number of
+//! readers scan what they captured. It does no I/O and never decides when it is flushed.
+
+mod chunk;
+
+pub(crate) use chunk::{MemRow, Rows};
+
+use crate::{
+    PointId, Schema, collection::parse_metadata, error::Result, field_index::MemFieldIndex,
+    point::Metadata, schema::FieldDef,
+};
+use akidb_wal::Lsn;
+use parking_lot::RwLock;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+/// What a memtable knows of an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Newest {
+    /// Its newest version is the row in this slot.
+    Row(u32),
+    /// It was deleted at this LSN.
+    Deleted(Lsn),
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    rows: Rows,
+    newest: HashMap<PointId, Newest>,
+    fields: BTreeMap<String, MemFieldIndex>,
+}
+
+/// One memtable, active or frozen.
+#[derive(Debug)]
+pub(crate) struct Memtable {
+    inner: RwLock<Inner>,
+    bytes: AtomicU64,
+    first_lsn: AtomicU64,
+    last_lsn: AtomicU64,
+    /// When it took its first row, by the monotonic clock.
+    born: RwLock<Option<Duration>>,
+}
+
+/// Memory of a delete entry in the id table, about.
+const DELETE_BYTES: u64 = 120;
+
+impl Memtable {
+    /// An empty memtable that indexes the schema's fields.
+    pub(crate) fn new(schema: &Schema) -> Self {
+        let fields = schema
+            .fields
+            .iter()
+            .map(|def| (def.name.clone(), MemFieldIndex::new(def.clone())))
+            .collect();
+        Self {
+            inner: RwLock::new(Inner { fields, ..Inner::default() }),
+            bytes: AtomicU64::new(0),
+            first_lsn: AtomicU64::new(0),
+            last_lsn: AtomicU64::new(0),
+            born: RwLock::new(None),
+        }
+    }
+
+    fn touch(&self, lsn: Lsn, bytes: u64, now: Duration) {
+        debug_assert!(lsn.get() >= self.last_lsn.load(Ordering::Relaxed), "LSN order");
+        if self.first_lsn.load(Ordering::Relaxed) == 0 {
+            self.first_lsn.store(lsn.get(), Ordering::Relaxed);
+            *self.born.write() = Some(now);
+        }
+        self.last_lsn.store(lsn.get(), Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Adds a row as the newest version of its id. `metadata` is the parsed form of
+    /// `row.metadata`, needed only where fields are indexed.
+    pub(crate) fn insert(&self, row: MemRow, metadata: Option<&Metadata>, now: Duration) -> u64 {
+        let (lsn, bytes, id) = (row.lsn, row.bytes(), row.id.clone());
+        let mut inner = self.inner.write();
+        let inner = &mut *inner;
+        let slot = inner.rows.push(row);
+        if let Some(metadata) = metadata {
+            for index in inner.fields.values_mut() {
+                index.insert(slot, metadata);
+            }
+        }
+        inner.newest.insert(id, Newest::Row(slot));
+        self.touch(lsn, bytes, now);
+        bytes
+    }
+
+    /// Records that an id was deleted.
+    pub(crate) fn delete(&self, id: PointId, lsn: Lsn, now: Duration) -> u64 {
+        let mut inner = self.inner.write();
+        inner.newest.insert(id, Newest::Deleted(lsn));
+        self.touch(lsn, DELETE_BYTES, now);
+        DELETE_BYTES
+    }
+
+    /// Starts to index a field, beginning with the rows held.
+    pub(crate) fn index_field(&self, def: &FieldDef) -> Result<()> {
+        let mut inner = self.inner.write();
+        let mut index = MemFieldIndex::new(def.clone());
+        for (slot, row) in inner.rows.iter() {
+            index.insert(slot, &parse_metadata(&row.metadata)?);
+        }
+        inner.fields.insert(def.name.clone(), index);
+        Ok(())
+    }
+
+    /// Marks the newest version of an id dead, if this memtable holds one. Returns whether the
+    /// id is known here, in which case no older part can hold a live version.
+    pub(crate) fn kill(&self, id: &PointId, lsn: Lsn) -> bool {
+        let inner = self.inner.read();
+        match inner.newest.get(id) {
+            Some(Newest::Row(slot)) => {
+                if let Some(row) = inner.rows.get(*slot)
+                    && row.live_at(lsn)
+                {
+                    row.kill(lsn);
+                }
+                true
+            }
+            Some(Newest::Deleted(_)) => true,
+            None => false,
+        }
+    }
+
+    /// What this memtable knows of an id, with the row.
+    pub(crate) fn with_newest<T>(
+        &self,
+        id: &PointId,
+        read: impl FnOnce(Option<&MemRow>) -> T,
+    ) -> Option<T> {
+        let inner = self.inner.read();
+        match inner.newest.get(id)? {
+            Newest::Row(slot) => Some(read(inner.rows.get(*slot))),
+            Newest::Deleted(_) => Some(read(None)),
+        }
+    }
+
+    /// What this memtable knows of an id now.
+    pub(crate) fn newest(&self, id: &PointId) -> Option<Newest> {
+        self.inner.read().newest.get(id).copied()
+    }
+
+    /// The rows published so far.
+    pub(crate) fn rows(&self) -> Rows {
+        self.inner.read().rows.clone()
+    }
+
+    /// Every id that this memtable knows, live or deleted, with the LSN of its newest version.
+    pub(crate) fn newest_ids(&self) -> Vec<(PointId, Lsn)> {
+        let inner = self.inner.read();
+        let lsn = |newest: &Newest| match newest {
+            Newest::Row(slot) => inner.rows.get(*slot).map_or(Lsn::ZERO, |row| row.lsn),
+            Newest::Deleted(lsn) => *lsn,
+        };
+        inner.newest.iter().map(|(id, newest)| (id.clone(), lsn(newest))).collect()
+    }
+
+    /// The ids whose newest entry here is a delete, with its LSN, sorted by id.
+    pub(crate) fn deletes(&self) -> Vec<(PointId, Lsn)> {
+        let inner = self.inner.read();
+        let mut deletes: Vec<_> = inner
+            .newest
+            .iter()
+            .filter_map(|(id, newest)| match newest {
+                Newest::Deleted(lsn) => Some((id.clone(), *lsn)),
+                Newest::Row(_) => None,
+            })
+            .collect();
+        deletes.sort_unstable();
+        deletes
+    }
+
+    /// Runs `read` with the field indexes, which cover every row published so far.
+    pub(crate) fn with_fields<T>(
+        &self,
+        read: impl FnOnce(&BTreeMap<String, MemFieldIndex>) -> T,
+    ) -> T {
+        read(&self.inner.read().fields)
+    }
+
+    /// Bytes of memory, about.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// True while nothing was written to it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first_lsn.load(Ordering::Relaxed) == 0
+    }
+
+    /// The first LSN in it, `None` if empty: the log must keep everything from here.
+    pub(crate) fn first_lsn(&self) -> Option<Lsn> {
+        Some(Lsn::new(self.first_lsn.load(Ordering::Relaxed))).filter(|lsn| *lsn > Lsn::ZERO)
+    }
+
+    /// The last LSN in it, zero if empty.
+    pub(crate) fn last_lsn(&self) -> Lsn {
+        Lsn::new(self.last_lsn.load(Ordering::Relaxed))
+    }
+
+    /// When it took its first entry.
+    pub(crate) fn born(&self) -> Option<Duration> {
+        *self.born.read()
+    }
+
+    /// Row versions held, dead ones included.
+    pub(crate) fn row_count(&self) -> usize {
+        self.inner.read().rows.len()
+    }
+}

@@ -1,0 +1,15 @@
+//! Everything that reads a view: search, get, scan, count, filters, explain. Nothing here changes
+//! anything; a view never changes under a reader.
+
+mod explain;
+mod filtering;
+mod get;
+mod place;
+mod scan;
+mod search;
+
+pub use explain::{Explain, PartExplain};
+pub(crate) use get::{count, get, matching_versions};
+pub use scan::{Cursor, Page};
+pub(crate) use scan::{ScanSpec, scan};
+pub(crate) use search::{SearchSpec, search};

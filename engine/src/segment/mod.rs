@@ -1,0 +1,44 @@
+//! Segments: immutable sets of rows on local disk, one file each.
+//!
+//! Owns the file format (`docs/format/segment.md`), the writer that makes a file durable before
+//! anybody can name it, and the reader that never trusts a byte it has not checked. Must never
+//! change a file once it has its final name, and knows nothing of manifests, tombstones or what a
+//! field index means: index blocks are opaque bytes here. Called by flush, compaction, promotion
+//! and restore (writer), and by everything that reads a collection (reader).
+//!
+//! # Protocol
+//! 1. [`SegmentWriter`] streams to `NNNNNNNNNNNN.seg.tmp`.
+//! 2. `finish` writes footer and tail, syncs the file, renames it to `NNNNNNNNNNNN.seg`, syncs the
+//!    directory, and returns the [`SegmentMeta`] that the caller puts into the manifest.
+//! 3. [`Segment::open`] compares the file with that [`SegmentMeta`] before it maps anything.
+//!
+//! # Crash consistency
+//! A crash before the rename leaves a temporary file; after it, a complete file that no manifest
+//! names. Both are strays, which recovery reports. A name without `.tmp` is always a whole file.
+
+mod block;
+mod describe;
+mod directory;
+mod format;
+mod id_index;
+mod items;
+mod meta;
+mod open;
+mod reader;
+mod sink;
+mod source;
+mod writer;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub(crate) use describe::describe;
+pub use describe::{BlockDescription, SegmentDescription};
+pub(crate) use format::HEADER_MAGIC as MAGIC;
+pub use meta::ReadMode;
+pub(crate) use meta::{RowRef, SegmentMeta, SegmentParams};
+pub(crate) use reader::Segment;
+pub(crate) use writer::SegmentWriter;
+
+// Blocks are reinterpreted in place as numbers, which is right only where memory is little-endian.
+const _: () = assert!(cfg!(target_endian = "little"), "segments need a little-endian target");

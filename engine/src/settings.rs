@@ -1,0 +1,156 @@
+//! Every number a user can turn, as plain data: unit, default, and what grows or shrinks with it.
+//! Components (file system, clock, random source, object store) are not settings: the builder
+//! takes them.
+
+use crate::error::{InputError, Result};
+use crate::segment::ReadMode;
+use serde::{Deserialize, Serialize};
+
+/// How durable a write is before it is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// Acknowledged after a successful sync of this write and all before it: survives process
+    /// kill, OS crash and power loss.
+    #[default]
+    Sync,
+    /// Acknowledged when the operating system has it (survives a process kill), synced at most
+    /// `ms` milliseconds later: an OS crash or power loss may take what came since.
+    Interval {
+        /// The longest time, in milliseconds, that a write stays unsynced.
+        ms: u64,
+    },
+    /// Acknowledged when it is searchable; promises nothing.
+    Memory,
+}
+
+/// The settings of a database. All sizes are in bytes.
+///
+/// ```
+/// use akidb::{Durability, Settings};
+/// let settings = Settings { durability: Durability::Interval { ms: 50 }, ..Settings::default() };
+/// assert_eq!(settings.memtable_bytes, 64 << 20);
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Settings {
+    /// The durability of writes that do not name their own. Default: `Sync`.
+    pub durability: Durability,
+    /// A memtable of this many bytes is frozen and flushed. Default: 64 MiB. Raise it for fewer,
+    /// larger segments; memory and recovery time grow with it.
+    pub memtable_bytes: u64,
+    /// A memtable older than this many milliseconds is flushed though it is small, so that a
+    /// quiet collection does not keep the log for ever. Default: 10 minutes.
+    pub memtable_age_ms: u64,
+    /// What all memtables together may hold; writers wait beyond it until a flush makes room.
+    /// Default: 256 MiB.
+    pub memtable_pool_bytes: u64,
+    /// Size of one WAL file, reserved on disk when the file is made. Default: 64 MiB.
+    pub wal_file_bytes: u64,
+    /// When the log holds more than this, the memtables that keep its oldest file alive are
+    /// flushed. Default: 512 MiB. Recovery reads at most about this much.
+    pub wal_bytes_max: u64,
+    /// The most bytes of one group commit. Default: 8 MiB.
+    pub wal_group_bytes: u64,
+    /// The most batches of one group commit. Default: 1,024.
+    pub wal_group_count: usize,
+    /// How long, in microseconds, the log waits for company before it writes. Default: 0; raise
+    /// it on disks with slow syncs and many writers.
+    pub wal_group_delay_us: u64,
+    /// After this many milliseconds without writes the log is sealed, which makes rot in its last
+    /// acknowledged bytes detectable. Default: 100.
+    pub wal_seal_idle_ms: u64,
+    /// This many segments of like size are merged into one. Default: 4. Raise it to write less
+    /// and search more segments.
+    pub compaction_fanout: usize,
+    /// A segment with at least this share of dead rows is rewritten. Default: 0.2.
+    pub compaction_dead_share: f64,
+    /// Whether compaction runs by itself. Default: true.
+    pub compaction_auto: bool,
+    /// Segments are mapped into memory (default) or read with positional reads, which is slower
+    /// but cannot end in SIGBUS when the disk fails under a mapped page.
+    pub read_mode: ReadMode,
+    /// Threads that run searches of the async API. 0 (default) means one per core.
+    pub search_threads: usize,
+    /// The largest `k` of a search. Default: 10,000.
+    pub k_max: usize,
+    /// The most bytes of JSON in one row's metadata. Default: 1 MiB.
+    pub metadata_bytes_max: usize,
+    /// The most levels of nesting in metadata. Default: 32.
+    pub metadata_depth_max: usize,
+    /// Free space below which upserts are refused; deletes, flushes and compaction may use it.
+    /// Default: 64 MiB; 0 switches the check off.
+    pub disk_reserve_bytes: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Sync,
+            memtable_bytes: 64 << 20,
+            memtable_age_ms: 600_000,
+            memtable_pool_bytes: 256 << 20,
+            wal_file_bytes: 64 << 20,
+            wal_bytes_max: 512 << 20,
+            wal_group_bytes: 8 << 20,
+            wal_group_count: 1024,
+            wal_group_delay_us: 0,
+            wal_seal_idle_ms: 100,
+            compaction_fanout: 4,
+            compaction_dead_share: 0.2,
+            compaction_auto: true,
+            read_mode: ReadMode::Mmap,
+            search_threads: 0,
+            k_max: 10_000,
+            metadata_bytes_max: 1 << 20,
+            metadata_depth_max: 32,
+            disk_reserve_bytes: 64 << 20,
+        }
+    }
+}
+
+/// The smallest WAL file: below it the header would be most of the file.
+const WAL_FILE_BYTES_MIN: u64 = 4096;
+
+impl Settings {
+    /// Checks every range; called when a database is opened.
+    pub(crate) fn validate(&self) -> Result<()> {
+        let rule = |ok: bool, name, value: String, rule| {
+            if ok { Ok(()) } else { Err(InputError::BadSetting { name, value, rule }) }
+        };
+        let share = self.compaction_dead_share;
+        rule(
+            self.wal_file_bytes >= WAL_FILE_BYTES_MIN,
+            "wal_file_bytes",
+            self.wal_file_bytes.to_string(),
+            "at least 4096",
+        )?;
+        rule(
+            self.compaction_fanout >= 2,
+            "compaction_fanout",
+            self.compaction_fanout.to_string(),
+            "at least 2",
+        )?;
+        rule(
+            share > 0.0 && share <= 1.0,
+            "compaction_dead_share",
+            share.to_string(),
+            "above 0, at most 1",
+        )?;
+        rule(
+            (1..=100).contains(&self.metadata_depth_max),
+            "metadata_depth_max",
+            self.metadata_depth_max.to_string(),
+            "1 to 100: the JSON reader stops at 128",
+        )?;
+        rule(self.k_max > 0, "k_max", self.k_max.to_string(), "at least 1")?;
+        rule(
+            self.memtable_bytes > 0 && self.memtable_pool_bytes >= self.memtable_bytes,
+            "memtable_pool_bytes",
+            self.memtable_pool_bytes.to_string(),
+            "at least memtable_bytes, which is at least 1",
+        )?;
+        Ok(())
+    }
+}

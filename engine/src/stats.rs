@@ -1,0 +1,173 @@
+//! What `stats` tells: plain data, computed on request.
+
+use crate::{collection::CollectionCore, db::DbCore, maintenance::compaction, schema::Schema};
+use serde::Serialize;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+/// A segment as `stats` shows it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SegmentStats {
+    /// The file number.
+    pub number: u64,
+    /// Rows in the file.
+    pub rows: u64,
+    /// Rows hidden by tombstones.
+    pub dead_rows: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+}
+
+/// A cold object as `stats` shows it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ColdStats {
+    /// The object's key.
+    pub key: String,
+    /// Rows in the object.
+    pub rows: u64,
+    /// Bytes of the object.
+    pub bytes: u64,
+}
+
+/// What a collection consists of.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CollectionStats {
+    /// The name.
+    pub name: String,
+    /// The schema.
+    pub schema: Schema,
+    /// "warm" while everything is local, "cold" while an object holds rows.
+    pub tier: &'static str,
+    /// Whether it refuses to be demoted.
+    pub pinned: bool,
+    /// Live rows in memtables and segments.
+    pub local_rows: u64,
+    /// Row versions in memtables, hidden ones included.
+    pub memtable_rows: u64,
+    /// Bytes of memory that memtables take, about.
+    pub memtable_bytes: u64,
+    /// Memtables that wait for their flush.
+    pub frozen_memtables: usize,
+    /// The segments.
+    pub segments: Vec<SegmentStats>,
+    /// The cold objects.
+    pub cold: Vec<ColdStats>,
+    /// Bytes of segments that compaction should rewrite by its policy.
+    pub compaction_debt_bytes: u64,
+}
+
+/// What a database consists of and did since it was opened.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DbStats {
+    /// The collections, by name.
+    pub collections: Vec<CollectionStats>,
+    /// The last LSN applied.
+    pub applied_lsn: u64,
+    /// The last LSN that survives a power loss.
+    pub durable_lsn: u64,
+    /// Bytes in use in WAL files.
+    pub wal_bytes: u64,
+    /// WAL files.
+    pub wal_files: usize,
+    /// Group commits written.
+    pub wal_groups: u64,
+    /// Syncs of the log.
+    pub wal_syncs: u64,
+    /// Bytes of memory that all memtables take, about.
+    pub memtable_bytes: u64,
+    /// Flushes done.
+    pub flushes: u64,
+    /// Row versions flushed.
+    pub flushed_rows: u64,
+    /// Compactions done.
+    pub compactions: u64,
+    /// Rows read by compactions.
+    pub compacted_rows: u64,
+    /// Bytes read by compactions.
+    pub compacted_bytes: u64,
+    /// Why writes are refused, if they are.
+    pub poisoned: Option<String>,
+    /// The last failure of a flush, until one succeeds.
+    pub flush_error: Option<String>,
+    /// The last failure of compaction or cleaning up, until a compaction succeeds.
+    pub compaction_error: Option<String>,
+}
+
+/// A snapshot as it is listed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SnapshotInfo {
+    /// Its name.
+    pub name: String,
+    /// The collection it was taken of.
+    pub collection: String,
+    /// Rows in it.
+    pub rows: u64,
+    /// Bytes of its object.
+    pub bytes: u64,
+    /// The object's key.
+    pub object: String,
+    /// The version of AkiDB that took it.
+    pub creator: String,
+}
+
+impl DbCore {
+    /// Statistics of one collection.
+    pub(crate) fn collection_stats(&self, collection: &Arc<CollectionCore>) -> CollectionStats {
+        let view = collection.view();
+        let due = compaction::due(self, collection);
+        let state = collection.state.read();
+        let memtables = || state.frozen.iter().chain(std::iter::once(&state.active));
+        CollectionStats {
+            name: collection.name.clone(),
+            schema: (*state.schema).clone(),
+            tier: if state.cold.is_empty() { "warm" } else { "cold" },
+            pinned: state.pinned,
+            local_rows: view.live_rows(),
+            memtable_rows: memtables().map(|memtable| memtable.row_count() as u64).sum(),
+            memtable_bytes: memtables().map(|memtable| memtable.bytes()).sum(),
+            frozen_memtables: state.frozen.len(),
+            segments: view
+                .segments
+                .iter()
+                .map(|part| SegmentStats {
+                    number: part.part.number(),
+                    rows: u64::from(part.part.segment.rows()),
+                    dead_rows: part.dead.len(),
+                    bytes: part.part.segment.meta().len,
+                })
+                .collect(),
+            cold: state
+                .cold
+                .iter()
+                .map(|cold| ColdStats { key: cold.key.clone(), rows: cold.rows, bytes: cold.len })
+                .collect(),
+            compaction_debt_bytes: due.iter().map(|pick| pick.bytes).sum(),
+        }
+    }
+
+    /// Statistics of the whole database.
+    pub(crate) fn stats(&self) -> DbStats {
+        let mut collections: Vec<_> =
+            self.all_collections().iter().map(|c| self.collection_stats(c)).collect();
+        collections.sort_by(|a, b| a.name.cmp(&b.name));
+        let log = self.commit.stats();
+        let counters = &self.counters;
+        DbStats {
+            collections,
+            applied_lsn: self.shared.applied().get(),
+            durable_lsn: log.durable_upto.get(),
+            wal_bytes: log.bytes,
+            wal_files: self.commit.files().len(),
+            wal_groups: log.groups,
+            wal_syncs: log.syncs,
+            memtable_bytes: self.shared.pool.used(),
+            flushes: counters.flushes.load(Relaxed),
+            flushed_rows: counters.flushed_rows.load(Relaxed),
+            compactions: counters.compactions.load(Relaxed),
+            compacted_rows: counters.compacted_rows.load(Relaxed),
+            compacted_bytes: counters.compacted_bytes.load(Relaxed),
+            poisoned: self.shared.poisoned().map(ToString::to_string),
+            flush_error: self.background.flush_error().map(|error| error.to_string()),
+            compaction_error: self.background.compaction_error().map(|error| error.to_string()),
+        }
+    }
+}

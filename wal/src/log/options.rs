@@ -1,0 +1,30 @@
+//! The settings of the log: plain data.
+
+use crate::FRAME_PAYLOAD_MAX;
+
+/// Settings of a [`crate::Log`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogOptions {
+    /// The bytes reserved for each WAL file. Default 64 MiB. Larger files roll less often and take
+    /// longer to let go of; a group that is larger gets a file as large as it needs. The current
+    /// file is carried over at each open, so its used part is also the most that an open writes.
+    pub file_bytes: u64,
+    /// The most payload bytes of one batch. Default 16 MiB, at most [`FRAME_PAYLOAD_MAX`] (64 MiB).
+    pub frame_bytes_max: u32,
+    /// The caller knows that the log was made before, so that a directory without any WAL file is
+    /// a loss and not a beginning. Default false.
+    pub must_exist: bool,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self { file_bytes: 64 << 20, frame_bytes_max: 16 << 20, must_exist: false }
+    }
+}
+
+impl LogOptions {
+    /// The limit that holds.
+    pub(crate) fn payload_bytes_max(&self) -> u32 {
+        self.frame_bytes_max.min(FRAME_PAYLOAD_MAX)
+    }
+}
