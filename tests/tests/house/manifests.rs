@@ -174,5 +174,13 @@ fn every_dependency_has_a_reason_and_every_reason_a_dependency() {
     }
     let listed: BTreeSet<_> = used.keys().cloned().collect();
     assert_eq!(workspace().0, listed, "the workspace table lists what the crates use, no more");
-    assert_eq!(documented(), used, "docs/dependencies.md (left) and the manifests (right)");
+    let documented = documented();
+    let names: BTreeSet<_> = documented.keys().chain(used.keys()).collect();
+    let differ = |name: &&&String| documented.get(**name) != used.get(**name);
+    let show = |name: &&String| {
+        let (page, manifests) = (documented.get(*name), used.get(*name));
+        format!("{name}: the page says {page:?}, the manifests {manifests:?}")
+    };
+    let findings: Vec<_> = names.iter().filter(differ).map(show).collect();
+    report("docs/dependencies.md is not what the manifests say:", &findings);
 }
