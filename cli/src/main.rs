@@ -1,2 +1,61 @@
-//! The `akidb` command.
-fn main() {}
+//! The `akidb` command: a thin layer over the `akidb` library for people and scripts.
+//!
+//! This file parses, dispatches to one module per command and turns the result into an exit
+//! code: 0 done, 1 failed, 2 the command line is wrong (given by clap). It holds no logic that
+//! the library lacks; a program that links the library needs nothing from here.
+
+mod args;
+mod bench;
+mod child;
+mod database;
+mod delete;
+mod demo;
+mod error;
+mod get;
+mod ingest;
+mod inspect;
+mod machine;
+mod output;
+mod progress;
+mod search;
+mod source;
+mod stats;
+mod tiers;
+mod units;
+
+use args::{Cli, Command};
+use clap::Parser;
+use error::{CliError, Result};
+use output::Output;
+use std::{io, process::ExitCode};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output::new(cli.json);
+    match run(&cli.command, output) {
+        Ok(()) => ExitCode::SUCCESS,
+        // `akidb stats | head` is not a failure.
+        Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            output.error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command, output: Output) -> Result<()> {
+    match command {
+        Command::Demo(args) => demo::run(args, output),
+        Command::Ingest(args) => ingest::run(args, output),
+        Command::Search(args) => search::run(args, output),
+        Command::Get(args) => get::run(args, output),
+        Command::Delete(args) => delete::run(args, output),
+        Command::Stats(args) => stats::run(args, output),
+        Command::Inspect(args) => inspect::run(args, output),
+        Command::Bench(args) => bench::run(args, output),
+        Command::DemoWriter(args) => demo::write_until_killed(args, output),
+        Command::RecoveryWriter(args) => bench::write_until_killed(args, output),
+    }
+}

@@ -33,7 +33,6 @@ pub enum Durability {
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
 pub struct Settings {
     /// The durability of writes that do not name their own. Default: `Sync`.
     pub durability: Durability,

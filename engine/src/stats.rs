@@ -86,10 +86,12 @@ pub struct DbStats {
     pub compacted_bytes: u64,
     /// Why writes are refused, if they are.
     pub poisoned: Option<String>,
-    /// The last failure of a flush, until one succeeds.
+    /// The last failure of a flush, until one succeeds or none is due.
     pub flush_error: Option<String>,
-    /// The last failure of compaction or cleaning up, until a compaction succeeds.
+    /// The last failure of compaction, until one succeeds or none is due.
     pub compaction_error: Option<String>,
+    /// The last failure to remove files or objects that are no longer needed.
+    pub cleanup_error: Option<String>,
 }
 
 /// A snapshot as it is listed.
@@ -168,6 +170,7 @@ impl DbCore {
             poisoned: self.shared.poisoned().map(ToString::to_string),
             flush_error: self.background.flush_error().map(|error| error.to_string()),
             compaction_error: self.background.compaction_error().map(|error| error.to_string()),
+            cleanup_error: self.background.cleanup_error().map(|error| error.to_string()),
         }
     }
 }

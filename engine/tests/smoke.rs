@@ -9,8 +9,8 @@ fn point(n: u64) -> Point {
 }
 
 fn nearest(db: &Db) -> Vec<(String, f32)> {
-    let docs = db.collection("docs").unwrap();
-    let hits = docs.search(&[4.0, 1.0]).k(3).run().unwrap();
+    let docs = db.collection("docs").expect("the collection is there");
+    let hits = docs.search(&[4.0, 1.0]).k(3).run().expect("the search runs");
     hits.into_iter().map(|hit| (hit.id.to_string(), hit.score)).collect()
 }
 
@@ -34,6 +34,7 @@ fn a_row_is_found_wherever_it_lies() {
     docs.upsert([point(20)]).run().unwrap();
     docs.compact().unwrap();
     assert_eq!(docs.stats().segments.len(), 1);
+    assert!(docs.verify().unwrap() > 0);
     assert_eq!(nearest(&db), expected, "compacted");
     assert!(docs.demote().unwrap());
     assert_eq!((docs.stats().tier, docs.stats().segments.len()), ("cold", 0));

@@ -64,7 +64,7 @@ const TEMP_MARK: char = '~';
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let dir = tempfile::tempdir()?;
-/// let store = LocalStore::open(Arc::new(RealFs::default()), dir.path().join("bucket"))?;
+/// let store = LocalStore::open(Arc::new(RealFs), dir.path().join("bucket"))?;
 /// let key = ObjectKey::new("c/1/rows.parquet")?;
 /// pollster::block_on(store.put(&key, "bytes".into(), PutOptions::default()))?;
 /// assert_eq!(pollster::block_on(store.get(&key))?.body, "bytes");

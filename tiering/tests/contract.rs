@@ -16,7 +16,7 @@ fn the_memory_store_keeps_the_contract() {
 #[test]
 fn the_local_store_keeps_the_contract_on_a_real_disk() {
     let dir = tempfile::tempdir().unwrap();
-    let store = LocalStore::open(Arc::new(RealFs::default()), dir.path().join("a/b")).unwrap();
+    let store = LocalStore::open(Arc::new(RealFs), dir.path().join("a/b")).unwrap();
     block_on(contract::run(&store));
     assert_eq!(store.sweep_unfinished().unwrap(), 0, "no put leaves a temporary file");
 }
@@ -29,7 +29,7 @@ fn the_local_store_keeps_the_contract_on_a_simulated_disk() {
 
 /// Eight writers race to create one object, then to replace it: one wins each time.
 fn one_winner(store: &dyn ObjectStore) {
-    let key = ObjectKey::new("pointer").unwrap();
+    let key = ObjectKey::new("pointer").expect("a valid key");
     let mut condition = PutCondition::IfAbsent;
     for round in 0..8_u8 {
         let mut options = PutOptions::default();
@@ -44,14 +44,14 @@ fn one_winner(store: &dyn ObjectStore) {
                     })
                 })
                 .collect();
-            racers.into_iter().map(|racer| racer.join().unwrap()).collect()
+            racers.into_iter().map(|racer| racer.join().expect("a racer does not panic")).collect()
         });
         let winners: Vec<u8> = results.iter().filter(|r| r.1.is_ok()).map(|r| r.0).collect();
         assert_eq!(winners.len(), 1, "round {round}: {results:?}");
         for error in results.iter().filter_map(|r| r.1.as_ref().err()) {
             assert_eq!(error.kind, StoreErrorKind::PreconditionFailed, "{error}");
         }
-        let object = block_on(store.get(key)).unwrap();
+        let object = block_on(store.get(key)).expect("the object exists");
         assert_eq!(object.body, vec![round, winners[0]], "the winner's bytes are there");
         condition = PutCondition::IfMatch(object.head.etag);
     }
@@ -61,7 +61,7 @@ fn one_winner(store: &dyn ObjectStore) {
 fn racing_conditional_puts_have_one_winner() {
     one_winner(&MemoryStore::new());
     let dir = tempfile::tempdir().unwrap();
-    let store = LocalStore::open(Arc::new(RealFs::default()), dir.path()).unwrap();
+    let store = LocalStore::open(Arc::new(RealFs), dir.path()).unwrap();
     one_winner(&store);
     assert_eq!(store.sweep_unfinished().unwrap(), 0, "losers remove their temporary files");
 }

@@ -15,11 +15,11 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 const MANY_BYTES: usize = 3000;
 
 fn open(disk: &SimFs) -> LocalStore {
-    LocalStore::open(Arc::new(disk.process()), "/db/bucket").unwrap()
+    LocalStore::open(Arc::new(disk.process()), "/db/bucket").expect("the bucket opens")
 }
 
 fn key(text: &str) -> ObjectKey {
-    ObjectKey::new(text).unwrap()
+    ObjectKey::new(text).expect("the test's keys are valid")
 }
 
 fn put(store: &LocalStore, name: &str, fill: u8) -> StoreResult<()> {

@@ -227,10 +227,7 @@ impl fmt::Display for CorruptionDetail {
                 write!(f, "the file has {len} bytes and was made with {expected}")
             }
             Self::HeaderChecksum { stated, computed } => {
-                write!(
-                    f,
-                    "the file header states checksum {stated:#010x}, its bytes give {computed:#010x}"
-                )
+                write!(f, "header checksum {stated:#010x}, its bytes give {computed:#010x}")
             }
             Self::HeaderField { field, value } => {
                 write!(f, "the file header's {field} cannot be {value}")

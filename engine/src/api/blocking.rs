@@ -306,6 +306,14 @@ impl Collection {
         snapshot::create(&self.core, &self.collection, name)
     }
 
+    /// See [`crate::Collection::verify`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn verify(&self) -> Result<u64> {
+        self.core.verify(&self.collection)
+    }
+
     /// See [`crate::Collection::stats`].
     pub fn stats(&self) -> CollectionStats {
         self.core.collection_stats(&self.collection)

@@ -213,6 +213,15 @@ impl Collection {
             .await
     }
 
+    /// Reads every byte of the collection's segments and checks it against its checksums, and
+    /// every field index against its own rules. Returns the bytes read.
+    ///
+    /// # Errors
+    /// `Corruption` naming the first damaged file and offset; errors of reading.
+    pub async fn verify(&self) -> Result<u64> {
+        self.job("verify", |core, collection| core.verify(collection)).await
+    }
+
     /// What the collection consists of.
     pub fn stats(&self) -> CollectionStats {
         self.core.collection_stats(&self.collection)

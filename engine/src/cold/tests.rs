@@ -1,6 +1,6 @@
 //! The format as promises: exact rows back, or an error; plain Parquet to everybody else.
 
-use super::*;
+use super::{encode::Encoded, *};
 use crate::{
     ErrorKind, FieldType, Metric, Record,
     error::{Error, Result},

@@ -2,7 +2,10 @@
 //! JSON values as typed columns, without loss: a value leaves the JSON only if its column gives
 //! back exactly that value.
 
-use crate::FieldType;
+use crate::{
+    FieldType,
+    field_index::{timestamp_micros, whole_number},
+};
 use chrono::{DateTime, SecondsFormat};
 use serde_json::{Number, Value};
 
@@ -18,17 +21,20 @@ pub(super) enum Typed<'a> {
 }
 
 impl<'a> Typed<'a> {
-    /// The column's value for a JSON value; `None` (a null) if the types do not agree. Lists of
-    /// strings, which a keyword field also indexes, stay in the JSON.
+    /// The column's value for a JSON value, the one that filters compare; `None` (a null) if the
+    /// types do not agree. Lists of strings, which a keyword field also indexes, stay in the JSON.
     pub(super) fn from_json(value: &'a Value, field_type: FieldType) -> Option<Self> {
         match (field_type, value) {
             (FieldType::Keyword, Value::String(text)) => Some(Self::Keyword(text)),
-            (FieldType::Integer, Value::Number(number)) => number.as_i64().map(Self::Integer),
+            (FieldType::Integer, Value::Number(number)) => number
+                .as_i64()
+                .or_else(|| number.as_f64().and_then(whole_number))
+                .map(Self::Integer),
             (FieldType::Float, Value::Number(number)) => number.as_f64().map(Self::Float),
             (FieldType::Bool, Value::Bool(truth)) => Some(Self::Bool(*truth)),
-            (FieldType::Timestamp, Value::String(text)) => DateTime::parse_from_rfc3339(text)
-                .ok()
-                .map(|instant| Self::Timestamp(instant.timestamp_micros())),
+            (FieldType::Timestamp, Value::String(text)) => {
+                timestamp_micros(text).map(Self::Timestamp)
+            }
             _ => None,
         }
     }
@@ -98,7 +104,8 @@ mod tests {
         let json_only = |value: Value, t| assert_eq!(split(&value, t), (None, true));
         json_only(json!(["a", "b"]), Keyword);
         json_only(json!(u64::MAX), Integer);
-        json_only(json!(1.0), Integer);
+        both(json!(1.0), json!(1), Integer);
+        json_only(json!(1.5), Integer);
         json_only(json!("true"), Bool);
         json_only(json!("yesterday"), Timestamp);
         json_only(Value::Null, Keyword);

@@ -40,6 +40,9 @@ use std::{
 };
 use tokio::sync::oneshot;
 
+/// The most bytes of one batch in the log.
+pub(crate) const BATCH_BYTES_MAX: u64 = 16 << 20;
+
 /// New values for some metadata keys of a row; null removes a key.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct MetadataPatch {

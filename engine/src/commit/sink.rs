@@ -13,11 +13,11 @@
 //! - A write that failed was not applied, so readers never see what a reopen might not find.
 //! - One thread runs this code (or one caller at a time, when driven inline).
 
-use super::{Request, Shared, WriteOp, overlay::Overlay, payload};
+use super::{BATCH_BYTES_MAX, Request, Shared, WriteOp, overlay::Overlay, payload};
 use crate::{
     PointId, Receipt,
     collection::{CollectionCore, NewRow},
-    error::{Cause, Result},
+    error::{Cause, InputError, Result},
     settings::Durability,
 };
 use akidb_wal::{Commit, Lsn, Sink, Staged, WalError};
@@ -144,6 +144,12 @@ impl Sink for CommitSink {
         let Request { collection, op, durability, reply } = request;
         let resolved = self.shared.check_writable().and_then(|()| self.resolve(&collection, op));
         match resolved {
+            // The log would fail the whole group for it.
+            Ok(Some((_, payload))) if payload.len() as u64 > BATCH_BYTES_MAX => {
+                let (found, max) = (payload.len() as u64, BATCH_BYTES_MAX);
+                drop(reply.send(Err(InputError::BatchTooLarge { found, max }.into())));
+                Staged::Answered
+            }
             Ok(Some((change, payload))) => {
                 self.pending.push(Pending { collection, lsn, durability, change, reply });
                 Staged::Write { payload, durability: durability.for_log() }

@@ -13,6 +13,7 @@ use crate::{
 use akidb_wal::Lsn;
 use parking_lot::{Condvar, Mutex};
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
@@ -23,6 +24,8 @@ use std::{
 
 /// How often timers are looked at.
 const TICK: Duration = Duration::from_millis(100);
+/// The longest pause after a failure, hence how long after space returns work goes on.
+const PAUSE_MAX: Duration = Duration::from_secs(3);
 
 /// A bell: rung when there may be work.
 #[derive(Debug, Default)]
@@ -56,6 +59,7 @@ pub(crate) struct Background {
     threads: Mutex<Vec<JoinHandle<()>>>,
     flush_error: Mutex<Option<Error>>,
     compaction_error: Mutex<Option<Error>>,
+    cleanup_error: Mutex<Option<Error>>,
 }
 
 /// The kinds of background work.
@@ -74,6 +78,7 @@ impl Background {
             threads: Mutex::new(Vec::new()),
             flush_error: Mutex::new(None),
             compaction_error: Mutex::new(None),
+            cleanup_error: Mutex::new(None),
         }
     }
 
@@ -83,17 +88,22 @@ impl Background {
 
     /// Remembers a failure of cleaning up, for `stats`.
     pub(crate) fn note(&self, error: Error) {
-        *self.compaction_error.lock() = Some(error);
+        *self.cleanup_error.lock() = Some(error);
     }
 
-    /// The last failure of a flush, until one succeeds.
+    /// The last failure of a flush, until one succeeds or none is due.
     pub(crate) fn flush_error(&self) -> Option<Error> {
         self.flush_error.lock().clone()
     }
 
-    /// The last failure of compaction or of cleaning up, until a compaction succeeds.
+    /// The last failure of compaction, until one succeeds or none is due.
     pub(crate) fn compaction_error(&self) -> Option<Error> {
         self.compaction_error.lock().clone()
+    }
+
+    /// The last failure to remove files or objects that are no longer needed.
+    pub(crate) fn cleanup_error(&self) -> Option<Error> {
+        self.cleanup_error.lock().clone()
     }
 
     /// Lets a long job end early when the database closes.
@@ -131,31 +141,52 @@ impl Background {
 
 fn work(core: &Weak<DbCore>, bell: &Bell, job: Job) {
     let mut seen = 0;
+    let mut pause = TICK;
+    let mut resume_at = Duration::ZERO;
     loop {
         seen = bell.wait(seen);
         let Some(core) = core.upgrade() else { return };
         if core.background.pause_point().is_err() {
             return;
         }
-        round(&core, job);
+        let now = core.shared.clock.monotonic();
+        if now < resume_at {
+            continue;
+        }
+        let done = catch_unwind(AssertUnwindSafe(|| round(&core, job))).unwrap_or_else(|_| {
+            // Half-done work may have left memory and manifest apart: no write may build on it.
+            Err(core.shared.poison(Error::bug("a background job panicked")))
+        });
+        if done.is_ok() {
+            pause = TICK;
+        } else {
+            // A full disk or a damaged file stays so for a while: a job that writes for seconds
+            // before it fails must not run all the time.
+            pause = (pause * 2).min(PAUSE_MAX);
+            resume_at = now + pause;
+        }
     }
 }
 
 /// Runs a job until nothing is due or it fails.
-fn round(core: &DbCore, job: Job) {
+fn round(core: &DbCore, job: Job) -> Result<()> {
     let (run, error_slot): (fn(&DbCore) -> Result<bool>, _) = match job {
         Job::Flush => (flush_due, &core.background.flush_error),
         Job::Compaction => (compact_due, &core.background.compaction_error),
     };
     loop {
         match run(core) {
-            Ok(true) => *error_slot.lock() = None,
-            Ok(false) => return,
+            Ok(more) => {
+                *error_slot.lock() = None;
+                if !more {
+                    return Ok(());
+                }
+            }
             Err(error) => {
-                *error_slot.lock() = Some(error);
+                *error_slot.lock() = Some(error.clone());
                 // Writers that wait for memory must learn that none will come for now.
                 core.shared.pool.wake();
-                return;
+                return Err(error);
             }
         }
     }
@@ -167,8 +198,9 @@ pub(crate) fn run_due(core: &DbCore) {
         return;
     }
     core.commit.tick();
-    round(core, Job::Flush);
-    round(core, Job::Compaction);
+    // Failures are noted, as on the threads.
+    drop(round(core, Job::Flush));
+    drop(round(core, Job::Compaction));
 }
 
 fn flush_due(core: &DbCore) -> Result<bool> {
@@ -244,7 +276,7 @@ impl DbCore {
         while !self.shared.pool.has_room() {
             self.freeze_largest();
             if self.background.inline {
-                round(self, Job::Flush);
+                round(self, Job::Flush)?;
             } else {
                 self.background.bell.ring();
                 self.shared.pool.wait_for_change().await;

@@ -66,8 +66,8 @@ pub(crate) struct DbCore {
     manifest: Mutex<ManifestStore>,
     next_file: AtomicU64,
     obsolete: Mutex<Vec<Obsolete>>,
-    /// Held while a collection is created, so that a name and an id are given once.
-    creating: Mutex<()>,
+    /// Held while a collection or snapshot gets its name, so that it is given once.
+    pub(crate) creating: Mutex<()>,
     /// Held until close; dropping it lets the next process in.
     lock: Mutex<Option<Box<dyn FsLock>>>,
 }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     collection::{CollectionCore, NewRow, SegmentPart, parse_metadata},
-    commit::{CommitSink, Shared, payload},
+    commit::{BATCH_BYTES_MAX, CommitSink, Shared, payload},
     error::{Cause, Error, Result},
     manifest::{CollectionManifest, ManifestState, ManifestStore},
     segment::{Segment, SegmentParams},
@@ -79,7 +79,12 @@ pub(crate) fn open(dir: &Path, settings: Settings, parts: Components) -> Result<
 
     let store = match parts.store.clone() {
         Some(store) => store,
-        None => Arc::new(LocalStore::open(parts.fs.clone(), &paths.objects)?),
+        None => {
+            let local = LocalStore::open(parts.fs.clone(), &paths.objects)?;
+            // Safe only here: the directory lock says that nobody else is putting.
+            local.sweep_unfinished()?;
+            Arc::new(local)
+        }
     };
     let next_file = find_strays(&*parts.fs, &paths, &state, &mut report)?;
     let commit = start_log(&parts, &shared, log)?;
@@ -227,8 +232,8 @@ fn replay(
     };
     let options = LogOptions {
         file_bytes: shared.settings.wal_file_bytes,
+        frame_bytes_max: BATCH_BYTES_MAX as u32,
         must_exist: !state.database.is_nil(),
-        ..LogOptions::default()
     };
     let opened = Log::open(
         &Env::new(parts.fs.clone(), parts.random.clone()),

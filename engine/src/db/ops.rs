@@ -6,8 +6,8 @@ use crate::{
     Cursor, FieldDef, Hit, Page, Point, PointId, Receipt, Record, Schema,
     collection::{CollectionCore, View},
     commit::{
-        MetadataPatch, Request, WriteOp, check_id, check_ids, check_query, check_rows, dedup_ids,
-        payload,
+        BATCH_BYTES_MAX, MetadataPatch, Request, WriteOp, check_id, check_ids, check_query,
+        check_rows, dedup_ids, payload,
     },
     error::{Cause, Error, InputError, Result},
     filter::Filter,
@@ -183,6 +183,7 @@ impl DbCore {
     fn prepare(&self, collection: &CollectionCore, write: Write) -> Result<WriteOp> {
         let schema = collection.schema();
         let settings = &self.shared.settings;
+
         let op = match write {
             Write::Upsert(points) => {
                 let rows = check_rows(points, &schema, settings)?;
@@ -219,7 +220,7 @@ impl DbCore {
         let row_bytes = |row: &crate::collection::NewRow| {
             (row.vector.len() * 4 + row.metadata.len() + 80) as u64
         };
-        let (found, max) = (rows.iter().map(row_bytes).sum(), self.batch_bytes_max());
+        let (found, max) = (rows.iter().map(row_bytes).sum(), BATCH_BYTES_MAX);
         if found > max {
             return Err(InputError::BatchTooLarge { found, max }.into());
         }
@@ -255,16 +256,26 @@ impl DbCore {
         self.all_collections().iter().try_for_each(|collection| self.compact(collection))
     }
 
+    /// Reads every byte of a collection's segments and checks it against its checksums, and every
+    /// field index against its own rules. Returns the bytes read.
+    pub(crate) fn verify(&self, collection: &CollectionCore) -> Result<u64> {
+        let view = collection.view();
+        let mut bytes = 0;
+        for part in &view.segments {
+            self.background.pause_point()?;
+            let segment = &part.part.segment;
+            segment.verify()?;
+            read::verify_fields(part)?;
+            bytes += segment.meta().len;
+        }
+        Ok(bytes)
+    }
+
     /// Sets or clears the pin.
     pub(crate) fn pin(&self, collection: &Arc<CollectionCore>, pinned: bool) -> Result<()> {
         let structure = collection.structure.lock();
         let change = Change { pinned: Some(pinned), ..Change::default() };
         self.install(collection, &structure, change, |_| Ok(()))
-    }
-
-    /// The most bytes of rows in one batch.
-    pub(crate) fn batch_bytes_max(&self) -> u64 {
-        u64::from(akidb_wal::LogOptions::default().frame_bytes_max)
     }
 }
 

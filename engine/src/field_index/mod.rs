@@ -26,6 +26,9 @@ mod rows;
 mod value;
 mod view;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use mem::MemFieldIndex;
 pub(crate) use query::Query;
 pub(crate) use value::{bool_key, float_key, timestamp_micros, whole_number};

@@ -42,6 +42,10 @@ impl FieldRef {
     /// let filter = akidb::field("pos").is_in(["noun", "verb"]);
     /// assert_eq!(filter.to_string(), r#"{"field":"pos","in":["noun","verb"]}"#);
     /// ```
+    #[expect(
+        clippy::wrong_self_convention,
+        reason = "a field is named for one condition and used up by it; `in` is a keyword"
+    )]
     pub fn is_in<V: Into<FilterValue>>(self, values: impl IntoIterator<Item = V>) -> Filter {
         Filter::In { field: self.name, values: values.into_iter().map(Into::into).collect() }
     }

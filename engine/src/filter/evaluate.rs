@@ -14,7 +14,7 @@ use crate::{
 };
 use roaring::RoaringBitmap;
 use serde::Serialize;
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap, rc::Rc};
 
 /// A part of a collection whose rows are numbered from 0.
 pub(crate) trait RowSource {
@@ -81,7 +81,7 @@ pub(crate) fn evaluate(
         all.insert_range(0..source.rows());
         &all
     });
-    let tree = Resolved::new(&filter.root, source)?;
+    let tree = Resolver::new(source).node(&filter.root)?;
     let mut run = Run { source, plan: Vec::new() };
     let rows = run.eval(&tree, candidates)?;
     Ok(Evaluated { rows, plan: run.plan })
@@ -92,37 +92,59 @@ enum Resolved<'a> {
     And(Vec<Self>),
     Or(Vec<Self>),
     Not(Box<Self>),
-    Index(&'a Leaf, FieldIndex<'a>, &'a Query),
+    Index(&'a Leaf, Rc<FieldIndex<'a>>, &'a Query),
     /// A subtree of which no leaf has an index.
     Scan(&'a Node),
 }
 
-impl<'a> Resolved<'a> {
-    fn new(node: &'a Node, source: &'a dyn RowSource) -> Result<Self> {
-        let all = |parts: &'a [Node]| -> Result<Vec<Self>> {
-            parts.iter().map(|part| Self::new(part, source)).collect()
-        };
+/// Finds the index for each leaf, and opens each index once: opening may read it from disk.
+struct Resolver<'a> {
+    source: &'a dyn RowSource,
+    opened: BTreeMap<&'a str, Option<Rc<FieldIndex<'a>>>>,
+}
+
+impl<'a> Resolver<'a> {
+    fn new(source: &'a dyn RowSource) -> Self {
+        Self { source, opened: BTreeMap::new() }
+    }
+
+    fn node(&mut self, node: &'a Node) -> Result<Resolved<'a>> {
         Ok(match node {
-            Node::And(parts) => whole_or(node, all(parts)?, Self::And),
-            Node::Or(parts) => whole_or(node, all(parts)?, Self::Or),
-            Node::Not(part) => match Self::new(part, source)? {
-                Self::Scan(_) => Self::Scan(node),
-                bound => Self::Not(Box::new(bound)),
+            Node::And(parts) => whole_or(node, self.all(parts)?, Resolved::And),
+            Node::Or(parts) => whole_or(node, self.all(parts)?, Resolved::Or),
+            Node::Not(part) => match self.node(part)? {
+                Resolved::Scan(_) => Resolved::Scan(node),
+                resolved => Resolved::Not(Box::new(resolved)),
             },
-            Node::Leaf(leaf) => Self::leaf(node, leaf, source)?,
+            Node::Leaf(leaf) => self.leaf(node, leaf)?,
         })
     }
 
-    fn leaf(node: &'a Node, leaf: &'a Leaf, source: &'a dyn RowSource) -> Result<Self> {
-        if let Test::Typed(field_type, query) = &leaf.test
-            && let Some(index) = source.field(&leaf.field)?
-            && index.field_type() == *field_type
-        {
-            return Ok(Self::Index(leaf, index, query));
-        }
-        Ok(Self::Scan(node))
+    fn all(&mut self, parts: &'a [Node]) -> Result<Vec<Resolved<'a>>> {
+        parts.iter().map(|part| self.node(part)).collect()
     }
 
+    fn leaf(&mut self, node: &'a Node, leaf: &'a Leaf) -> Result<Resolved<'a>> {
+        if let Test::Typed(field_type, query) = &leaf.test
+            && let Some(index) = self.index(&leaf.field)?
+            && index.field_type() == *field_type
+        {
+            return Ok(Resolved::Index(leaf, index, query));
+        }
+        Ok(Resolved::Scan(node))
+    }
+
+    fn index(&mut self, field: &'a str) -> Result<Option<Rc<FieldIndex<'a>>>> {
+        if let Some(index) = self.opened.get(field) {
+            return Ok(index.clone());
+        }
+        let index = self.source.field(field)?.map(Rc::new);
+        self.opened.insert(field, index.clone());
+        Ok(index)
+    }
+}
+
+impl<'a> Resolved<'a> {
     /// Whether some row's metadata may have to be read.
     fn scans(&self) -> bool {
         match self {

@@ -28,6 +28,31 @@ pub const FILTER_CONDITIONS_MAX: usize = 1_000;
 /// assert_eq!(filter, same);
 /// # Ok::<(), akidb::InputError>(())
 /// ```
+///
+/// # What matches
+///
+/// - A field is a top-level key of the metadata object.
+/// - A comparison with an absent field, with `null`, or with a value of another type is false.
+/// - `ne` is "not `eq`": it is true of rows without the field.
+/// - `exists` is true if the key is there with a value that is not `null`, of whatever type.
+/// - `eq`, `ne`, `in` and ranges look at single values and never into a list; `contains` looks
+///   only at the strings in a list.
+/// - Strings order by their bytes. Booleans have no order: a range never matches one.
+/// - An empty `and` matches every row, an empty `or` and an empty `in` none.
+///
+/// On a field that the schema indexes, the declared type decides; a value of another type
+/// matches no comparison, only `exists`:
+///
+/// - *integer*: whole numbers that fit 64 signed bits, also when written `3.0`. Literals are
+///   compared exactly: `eq 2.5` matches nothing, `gt 2.5` begins at 3.
+/// - *float*: value and literal are taken as the nearest 64-bit float, so two whole numbers
+///   beyond 2^53 can be equal there. `-0.0` equals `0.0`.
+/// - *timestamp*: RFC 3339 strings as instants in microseconds; further digits are dropped on
+///   both sides. `2026-01-01T00:00:00Z` equals `2026-01-01T01:00:00+01:00`.
+/// - *keyword* and *bool*: as above.
+///
+/// On any other field the literal decides the type, and numbers compare by their exact value:
+/// 2^53 + 1 is not 2^53 even if one of them is written as a float.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Filter {

@@ -77,7 +77,7 @@ pub struct SkippedColumn {
 ///
 /// # fn main() -> akidb::Result<()> {
 /// let file = std::path::Path::new("words.parquet");
-/// let import = ParquetImport::open(&RealFs::default(), file, &ImportOptions::default())?;
+/// let import = ParquetImport::open(&RealFs, file, &ImportOptions::default())?;
 /// println!("{} rows of dimension {}", import.rows(), import.dim());
 /// for batch in import.batches()? {
 ///     for point in batch? {

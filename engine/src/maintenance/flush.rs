@@ -54,10 +54,12 @@ fn flush_one(core: &DbCore, collection: &CollectionCore, memtable: &Arc<Memtable
             Ok::<_, crate::Error>((part, slots))
         })
         .transpose()?;
-    let mut change = Change::default();
-    change.flushed = Some(memtable.last_lsn());
-    change.retires = Some(memtable.clone());
-    change.add = part.iter().map(|(part, _)| part.clone()).collect();
+    let change = Change {
+        add: part.iter().map(|(part, _)| part.clone()).collect(),
+        flushed: Some(memtable.last_lsn()),
+        retires: Some(memtable.clone()),
+        ..Change::default()
+    };
     core.install(collection, &structure, change, |_| {
         // Kills that were applied while the manifest was being written.
         if let Some((part, slots)) = &part {

@@ -118,7 +118,8 @@ pub(crate) fn promote(core: &DbCore, collection: &CollectionCore) -> Result<bool
     promote_locked(core, collection)
 }
 
-fn promote_locked(core: &DbCore, collection: &CollectionCore) -> Result<bool> {
+/// As [`promote`], for a caller that holds `moves`.
+pub(crate) fn promote_locked(core: &DbCore, collection: &CollectionCore) -> Result<bool> {
     let objects = collection.state.read().cold.clone();
     if objects.is_empty() {
         return Ok(false);

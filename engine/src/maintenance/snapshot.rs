@@ -42,8 +42,9 @@ pub(crate) fn create(
     core.shared.check_writable()?;
     validate_name(name)?;
     require_free(core, name)?;
-    core.local_view(collection)?;
     let _moves = collection.moves.lock();
+    // Under `moves`, so that no demotion takes rows away between the two.
+    moves::promote_locked(core, collection)?;
     collection.freeze();
     super::flush::flush_frozen(core, collection)?;
     let view = collection.view();
@@ -58,6 +59,7 @@ pub(crate) fn create(
         creator: concat!("akidb ", env!("CARGO_PKG_VERSION")).to_owned(),
     };
     let info = SnapshotInfo::of(&snapshot);
+    let _creating = core.creating.lock();
     require_free(core, name)?;
     core.commit_manifest(&Edit { put_snapshot: vec![snapshot], ..core.edit(None) })?;
     Ok(info)

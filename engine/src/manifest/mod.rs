@@ -8,7 +8,5 @@ mod page_tests;
 mod state;
 mod store;
 
-pub(crate) use state::{
-    ColdMeta, CollectionManifest, Edit, ManifestState, SnapshotManifest,
-};
+pub(crate) use state::{ColdMeta, CollectionManifest, Edit, ManifestState, SnapshotManifest};
 pub(crate) use store::{KIND, ManifestStore};

@@ -80,13 +80,15 @@ impl Memtable {
     /// Adds a row as the newest version of its id. `metadata` is the parsed form of
     /// `row.metadata`, needed only where fields are indexed.
     pub(crate) fn insert(&self, row: MemRow, metadata: Option<&Metadata>, now: Duration) -> u64 {
-        let (lsn, bytes, id) = (row.lsn, row.bytes(), row.id.clone());
+        let (lsn, mut bytes, id) = (row.lsn, row.bytes(), row.id.clone());
         let mut inner = self.inner.write();
         let inner = &mut *inner;
         let slot = inner.rows.push(row);
         if let Some(metadata) = metadata {
             for index in inner.fields.values_mut() {
+                let before = index.bytes();
                 index.insert(slot, metadata);
+                bytes += (index.bytes() - before) as u64;
             }
         }
         inner.newest.insert(id, Newest::Row(slot));

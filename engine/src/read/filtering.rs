@@ -41,6 +41,17 @@ pub(crate) fn matching_rows(view: &SegmentView, filter: &CompiledFilter) -> Resu
     evaluate(filter, &source, Some(&view.live_bitmap()))
 }
 
+/// Checks the field indexes of a segment beyond their checksums.
+pub(crate) fn verify_fields(view: &SegmentView) -> Result<()> {
+    let source = SegmentSource { view };
+    for def in &view.part.segment.meta().fields {
+        if let Some(FieldIndex::Block(index)) = source.field(&def.name)? {
+            index.verify().map_err(|error| source.damaged(&def.name, error))?;
+        }
+    }
+    Ok(())
+}
+
 struct MemSource<'a> {
     view: &'a MemView,
     fields: &'a BTreeMap<String, MemFieldIndex>,
@@ -78,6 +89,10 @@ impl RowSource for SegmentSource<'_> {
     fn field(&self, name: &str) -> Result<Option<FieldIndex<'_>>> {
         let Some(block) = self.view.part.segment.field_block(name)? else { return Ok(None) };
         let view = FieldIndexView::open(block).map_err(|error| self.damaged(name, error))?;
+        if view.rows() != self.rows() {
+            let detail = "it covers another number of rows than its segment";
+            return Err(self.damaged(name, FieldIndexError { offset: 0, detail }));
+        }
         Ok(Some(FieldIndex::Block(view)))
     }
 

@@ -9,6 +9,7 @@ mod scan;
 mod search;
 
 pub use explain::{Explain, PartExplain};
+pub(crate) use filtering::verify_fields;
 pub(crate) use get::{count, get, matching_versions};
 pub use scan::{Cursor, Page};
 pub(crate) use scan::{ScanSpec, scan};

@@ -22,14 +22,16 @@
 //! order and torn at any sector; the tail rule (`scan`) keeps those before the first bad one and
 //! refuses the file when the bad one had been durable.
 
+mod create;
 mod header;
 mod inspect;
+mod layout;
 mod scan;
 mod walk;
-mod write;
 mod writer;
 
+pub use create::{NewFile, TEMP_SUFFIX, framed_file_bytes};
 pub use header::{FileHeader, FileKind, HEADER_PAGE_BYTES, Predecessor};
 pub use inspect::{FrameInfo, FrameStatus};
 pub use scan::{FrameRef, FramedFile, ScanReport, TornTail};
-pub use writer::{FramedWriter, NewFile, TEMP_SUFFIX, framed_file_bytes};
+pub use writer::FramedWriter;

@@ -107,14 +107,24 @@ impl FramedFile {
     /// [`WalError::Foreign`], [`WalError::Newer`], [`WalError::Corruption`] for a damaged header or
     /// a file shorter than it was made, [`WalError::Fs`] for a failed call.
     pub fn read(fs: &dyn Fs, path: &Path, kind: FileKind) -> Result<Self, WalError> {
-        let (header, file) = open_header(fs, path, kind)?;
-        let no_room = || FsError::new(FsOp::Read, path, io::ErrorKind::OutOfMemory.into());
-        // At most the file's own length, so a hostile header cannot ask for more than there is.
-        let len = usize::try_from(header.allocated_len).map_err(|_| no_room())?;
+        let (header, len, file) = open_header(fs, path, kind)?;
+        let no_room = |_| FsError::new(FsOp::Read, path, io::ErrorKind::OutOfMemory.into());
         let mut bytes = Vec::new();
-        bytes.try_reserve_exact(len).map_err(|_| no_room())?;
+        // At most the file's own length, so a hostile header cannot ask for more than there is.
+        bytes.try_reserve_exact(len).map_err(no_room)?;
         bytes.resize(len, 0);
         file.read_exact_at(&mut bytes, 0)?;
+        Ok(Self { path: path.to_owned(), header, bytes })
+    }
+
+    /// As [`FramedFile::read`], for bytes that are in memory already; `path` is for messages.
+    ///
+    /// # Errors
+    /// As [`FramedFile::read`].
+    pub fn from_bytes(path: &Path, mut bytes: Vec<u8>, kind: FileKind) -> Result<Self, WalError> {
+        let header = FileHeader::decode(&bytes, kind, path)?;
+        let len = check_len(path, &header, bytes.len() as u64)?;
+        bytes.truncate(len);
         Ok(Self { path: path.to_owned(), header, bytes })
     }
 
@@ -123,7 +133,7 @@ impl FramedFile {
     /// # Errors
     /// As [`FramedFile::read`].
     pub fn read_header(fs: &dyn Fs, path: &Path, kind: FileKind) -> Result<FileHeader, WalError> {
-        open_header(fs, path, kind).map(|(header, _)| header)
+        open_header(fs, path, kind).map(|(header, ..)| header)
     }
 
     /// The file header.
@@ -187,20 +197,29 @@ impl FramedFile {
     }
 }
 
-/// Opens a file for reading once its header and length are verified.
+/// Opens a file for reading once its header and length are verified; with the length it was made
+/// with.
 fn open_header(
     fs: &dyn Fs,
     path: &Path,
     kind: FileKind,
-) -> Result<(FileHeader, Arc<dyn FsFile>), WalError> {
+) -> Result<(FileHeader, usize, Arc<dyn FsFile>), WalError> {
     let file = fs.open(path, OpenMode::Read)?;
     let len = file.len()?;
     let mut page = vec![0; usize::try_from(len.min(HEADER_PAGE_BYTES)).unwrap_or_default()];
     file.read_exact_at(&mut page, 0)?;
     let header = FileHeader::decode(&page, kind, path)?;
-    if len < header.allocated_len {
-        let detail = CorruptionDetail::Truncated { len, expected: header.allocated_len };
+    let allocated = check_len(path, &header, len)?;
+    Ok((header, allocated, file))
+}
+
+/// The length that the file was made with, if it still has it.
+fn check_len(path: &Path, header: &FileHeader, len: u64) -> Result<usize, WalError> {
+    let expected = header.allocated_len;
+    if len < expected {
+        let detail = CorruptionDetail::Truncated { len, expected };
         return Err(WalError::corruption(path, len, detail));
     }
-    Ok((header, file))
+    usize::try_from(expected)
+        .map_err(|_| FsError::new(FsOp::Read, path, io::ErrorKind::OutOfMemory.into()).into())
 }

@@ -82,7 +82,7 @@ struct Owner<S: Sink> {
 struct Shared<S: Sink> {
     queue: Queue<Message<S::Request>>,
     worker: Mutex<Worker<S>>,
-    snapshot: Mutex<Snapshot>,
+    snapshot: Arc<Mutex<Snapshot>>,
 }
 
 impl<S: Sink> GroupCommit<S> {
@@ -97,12 +97,12 @@ impl<S: Sink> GroupCommit<S> {
         clock: Arc<dyn Clock>,
         drive: Drive,
     ) -> Result<Self, WalError> {
+        let worker = Worker::new(log, sink, options, clock);
         let shared = Arc::new(Shared {
             queue: Queue::new(),
-            worker: Mutex::new(Worker::new(log, sink, options, clock)),
-            snapshot: Mutex::default(),
+            snapshot: worker.snapshot(),
+            worker: Mutex::new(worker),
         });
-        shared.publish(&shared.worker.lock());
         let thread = match drive {
             Drive::Inline => None,
             Drive::Thread => {
@@ -150,12 +150,12 @@ impl<S: Sink> GroupCommit<S> {
         ticket
     }
 
-    /// The files as of the last group, oldest first; the last is the current one.
+    /// The files as of the last group that anybody was told of, oldest first; the last is the current one.
     pub fn files(&self) -> Vec<LogFile> {
         self.owner.shared.snapshot.lock().files()
     }
 
-    /// Counters as of the last group.
+    /// Counters as of the last group that anybody was told of.
     pub fn stats(&self) -> LogStats {
         self.owner.shared.snapshot.lock().stats
     }
@@ -170,9 +170,9 @@ impl<S: Sink> GroupCommit<S> {
     pub fn tick(&self) {
         if self.owner.drive == Drive::Inline {
             let shared = &self.owner.shared;
-            let mut worker = shared.worker.lock();
-            worker.timers();
-            shared.publish(&worker);
+            shared.worker.lock().timers();
+            // Somebody may have left a message while the lock was held.
+            self.drive();
         }
     }
 
@@ -189,9 +189,7 @@ impl<S: Sink> GroupCommit<S> {
         self.owner.join();
         let mut worker = shared.worker.lock();
         shared.drain(&mut worker);
-        let closed = worker.close();
-        shared.publish(&worker);
-        closed
+        worker.close()
     }
 
     /// With [`Drive::Inline`], works the queue off. A caller that finds another at work leaves its
@@ -204,7 +202,6 @@ impl<S: Sink> GroupCommit<S> {
                 return;
             };
             shared.drain(&mut worker);
-            shared.publish(&worker);
         }
     }
 }
@@ -231,7 +228,6 @@ impl<S: Sink> Shared<S> {
             let mut worker = self.worker.lock();
             worker.turn(&self.queue);
             worker.timers();
-            self.publish(&worker);
         }
     }
 
@@ -240,10 +236,6 @@ impl<S: Sink> Shared<S> {
         while worker.has_backlog() || !self.queue.is_empty() {
             worker.turn(&self.queue);
         }
-    }
-
-    fn publish(&self, worker: &Worker<S>) {
-        self.snapshot.lock().update(worker.log(), worker.counters());
     }
 }
 

@@ -1,8 +1,10 @@
 //! The work of the log's thread: stage a group, write it, sync it, answer; and the timers. Owns
 //! the log and the sink. Run by `handle`, by one thread at a time.
 
-use super::{Commit, Durability, GroupOptions, LogStats, Sink, Staged, queue::Queue};
-use crate::{Log, LogFile, Lsn, Promise, WalError};
+use super::{
+    Commit, Durability, GroupOptions, LogStats, Sink, Staged, queue::Queue, stats::Snapshot,
+};
+use crate::{Log, LogFile, Lsn, Promise, WalError, sync::Mutex};
 use akidb_vfs::Clock;
 use std::{
     any::Any,
@@ -36,6 +38,9 @@ pub(super) struct Worker<S: Sink> {
     /// When the last group was written, by the clock.
     last_write: Duration,
     counters: LogStats,
+    /// What callers see. Brought up to date before anybody is answered, so that who was answered
+    /// sees at least that state.
+    snapshot: Arc<Mutex<Snapshot>>,
 }
 
 /// A group while it is put together.
@@ -63,7 +68,7 @@ impl Group {
 impl<S: Sink> Worker<S> {
     pub(super) fn new(log: Log, sink: S, options: GroupOptions, clock: Arc<dyn Clock>) -> Self {
         let last_write = clock.monotonic();
-        Self {
+        let worker = Self {
             log,
             sink: Some(sink),
             options,
@@ -72,15 +77,19 @@ impl<S: Sink> Worker<S> {
             sync_due: None,
             last_write,
             counters: LogStats::default(),
-        }
+            snapshot: Arc::default(),
+        };
+        worker.publish();
+        worker
     }
 
-    pub(super) fn log(&self) -> &Log {
-        &self.log
+    /// What callers may look at while the log is busy.
+    pub(super) fn snapshot(&self) -> Arc<Mutex<Snapshot>> {
+        Arc::clone(&self.snapshot)
     }
 
-    pub(super) fn counters(&self) -> LogStats {
-        self.counters
+    fn publish(&self) {
+        self.snapshot.lock().update(&self.log, self.counters);
     }
 
     /// True when messages wait that were taken from the queue earlier.
@@ -195,9 +204,14 @@ impl<S: Sink> Worker<S> {
             Message::Roll(promise) => {
                 let rolled = self.log.roll().map_err(Arc::new);
                 self.tell_if_poisoned();
+                self.publish();
                 promise.answer(rolled);
             }
-            Message::RemoveUpto(lsn, promise) => promise.answer(self.log.remove_upto(lsn)),
+            Message::RemoveUpto(lsn, promise) => {
+                let removed = self.log.remove_upto(lsn);
+                self.publish();
+                promise.answer(removed);
+            }
             Message::Request(_) | Message::Sync(..) => {
                 unreachable!("requests and syncs join a group")
             }
@@ -214,6 +228,7 @@ impl<S: Sink> Worker<S> {
                 self.count(frames, bytes);
                 let durable_upto = self.log.durable_upto();
                 let synced = durable_upto >= last;
+                self.publish();
                 self.note_interval(interval, synced);
                 if let Some(sink) = &mut self.sink {
                     sink.committed(&Commit { first, last, durable_upto, synced });
@@ -221,7 +236,9 @@ impl<S: Sink> Worker<S> {
             }
         }
         for (upto, promise) in barriers {
-            promise.answer(self.sync_upto(upto));
+            let synced = self.sync_upto(upto);
+            self.publish();
+            promise.answer(synced);
         }
     }
 
@@ -265,6 +282,7 @@ impl<S: Sink> Worker<S> {
         self.sync_due = None;
         let synced = self.log.sync().map_err(|error| self.give_up(error))?;
         self.counters.syncs += 1;
+        self.publish();
         Ok(synced)
     }
 
@@ -274,7 +292,10 @@ impl<S: Sink> Worker<S> {
         }
         self.sync_due = None;
         match self.log.seal() {
-            Ok(()) => self.counters.seals += 1,
+            Ok(()) => {
+                self.counters.seals += 1;
+                self.publish();
+            }
             Err(error) => drop(self.give_up(error)),
         }
     }
@@ -282,6 +303,7 @@ impl<S: Sink> Worker<S> {
     /// Tells the sink that what it staged is lost; returns the error for others to hear.
     fn give_up(&mut self, error: WalError) -> Arc<WalError> {
         let error = Arc::new(error);
+        self.publish();
         if let Some(sink) = &mut self.sink {
             sink.failed(&error);
         }

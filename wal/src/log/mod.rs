@@ -273,9 +273,11 @@ impl Log {
     /// it from confirmed flushes, never from what is in memory.
     ///
     /// # Errors
-    /// The failed call. Writing goes on; removal works again after the next open if it is unknown
-    /// whether a name is gone.
+    /// [`WalError::Poisoned`]: a log that stopped keeps its files as they are. Otherwise the failed
+    /// call; writing goes on, and if it is unknown whether a name is gone, removal works again
+    /// only after the next open.
     pub fn remove_upto(&mut self, lsn: Lsn) -> Result<Vec<LogFile>, Arc<WalError>> {
+        self.alive()?;
         if let Some(first) = &self.removal_failed {
             return Err(Arc::clone(first));
         }

@@ -67,7 +67,7 @@ fn read(segment: &Segment) -> Result<Content> {
         assert_eq!(found, Some(row), "an id leads to its row");
         let metadata = segment.metadata(row)?;
         let vector = segment.vectors(row, 1)?.to_vec();
-        assert_eq!(*segment.inv_norms(row, 1)?, [super::norm::inv_norm(&vector)]);
+        assert_eq!(*segment.inv_norms(row, 1)?, [akidb_index::inv_norm(&vector)]);
         rows.push(Row {
             id,
             lsn: segment.lsn(row)?,

@@ -1,0 +1,140 @@
+//! The options of `akidb bench` and of its child process.
+
+use super::{ColumnArgs, values};
+use akidb::Durability;
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  akidb bench write --writers 64 --rows 100000 --json
+  akidb bench search --data rows.parquet --queries queries.parquet --threads 1 --json
+  akidb bench recovery --rows 100000 --json
+
+Build with --release before believing a number. The JSON is one object: `version`, `command`,
+`machine`, then the figures, each named with its unit last.";
+
+/// Measure this machine; the JSON is meant to be kept and compared.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    pub(crate) command: BenchCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Durable inserts from several threads: rows per second and time to acknowledgement.
+    Write(BenchWriteArgs),
+    /// Build a collection from a file and search it: recall, queries per second, latency.
+    Search(BenchSearchArgs),
+    /// Kill a writer and time how fast the log is recovered.
+    Recovery(BenchRecoveryArgs),
+}
+
+/// Durable inserts from several threads: rows per second and time to acknowledgement.
+///
+/// Rows are made from a seed: a random unit vector and about 130 bytes of metadata each.
+#[derive(Debug, Args)]
+pub(crate) struct BenchWriteArgs {
+    /// Threads that write at the same time.
+    #[arg(long, default_value_t = 1, value_parser = values::at_least_one)]
+    pub(crate) writers: usize,
+
+    /// Rows per write call.
+    #[arg(long, default_value_t = 1, value_parser = values::at_least_one)]
+    pub(crate) batch: usize,
+
+    /// Rows in all.
+    #[arg(long, default_value_t = 10_000, value_parser = values::at_least_one)]
+    pub(crate) rows: usize,
+
+    /// Numbers in a vector.
+    #[arg(long, default_value_t = 384, value_parser = values::dimension)]
+    pub(crate) dim: u32,
+
+    /// sync, interval, interval:MS or memory.
+    #[arg(long, default_value = "sync", value_parser = values::durability)]
+    pub(crate) durability: Durability,
+
+    /// Where the database is made, which must be new or empty; it is kept [default: a temporary
+    /// directory, removed at the end].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// Build a collection from a file and search it: recall, queries per second, latency.
+///
+/// Ingests durably, flushes, compacts to one segment (together `build_s`), searches, then moves
+/// the collection to the cold tier and back, so that each tier's bytes and speeds are known.
+#[derive(Debug, Args)]
+pub(crate) struct BenchSearchArgs {
+    /// Parquet file of rows [default: the built-in sample].
+    #[arg(long, value_name = "FILE", requires = "queries")]
+    pub(crate) data: Option<PathBuf>,
+
+    /// Parquet file of queries with a vector column and, for recall, a `neighbours` column: ids
+    /// of the exact nearest rows, nearest first.
+    #[arg(long, value_name = "FILE", requires = "data")]
+    pub(crate) queries: Option<PathBuf>,
+
+    /// Hits per query; recall is recall at this k.
+    #[arg(short, long = "k", default_value_t = 10, value_parser = values::at_least_one)]
+    pub(crate) k: usize,
+
+    /// Threads that search at the same time.
+    #[arg(long, default_value_t = 1, value_parser = values::at_least_one)]
+    pub(crate) threads: usize,
+
+    #[command(flatten)]
+    pub(crate) columns: ColumnArgs,
+
+    /// Where the database is made, which must be new or empty; it is kept [default: a temporary
+    /// directory, removed at the end].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// Kill a writer and time how fast the log is recovered.
+///
+/// A child process writes the rows without ever flushing, syncs, and is killed with SIGKILL; the
+/// time measured is that of opening the database again.
+#[derive(Debug, Args)]
+pub(crate) struct BenchRecoveryArgs {
+    /// Rows in the log.
+    #[arg(long, default_value_t = 100_000, value_parser = values::at_least_one)]
+    pub(crate) rows: usize,
+
+    /// Numbers in a vector.
+    #[arg(long, default_value_t = 384, value_parser = values::dimension)]
+    pub(crate) dim: u32,
+
+    /// Rows per batch in the log.
+    #[arg(long, default_value_t = 100, value_parser = values::at_least_one)]
+    pub(crate) batch: usize,
+
+    /// Where the database is made, which must be new or empty; it is kept [default: a temporary
+    /// directory, removed at the end].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// Arguments of the child process of `bench recovery`.
+#[derive(Debug, Args)]
+pub(crate) struct RecoveryWriterArgs {
+    /// The database directory.
+    #[arg(long)]
+    pub(crate) dir: PathBuf,
+
+    /// Rows to write.
+    #[arg(long, value_parser = values::at_least_one)]
+    pub(crate) rows: usize,
+
+    /// Numbers in a vector.
+    #[arg(long, value_parser = values::dimension)]
+    pub(crate) dim: u32,
+
+    /// Rows per batch.
+    #[arg(long, value_parser = values::at_least_one)]
+    pub(crate) batch: usize,
+}

@@ -1,0 +1,129 @@
+//! Opening databases and looking things up in them, with errors that help: used by every command
+//! that takes `--dir`.
+
+use crate::{
+    args::{IdKind, Place},
+    error::{CliError, Result},
+};
+use akidb::{
+    ErrorKind, PointId,
+    blocking::{Collection, Db},
+    vfs::{Fs, RealFs},
+};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// Opens a database that must exist: opening creates one, which is not what a typing error in
+/// `--dir` should do.
+pub(crate) fn open_existing(dir: &Path) -> Result<Db> {
+    if is_absent_or_empty(dir)? {
+        return Err(CliError::NoDatabase { dir: dir.to_owned() });
+    }
+    Ok(Db::open(dir)?)
+}
+
+/// Opens the database and the collection.
+pub(crate) fn open_collection(place: &Place) -> Result<(Db, Collection)> {
+    let db = open_existing(&place.dir)?;
+    let collection = collection(&db, &place.collection)?;
+    Ok((db, collection))
+}
+
+/// The collection of this name; the error lists those that exist.
+pub(crate) fn collection(db: &Db, name: &str) -> Result<Collection> {
+    match db.collection(name) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let existing = db.list_collections()?;
+            Err(CliError::NoCollection { name: name.to_owned(), existing })
+        }
+        other => Ok(other?),
+    }
+}
+
+fn is_absent_or_empty(dir: &Path) -> Result<bool> {
+    match RealFs.list_dir(dir) {
+        Ok(entries) => Ok(entries.is_empty()),
+        Err(error) if error.is_not_found() => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Where a command makes a database of its own: a temporary directory, removed at the end, or one
+/// that was asked for and stays.
+#[derive(Debug)]
+pub(crate) enum Workplace {
+    Temporary(TempDir),
+    Kept(PathBuf),
+}
+
+impl Workplace {
+    /// A kept directory must be new or empty.
+    pub(crate) fn new(keep: Option<&Path>) -> Result<Self> {
+        match keep {
+            None => tempfile::Builder::new()
+                .prefix("akidb-")
+                .tempdir()
+                .map(Self::Temporary)
+                .map_err(CliError::TempDir),
+            Some(dir) if is_absent_or_empty(dir)? => {
+                RealFs.create_dir_all(dir)?;
+                Ok(Self::Kept(dir.to_owned()))
+            }
+            Some(dir) => Err(CliError::NotEmpty { dir: dir.to_owned() }),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Temporary(dir) => dir.path(),
+            Self::Kept(dir) => dir,
+        }
+    }
+
+    /// The directory, if it stays.
+    pub(crate) fn kept(&self) -> Option<&Path> {
+        match self {
+            Self::Temporary(_) => None,
+            Self::Kept(dir) => Some(dir),
+        }
+    }
+}
+
+/// The ids that the texts of the command line mean. With [`IdKind::Auto`] a text of digits means
+/// the number unless only the string exists.
+pub(crate) fn resolve_ids(
+    collection: &Collection,
+    texts: &[String],
+    kind: IdKind,
+) -> Result<Vec<PointId>> {
+    let as_text = |text: &String| PointId::from(text.as_str());
+    if kind == IdKind::String {
+        return Ok(texts.iter().map(as_text).collect());
+    }
+    let guesses: Vec<PointId> = texts
+        .iter()
+        .map(|text| match text.parse::<PointId>() {
+            Ok(id) => id,
+            Err(never) => match never {},
+        })
+        .collect();
+    let found = collection.get(&guesses)?;
+    let mut ids = Vec::with_capacity(guesses.len());
+    for ((guess, found), text) in guesses.into_iter().zip(found).zip(texts) {
+        let other = as_text(text);
+        let only_text_exists = found.is_none()
+            && guess != other
+            && collection.get([&other])?.into_iter().flatten().next().is_some();
+        ids.push(if only_text_exists { other } else { guess });
+    }
+    Ok(ids)
+}
+
+/// An id as JSON: numbers stay numbers.
+pub(crate) fn id_json(id: &PointId) -> Value {
+    match id {
+        PointId::U64(n) => json!(n),
+        other => json!(other.to_string()),
+    }
+}

@@ -1,0 +1,181 @@
+//! Why a command failed, and the hint that goes with it. `main` prints both and exits with 1.
+
+use akidb::{Cause, ErrorKind, InputError, vfs::FsError};
+use std::{io, path::PathBuf};
+
+/// A result of a command.
+pub(crate) type Result<T, E = CliError> = std::result::Result<T, E>;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    #[error(transparent)]
+    Engine(#[from] akidb::Error),
+    #[error(transparent)]
+    Fs(#[from] FsError),
+    /// Reading commands refuse to make a database where somebody mistyped a path.
+    #[error("there is no database in {}", dir.display())]
+    NoDatabase { dir: PathBuf },
+    /// Commands that make a database of their own never mix it into somebody's files.
+    #[error("{} is not empty", dir.display())]
+    NotEmpty { dir: PathBuf },
+    #[error("there is no collection named {name:?}")]
+    NoCollection { name: String, existing: Vec<String> },
+    #[error("there is no row {id:?} in collection {collection:?}")]
+    NoRow { id: String, collection: String },
+    #[error("{} of {asked} rows do not exist: {}", missing.len(), missing.join(", "))]
+    MissingRows { missing: Vec<String>, asked: usize },
+    #[error("collection {collection:?} measures by {found}, not by {asked}")]
+    OtherMetric { collection: String, found: String, asked: String },
+    #[error("{} does not hold a vector: {detail}", file.display())]
+    VectorFile { file: PathBuf, detail: String },
+    #[error("{} holds no rows", file.display())]
+    NoRows { file: PathBuf },
+    #[error("the vectors of {} have {found} numbers, those of the data have {expected}", file.display())]
+    QueryDimension { file: PathBuf, expected: u32, found: u32 },
+    /// The demo or a benchmark looked at its own result and it was wrong.
+    #[error("a check failed: {detail}")]
+    Check { detail: String },
+    #[error("the child process {what}: {source}")]
+    Child { what: &'static str, source: io::Error },
+    #[error("cannot print: {0}")]
+    Output(#[source] io::Error),
+    #[error("cannot make a temporary directory: {0}")]
+    TempDir(#[source] io::Error),
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
+}
+
+impl CliError {
+    /// A word for machines, stable across versions.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Engine(error) => match error.kind() {
+                ErrorKind::InvalidInput => "invalid_input",
+                ErrorKind::NotFound => "not_found",
+                ErrorKind::AlreadyExists => "already_exists",
+                ErrorKind::Locked => "locked",
+                ErrorKind::Unavailable => "unavailable",
+                ErrorKind::NoSpace => "no_space",
+                ErrorKind::Reopen => "reopen",
+                ErrorKind::Corruption => "corruption",
+                ErrorKind::Incompatible => "incompatible",
+                ErrorKind::PermissionDenied => "permission_denied",
+                ErrorKind::Closed => "closed",
+                _ => "bug",
+            },
+            Self::Fs(_) | Self::TempDir(_) => "io",
+            Self::NoDatabase { .. } | Self::NoCollection { .. } => "not_found",
+            Self::NoRow { .. } | Self::MissingRows { .. } => "not_found",
+            Self::NotEmpty { .. } => "already_exists",
+            Self::OtherMetric { .. }
+            | Self::VectorFile { .. }
+            | Self::NoRows { .. }
+            | Self::QueryDimension { .. } => "invalid_input",
+            Self::Check { .. } => "check_failed",
+            Self::Child { .. } | Self::Thread(_) => "unavailable",
+            Self::Output(_) => "output",
+        }
+    }
+
+    /// What to do about it, if there is something that the message does not say.
+    pub(crate) fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::NoDatabase { dir } => {
+                let dir = dir.display();
+                format!("`akidb ingest --dir {dir} --collection NAME --data FILE` makes one")
+            }
+            Self::NotEmpty { .. } => "give a new or empty directory".to_owned(),
+            Self::NoCollection { existing, .. } if existing.is_empty() => {
+                "the database has no collections; `akidb ingest` makes one".to_owned()
+            }
+            Self::NoCollection { name, existing } => match nearest(name, existing) {
+                Some(near) => format!("did you mean {near:?}? There are: {}", existing.join(", ")),
+                None => format!("there are: {}", existing.join(", ")),
+            },
+            Self::NoRow { .. } | Self::MissingRows { .. } => {
+                "digits are read as a number first; --id-kind string reads them as text".to_owned()
+            }
+            Self::OtherMetric { .. } => {
+                "leave --metric out, or ingest into another collection".to_owned()
+            }
+            Self::VectorFile { .. } => {
+                "give a JSON array of numbers (.json) or raw little-endian floats (.f32)".to_owned()
+            }
+            Self::Fs(error) if error.is_not_found() => "check the path".to_owned(),
+            Self::Engine(error) => return engine_hint(error),
+            _ => return None,
+        };
+        Some(hint)
+    }
+}
+
+fn engine_hint(error: &akidb::Error) -> Option<String> {
+    let hint = match error.cause() {
+        Cause::Input(InputError::Import { .. }) => {
+            "the file must be Parquet with a column of ids and one of vectors; --id-column and \
+             --vector-column name them"
+        }
+        Cause::Input(InputError::FilterType { .. }) => {
+            "`akidb stats --json` shows the types of the indexed fields"
+        }
+        Cause::Foreign { .. } => "inspect reads WAL files, manifests, segments and the like",
+        Cause::Fs(error) if error.is_not_found() => "check the path",
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+/// The existing name that differs from `name` by the fewest edits, if that is few.
+fn nearest<'a>(name: &str, existing: &'a [String]) -> Option<&'a str> {
+    let (distance, near) =
+        existing.iter().map(|other| (edits(name, other), other)).min_by_key(|(edits, _)| *edits)?;
+    (distance * 3 <= name.chars().count().max(3)).then_some(near)
+}
+
+/// Levenshtein distance, one row at a time.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (to, cell) in b.iter().zip(row.iter_mut().skip(1)) {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = *cell;
+            left = replaced.min(*cell + 1).min(left + 1);
+            *cell = left;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edits_count_inserts_removals_and_replacements() {
+        assert_eq!(edits("", ""), 0);
+        assert_eq!(edits("docs", "docs"), 0);
+        assert_eq!(edits("docs", "doc"), 1);
+        assert_eq!(edits("doc", "docs"), 1);
+        assert_eq!(edits("kitten", "sitting"), 3);
+        assert_eq!(edits("", "abc"), 3);
+    }
+
+    #[test]
+    fn a_typo_gets_the_name_that_was_meant() {
+        let existing = ["docs".to_owned(), "images".to_owned()];
+        let hint = |name: &str| {
+            let name = name.to_owned();
+            CliError::NoCollection { name, existing: existing.to_vec() }.hint().unwrap()
+        };
+        assert!(hint("dosc").starts_with("there are") || hint("dosc").contains("docs"));
+        assert!(hint("imagse").contains("did you mean \"images\"?"));
+        assert_eq!(hint("people"), "there are: docs, images");
+    }
+}

@@ -1,0 +1,143 @@
+//! `akidb ingest`: a Parquet file becomes rows of a collection, batch by durable batch.
+
+use crate::{
+    args::{IngestArgs, Place},
+    error::{CliError, Result},
+    output::{Output, Report},
+    progress::Progress,
+    source::Source,
+    units,
+};
+use akidb::{
+    Durability, ErrorKind, Metric, Schema,
+    blocking::{Collection, Db},
+    vfs::{Clock, SystemClock},
+};
+use serde::Serialize;
+use std::time::Duration;
+
+/// What was ingested.
+#[derive(Debug, Serialize)]
+struct Ingested {
+    command: &'static str,
+    collection: String,
+    /// Whether this made the collection.
+    created: bool,
+    rows: u64,
+    dim: u32,
+    durability: Durability,
+    last_lsn: u64,
+    skipped_columns: Vec<String>,
+    elapsed_s: f64,
+    rows_per_s: f64,
+}
+
+impl Report for Ingested {
+    fn text(&self) -> String {
+        let made = if self.created { "made collection" } else { "added to collection" };
+        let mut text = format!(
+            "{made} {:?}: {} rows of dimension {} in {} ({})",
+            self.collection,
+            units::count(self.rows),
+            self.dim,
+            units::micros(self.elapsed_s * 1e6),
+            units::rows_per_s(self.rows_per_s),
+        );
+        if !self.skipped_columns.is_empty() {
+            text.push_str("\nleft out, their types have no place in metadata: ");
+            text.push_str(&self.skipped_columns.join(", "));
+        }
+        text
+    }
+}
+
+pub(crate) fn run(args: &IngestArgs, output: Output) -> Result<()> {
+    // The file first: a typing error in it should not leave an empty database behind.
+    let source = Source::open(&args.data, &args.columns)?;
+    let db = Db::open(&args.place.dir)?;
+    let (collection, created) = open_or_create(&db, args, source.dim())?;
+    let progress = Progress::new(output, "ingesting", source.rows());
+    let loaded = load(&collection, &source, args.batch, Some(args.durability), &progress)?;
+    drop(progress);
+    db.close()?;
+    output.report(&Ingested {
+        command: "ingest",
+        collection: args.place.collection.clone(),
+        created,
+        rows: loaded.rows,
+        dim: source.dim(),
+        durability: args.durability,
+        last_lsn: loaded.last_lsn,
+        skipped_columns: source.skipped(),
+        elapsed_s: loaded.time.as_secs_f64(),
+        rows_per_s: units::per_second(loaded.rows, loaded.time),
+    })
+}
+
+fn open_or_create(db: &Db, args: &IngestArgs, dim: u32) -> Result<(Collection, bool)> {
+    let Place { collection: name, .. } = &args.place;
+    match db.collection(name) {
+        Ok(collection) => {
+            adapt(&collection, args)?;
+            Ok((collection, false))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let mut schema = Schema::new(dim, args.metric.unwrap_or(Metric::Cosine));
+            schema.fields.clone_from(&args.fields);
+            Ok((db.create_collection(name, schema)?, true))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Checks the metric of an existing collection, and indexes the fields that are not yet.
+fn adapt(collection: &Collection, args: &IngestArgs) -> Result<()> {
+    let schema = collection.schema();
+    if let Some(asked) = args.metric.filter(|asked| *asked != schema.metric) {
+        return Err(CliError::OtherMetric {
+            collection: collection.name().to_owned(),
+            found: format!("{:?}", schema.metric).to_lowercase(),
+            asked: format!("{asked:?}").to_lowercase(),
+        });
+    }
+    for field in &args.fields {
+        if schema.field_type(&field.name) != Some(field.field_type) {
+            collection.add_field(&field.name, field.field_type)?;
+        }
+    }
+    Ok(())
+}
+
+/// How an ingest went.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Loaded {
+    pub(crate) rows: u64,
+    pub(crate) last_lsn: u64,
+    /// From the first row read to the last acknowledgement.
+    pub(crate) time: Duration,
+}
+
+/// Writes all rows of `source`. `None` leaves the durability to the database's settings.
+pub(crate) fn load(
+    collection: &Collection,
+    source: &Source,
+    batch: usize,
+    durability: Option<Durability>,
+    progress: &Progress,
+) -> Result<Loaded> {
+    let clock = SystemClock::new();
+    let mut loaded = Loaded { rows: 0, last_lsn: 0, time: Duration::ZERO };
+    for points in source.batches(batch)? {
+        let points = points?;
+        let rows = points.len();
+        let mut write = collection.upsert(points);
+        if let Some(durability) = durability {
+            write = write.durability(durability);
+        }
+        loaded.last_lsn = write.run()?.lsn;
+        loaded.rows += rows as u64;
+        progress.add(rows);
+    }
+    loaded.time = clock.monotonic();
+    Ok(loaded)
+}

@@ -1,0 +1,35 @@
+//! A progress bar on standard error: hidden for machines, and by the library when standard error
+//! is not a terminal.
+
+use crate::output::Output;
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// A bar for `rows` rows of `what`. It disappears when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Progress(ProgressBar);
+
+impl Progress {
+    pub(crate) fn new(output: Output, what: &'static str, rows: u64) -> Self {
+        if output.is_json() {
+            return Self(ProgressBar::hidden());
+        }
+        let bar = ProgressBar::new(rows).with_message(what);
+        // A template that the library refuses leaves its default style: still a progress bar.
+        if let Ok(style) = ProgressStyle::with_template(
+            "{msg} {bar:32} {human_pos}/{human_len} rows  {per_sec}  {eta} left",
+        ) {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+
+    pub(crate) fn add(&self, rows: usize) {
+        self.0.inc(rows as u64);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

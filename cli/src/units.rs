@@ -1,0 +1,96 @@
+//! Numbers as people read them: `4.9 MB`, `12,345 rows/s`, `1.2 ms`. Only for text; JSON carries
+//! plain numbers with the unit in the key.
+
+use std::time::Duration;
+
+/// Decimal multiples, as disks are sold.
+pub(crate) fn bytes(n: u64) -> String {
+    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+    if n < 1000 {
+        return format!("{n} B");
+    }
+    let mut value = n as f64 / 1e3;
+    let mut units = UNITS.iter();
+    let mut unit = units.next().copied().unwrap_or_default();
+    for next in units {
+        if value < 999.95 {
+            break;
+        }
+        value /= 1e3;
+        unit = next;
+    }
+    format!("{value:.1} {unit}")
+}
+
+/// With a comma every three digits.
+pub(crate) fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `n` things in `time`, per second; 0 if no time passed.
+pub(crate) fn per_second(n: u64, time: Duration) -> f64 {
+    let seconds = time.as_secs_f64();
+    if seconds > 0.0 { n as f64 / seconds } else { 0.0 }
+}
+
+/// A rate of rows.
+pub(crate) fn rows_per_s(rate: f64) -> String {
+    format!("{} rows/s", count(rate.round() as u64))
+}
+
+/// Microseconds, in the unit that leaves one to three digits.
+pub(crate) fn micros(us: f64) -> String {
+    if us < 1e3 {
+        format!("{us:.0} us")
+    } else if us < 1e6 {
+        format!("{:.1} ms", us / 1e3)
+    } else {
+        format!("{:.2} s", us / 1e6)
+    }
+}
+
+/// A duration, like [`micros`].
+pub(crate) fn time(time: Duration) -> String {
+    micros(time.as_secs_f64() * 1e6)
+}
+
+/// The first `max` characters, with an ellipsis if there were more, on one line.
+pub(crate) fn clip(text: &str, max: usize) -> String {
+    let mut line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some((cut, _)) = line.char_indices().nth(max) {
+        line.truncate(cut);
+        line.push('…');
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well_at_every_size() {
+        assert_eq!(
+            [0, 999, 1000, 999_949, 999_951].map(bytes),
+            ["0 B", "999 B", "1.0 kB", "999.9 kB", "1.0 MB"]
+        );
+        assert_eq!(bytes(u64::MAX), "18446744.1 TB");
+        assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([12.0, 1500.0, 2.5e6].map(micros), ["12 us", "1.5 ms", "2.50 s"]);
+        assert_eq!(per_second(5, Duration::ZERO), 0.0);
+    }
+
+    #[test]
+    fn clipping_counts_characters_not_bytes() {
+        assert_eq!(clip("déjà  vu", 20), "déjà vu");
+        assert_eq!(clip("déjà vu", 4), "déjà…");
+    }
+}
