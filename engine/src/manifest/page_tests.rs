@@ -2,9 +2,7 @@
 //! the store makes the golden file. Hostile bytes: every flip is found or harmless.
 
 use super::{
-    CollectionManifest, Edit, KIND, ManifestState, ManifestStore,
-    state::Record,
-    store::read_state,
+    CollectionManifest, Edit, KIND, ManifestState, ManifestStore, state::Record, store::read_state,
 };
 use crate::{
     FieldType, Metric, Schema,

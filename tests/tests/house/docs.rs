@@ -100,7 +100,8 @@ fn every_document_that_the_code_names_exists() {
     let mut findings = Vec::new();
     for source in rust_files() {
         for (number, line) in (1..).zip(source.text.lines()) {
-            for path in quoted(line).filter(|text| text.starts_with("docs/") && names_a_path(text)) {
+            for path in quoted(line).filter(|text| text.starts_with("docs/") && names_a_path(text))
+            {
                 if !exists(path) {
                     findings.push(format!("{}:{number}: {path}", source.path));
                 }
@@ -144,7 +145,10 @@ fn every_promise_names_its_test_or_says_that_none_proves_it() {
         let proof = section.split("Proved by").nth(1).unwrap_or_default();
         let named = quoted(proof).any(|name| code.contains(&format!("fn {name}(")));
         let unproved = section.contains("Not proved yet");
-        assert!(named || unproved, "D{number}: name a test after \"Proved by\" or say \"Not proved yet\"");
+        assert!(
+            named || unproved,
+            "D{number}: name a test after \"Proved by\" or say \"Not proved yet\""
+        );
     }
 }
 
@@ -221,7 +225,8 @@ fn the_code_map_knows_every_module() {
         for (name, kind) in list(&format!("{dir}/src")) {
             let module = name.strip_suffix(".rs").unwrap_or(&name);
             let root = matches!(module, "lib" | "main" | "tests");
-            if (kind == EntryKind::Dir || name.ends_with(".rs")) && !root && !named.contains(module) {
+            if (kind == EntryKind::Dir || name.ends_with(".rs")) && !root && !named.contains(module)
+            {
                 findings.push(format!("{dir}/src/{name}"));
             }
         }

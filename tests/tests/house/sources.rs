@@ -26,22 +26,51 @@ struct Ignorance {
 const IGNORANCE: [Ignorance; 5] = [
     Ignorance {
         sources: "vfs/src",
-        words: &["Lsn", "Segment", "Manifest", "Memtable", "PointId", "Metric", "parquet", "crc32fast"],
+        words: &[
+            "Lsn",
+            "Segment",
+            "Manifest",
+            "Memtable",
+            "PointId",
+            "Metric",
+            "parquet",
+            "crc32fast",
+        ],
         why: "the seam to the disk does not know what is in a file",
     },
     Ignorance {
         sources: "wal/src",
         words: &[
-            "vector", "vectors", "Vector", "dim", "dimension", "Metric", "metric", "PointId", "Schema",
-            "Collection", "f32", "f64", "akidb_index",
+            "vector",
+            "vectors",
+            "Vector",
+            "dim",
+            "dimension",
+            "Metric",
+            "metric",
+            "PointId",
+            "Schema",
+            "Collection",
+            "f32",
+            "f64",
+            "akidb_index",
         ],
         why: "the log does not know what a vector is",
     },
     Ignorance {
         sources: "index/src",
         words: &[
-            "std::fs", "std::io", "std::net", "std::thread", "std::process", "File", "Fs", "spawn",
-            "rayon", "akidb_vfs", "Mmap",
+            "std::fs",
+            "std::io",
+            "std::net",
+            "std::thread",
+            "std::process",
+            "File",
+            "Fs",
+            "spawn",
+            "rayon",
+            "akidb_vfs",
+            "Mmap",
         ],
         why: "search structures do no I/O and own no thread",
     },
@@ -53,8 +82,20 @@ const IGNORANCE: [Ignorance; 5] = [
     Ignorance {
         sources: "engine/src",
         words: &[
-            "S3", "s3", "aws", "Bucket", "TcpStream", "TcpListener", "UdpSocket", "SocketAddr",
-            "std::net", "http", "hyper", "reqwest", "Url", "StatusCode",
+            "S3",
+            "s3",
+            "aws",
+            "Bucket",
+            "TcpStream",
+            "TcpListener",
+            "UdpSocket",
+            "SocketAddr",
+            "std::net",
+            "http",
+            "hyper",
+            "reqwest",
+            "Url",
+            "StatusCode",
         ],
         why: "the engine names no S3, socket or HTTP type: that is `tiering`'s",
     },
@@ -78,7 +119,8 @@ fn crates_do_not_know_what_is_not_theirs() {
             let code = code_of(before_tests(source));
             for word in words {
                 let lines = lines_with(&code, word);
-                findings.extend(lines.iter().map(|n| format!("{}:{n}: {word} ({why})", source.path)));
+                findings
+                    .extend(lines.iter().map(|n| format!("{}:{n}: {word} ({why})", source.path)));
             }
         }
     }
@@ -181,7 +223,8 @@ fn functions_stay_short() {
 #[test]
 fn nothing_is_left_for_later_in_the_code() {
     // Put together here, so that this file does not hold what it looks for.
-    let marks = [["TO", "DO"], ["FIX", "ME"], ["XX", "X"], ["HA", "CK"]].map(|parts| parts.concat());
+    let marks =
+        [["TO", "DO"], ["FIX", "ME"], ["XX", "X"], ["HA", "CK"]].map(|parts| parts.concat());
     let mut findings = Vec::new();
     for source in rust_files() {
         for mark in &marks {

@@ -8,11 +8,32 @@ use std::{collections::BTreeSet, process::Command};
 /// stands for any ending.
 const BANNED: [&str; 24] = [
     // TLS
-    "openssl*", "native-tls", "rustls*", "ring", "aws-lc*", "boring*", "schannel", "webpki*",
+    "openssl*",
+    "native-tls",
+    "rustls*",
+    "ring",
+    "aws-lc*",
+    "boring*",
+    "schannel",
+    "webpki*",
     // HTTP
-    "hyper*", "reqwest*", "h2", "h3", "http", "ureq*", "curl*", "tonic*", "object_store",
+    "hyper*",
+    "reqwest*",
+    "h2",
+    "h3",
+    "http",
+    "ureq*",
+    "curl*",
+    "tonic*",
+    "object_store",
     // C++ builds and generators
-    "cmake", "cxx*", "link-cplusplus", "bindgen*", "protoc*", "protobuf*", "prost*",
+    "cmake",
+    "cxx*",
+    "link-cplusplus",
+    "bindgen*",
+    "protoc*",
+    "protobuf*",
+    "prost*",
 ];
 
 fn is_banned(package: &str) -> bool {

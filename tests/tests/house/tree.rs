@@ -192,7 +192,8 @@ pub(crate) fn report(rule: &str, findings: &[String]) {
 
 #[test]
 fn words_in_comments_and_literals_are_not_code() {
-    let text = "a // unsafe\n/* x /* y */ unsafe */ b \"un\\\"safe\" r#\"unsafe \" \"# 'u' '\\'' c<'d>";
+    let text =
+        "a // unsafe\n/* x /* y */ unsafe */ b \"un\\\"safe\" r#\"unsafe \" \"# 'u' '\\'' c<'d>";
     let code = code_of(text);
     assert_eq!(code.split_whitespace().collect::<Vec<_>>(), ["a", "b", "c<'d>"]);
     assert_eq!(lines_with("use std::fs;\nlet file = fs;\nstd::fs::read", "std::fs"), [1, 3]);
