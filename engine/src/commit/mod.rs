@@ -6,6 +6,8 @@
 //! disk itself, the log does.
 
 mod overlay;
+#[cfg(test)]
+mod page_tests;
 pub(crate) mod payload;
 mod pool;
 mod sink;
