@@ -94,7 +94,7 @@ impl CliError {
                 None => format!("there are: {}", existing.join(", ")),
             },
             Self::NoRow { .. } | Self::MissingRows { .. } => {
-                "digits are read as a number first; --id-kind string reads them as text".to_owned()
+                "ids are compared exactly: capitals, hyphens and leading zeros count".to_owned()
             }
             Self::OtherMetric { .. } => {
                 "leave --metric out, or ingest into another collection".to_owned()
