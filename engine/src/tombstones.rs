@@ -167,7 +167,7 @@ pub(crate) fn describe(fs: &dyn Fs, path: &Path) -> Result<TombstoneDescription>
     })
 }
 
-fn tombstone_path(dir: &Path, number: u64) -> PathBuf {
+pub(crate) fn tombstone_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:012}.tmb"))
 }
 

@@ -25,6 +25,7 @@ use crate::{
     memtable::Memtable,
     schema::validate_name,
     segment::{Segment, SegmentMeta, SegmentParams},
+    tombstones::{TombstoneMeta, tombstone_path},
 };
 use akidb_tiering::{ObjectKey, ObjectStore};
 use akidb_vfs::{Fs, FsLock, Random};
@@ -218,11 +219,13 @@ impl DbCore {
             next_file: self.next_file.load(Ordering::Relaxed),
             ..Edit::default()
         };
+        let tombstones = self.named_tombstones(collection.id);
         self.commit_manifest(&edit)?;
         self.collections.write().remove(&collection.id);
         let (segments, bytes) = collection.mark_dropped();
         self.shared.pool.release(bytes);
         self.retire(segments);
+        self.unlink_tombstones(tombstones);
         self.collect_garbage();
         Ok(())
     }
@@ -278,6 +281,21 @@ impl DbCore {
             if let Err(error) = self.fs.remove_file(&path) {
                 self.background.note(error.into());
             }
+        }
+    }
+
+    /// The tombstone file that the manifest names for a collection now.
+    pub(crate) fn named_tombstones(&self, collection: u32) -> Option<TombstoneMeta> {
+        self.with_manifest(|m| m.state().collections.get(&collection)?.tombstones.clone())
+    }
+
+    /// Unlinks a tombstone file that a durable manifest record has just replaced or dropped. Only
+    /// opening reads these files, so nobody holds it. Best effort, as [`DbCore::sweep`].
+    pub(crate) fn unlink_tombstones(&self, replaced: Option<TombstoneMeta>) {
+        let Some(meta) = replaced.filter(|_| self.shared.poisoned().is_none()) else { return };
+        let path = tombstone_path(&self.paths.segments, meta.number);
+        if let Err(error) = self.fs.remove_file(&path) {
+            self.background.note(error.into());
         }
     }
 

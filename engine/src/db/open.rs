@@ -5,9 +5,11 @@
 //! 2. Take the lock.
 //! 3. Read the manifest; a new database gets its log first and its manifest after, so that a
 //!    manifest without a log always means that files were deleted.
-//! 4. Open every segment the manifest names, with its tombstones.
-//! 5. Replay the log: records above a collection's `flushed` are applied to its memtable.
-//! 6. Start the log thread and the background work.
+//! 4. Open every segment the manifest names, with its tombstones. Up to here nothing is changed,
+//!    so a directory that lacks files stays as it is.
+//! 5. Carry the manifest over to a fresh file, which makes what was read durable.
+//! 6. Replay the log: records above a collection's `flushed` are applied to its memtable.
+//! 7. Start the log thread and the background work.
 //!
 //! # Crash consistency
 //! Every step can be interrupted and repeated: recovery changes only the log's live tail (copied
@@ -64,12 +66,12 @@ pub(crate) fn open(dir: &Path, settings: Settings, parts: Components) -> Result<
     for dir in [&paths.wal, &paths.segments] {
         parts.fs.create_dir_all(dir)?;
     }
-    let manifest =
-        if fresh { None } else { Some(ManifestStore::open(&parts.fs, &parts.random, dir)?) };
-    let state = manifest.as_ref().map(|m| m.state().clone()).unwrap_or_default();
+    let found = if fresh { None } else { Some(ManifestStore::read(&*parts.fs, dir)?) };
+    let state = found.as_ref().map(|m| m.state().clone()).unwrap_or_default();
     let mut report = RecoveryReport { created: fresh, ..RecoveryReport::default() };
     let shared = Arc::new(Shared::new(settings, parts.clock.clone(), Lsn::ZERO));
     let collections = open_collections(&parts, &paths, &shared.settings, &state, &mut report)?;
+    let manifest = found.map(|m| m.take_over(&parts.fs, &parts.random)).transpose()?;
     let log = replay(&parts, &paths, &shared, &state, &collections, &mut report)?;
     let manifest = match manifest {
         Some(manifest) => manifest,

@@ -59,7 +59,9 @@ impl DbCore {
             put: vec![record],
             ..self.edit(Some((collection.id, change.retires.as_ref())))
         };
+        let replaced = self.named_tombstones(collection.id);
         self.commit_manifest(&edit)?;
+        self.unlink_tombstones(replaced);
 
         let mut state = collection.state.write();
         if let Err(error) = last_kills(&state) {

@@ -78,17 +78,12 @@ impl ManifestStore {
         Ok(Self { env, dir: dir.to_owned(), number: 1, writer, state })
     }
 
-    /// Reads the newest manifest and carries its state over to a fresh file.
-    pub(crate) fn open(fs: &Arc<dyn Fs>, random: &Arc<dyn Random>, dir: &Path) -> Result<Self> {
-        let env = Env::new(fs.clone(), random.clone());
-        let numbers = numbers_in(&**fs, dir)?;
+    /// Reads the newest manifest, and changes nothing.
+    pub(crate) fn read(fs: &dyn Fs, dir: &Path) -> Result<FoundManifest> {
+        let numbers = numbers_in(fs, dir)?;
         let newest = numbers.last().copied().ok_or_else(|| Error::bug("no manifest to open"))?;
-        let state = read_state(&**fs, &dir.join(file_name(newest)))?;
-        let number = newest.checked_add(1).ok_or_else(|| Error::bug("manifest numbers ran out"))?;
-        let writer = start_file(&env, dir, number, &state)?;
-        let mut store = Self { env, dir: dir.to_owned(), number, writer, state };
-        numbers.into_iter().try_for_each(|old| store.remove_old(old))?;
-        Ok(store)
+        let state = read_state(fs, &dir.join(file_name(newest)))?;
+        Ok(FoundManifest { dir: dir.to_owned(), numbers, newest, state })
     }
 
     /// What the manifest says.
@@ -139,6 +134,38 @@ impl ManifestStore {
         self.env.fs.remove_file(&self.dir.join(file_name(number)))?;
         self.env.fs.sync_dir(&self.dir)?;
         Ok(())
+    }
+}
+
+/// A manifest that was read and not yet taken over.
+pub(crate) struct FoundManifest {
+    dir: PathBuf,
+    numbers: Vec<u64>,
+    newest: u64,
+    state: ManifestState,
+}
+
+impl FoundManifest {
+    /// What the manifest says.
+    pub(crate) fn state(&self) -> &ManifestState {
+        &self.state
+    }
+
+    /// Carries the state over to a fresh file. Nothing may be deleted on the strength of what was
+    /// read before this returns: its last frame may never have reached the disk, and syncing the
+    /// old file proves nothing after a failed sync.
+    pub(crate) fn take_over(
+        self,
+        fs: &Arc<dyn Fs>,
+        random: &Arc<dyn Random>,
+    ) -> Result<ManifestStore> {
+        let Self { dir, numbers, newest, state } = self;
+        let env = Env::new(fs.clone(), random.clone());
+        let number = newest.checked_add(1).ok_or_else(|| Error::bug("manifest numbers ran out"))?;
+        let writer = start_file(&env, &dir, number, &state)?;
+        let mut store = ManifestStore { env, dir, number, writer, state };
+        numbers.into_iter().try_for_each(|old| store.remove_old(old))?;
+        Ok(store)
     }
 }
 

@@ -1,0 +1,153 @@
+//! An object store that misbehaves on request, over one in memory.
+
+use akidb::tiering::{
+    BoxFuture, Head, ListPage, MemoryStore, Object, ObjectKey, ObjectStore, PageToken, PutOptions,
+    PutReceipt, StoreError, StoreErrorKind, StoreResult,
+};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::ops::Range;
+
+/// How the store misbehaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mischief {
+    /// Not at all.
+    #[default]
+    None,
+    /// A put keeps other bytes than it was given, and says it went well.
+    PutKeepsOtherBytes,
+    /// A put keeps only the first half, and says it went well.
+    PutKeepsHalf,
+    /// A put is refused.
+    PutFails,
+    /// A put is done, and its answer lost.
+    PutAnswerLost,
+    /// A get returns other bytes than are kept.
+    GetReturnsOtherBytes,
+    /// A get fails for now.
+    GetFails,
+    /// An object is not there, though it was put.
+    GetFindsNothing,
+    /// A head fails for now.
+    HeadFails,
+    /// A delete fails for now.
+    DeleteFails,
+}
+
+/// A store in memory that does mischief.
+#[derive(Debug, Default)]
+pub struct FaultStore {
+    inner: MemoryStore,
+    mischief: Mutex<Mischief>,
+}
+
+impl FaultStore {
+    /// From now on, until told otherwise.
+    pub fn set(&self, mischief: Mischief) {
+        *self.mischief.lock() = mischief;
+    }
+
+    fn does(&self, mischief: Mischief) -> bool {
+        *self.mischief.lock() == mischief
+    }
+
+    /// How many objects there are.
+    ///
+    /// # Panics
+    /// Never: a store in memory lists.
+    pub fn objects(&self) -> usize {
+        let page = pollster::block_on(self.inner.list("", None, usize::MAX));
+        page.expect("memory lists").objects.len()
+    }
+}
+
+fn flipped(body: &Bytes) -> Bytes {
+    let mut bytes = body.to_vec();
+    let middle = bytes.len() / 2;
+    if let Some(byte) = bytes.get_mut(middle) {
+        *byte ^= 1;
+    }
+    bytes.into()
+}
+
+fn unavailable(key: &ObjectKey) -> StoreError {
+    StoreError::not_done(StoreErrorKind::Unavailable, key)
+}
+
+impl ObjectStore for FaultStore {
+    fn put<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        body: Bytes,
+        options: PutOptions,
+    ) -> BoxFuture<'a, StoreResult<PutReceipt>> {
+        Box::pin(async move {
+            if self.does(Mischief::PutFails) {
+                return Err(unavailable(key));
+            }
+            let kept = if self.does(Mischief::PutKeepsOtherBytes) {
+                flipped(&body)
+            } else if self.does(Mischief::PutKeepsHalf) {
+                body.slice(..body.len() / 2)
+            } else {
+                body.clone()
+            };
+            let receipt = self.inner.put(key, kept, options).await?;
+            if self.does(Mischief::PutAnswerLost) {
+                return Err(StoreError::unknown(StoreErrorKind::Unavailable, key));
+            }
+            Ok(PutReceipt::new(&body, receipt.etag))
+        })
+    }
+
+    fn get<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, StoreResult<Object>> {
+        Box::pin(async move {
+            if self.does(Mischief::GetFails) {
+                return Err(unavailable(key));
+            }
+            if self.does(Mischief::GetFindsNothing) {
+                return Err(StoreError::not_done(StoreErrorKind::NotFound, key));
+            }
+            let object = self.inner.get(key).await?;
+            if self.does(Mischief::GetReturnsOtherBytes) {
+                return Ok(Object::new(flipped(&object.body), object.head.etag));
+            }
+            Ok(object)
+        })
+    }
+
+    fn get_ranges<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        ranges: &'a [Range<u64>],
+    ) -> BoxFuture<'a, StoreResult<Vec<Bytes>>> {
+        self.inner.get_ranges(key, ranges)
+    }
+
+    fn head<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, StoreResult<Head>> {
+        Box::pin(async move {
+            if self.does(Mischief::HeadFails) {
+                return Err(unavailable(key));
+            }
+            self.inner.head(key).await
+        })
+    }
+
+    fn delete<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, StoreResult<()>> {
+        Box::pin(async move {
+            if self.does(Mischief::DeleteFails) {
+                return Err(unavailable(key));
+            }
+            self.inner.delete(key).await
+        })
+    }
+
+    fn list<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a PageToken>,
+        limit: usize,
+    ) -> BoxFuture<'a, StoreResult<ListPage>> {
+        self.inner.list(prefix, after, limit)
+    }
+}

@@ -1,0 +1,197 @@
+//! D8: a flipped bit or a lost end, in any file of a database, is an error that names the file, or
+//! harmless; never a wrong answer, a panic, or rows that are silently gone. Sampled over each file
+//! kind here; the crates that own a format flip every byte of it.
+
+use akidb::{ErrorKind, Point, ReadMode};
+use akidb_tests::{
+    ops::plain_schema,
+    oracle::Rows,
+    run::scan_all,
+    world::{World, tiny_settings},
+};
+use serde_json::json;
+use std::{collections::BTreeMap, path::Path};
+
+/// The rows of each collection.
+type AllRows = BTreeMap<&'static str, Rows>;
+
+/// Places tried in each file, beside its first and last bytes.
+const SAMPLES: u64 = 60;
+
+fn row(n: u64) -> Point {
+    let color = ["red", "blue"][n as usize % 2];
+    let meta = json!({"color": color, "text": "x".repeat(n as usize)});
+    Point::new(n, vec![n as f32, 1.0, 2.0, 3.0]).meta(meta)
+}
+
+/// A closed database that has files of every kind, and its rows.
+fn fixture(read_mode: ReadMode) -> (World, AllRows) {
+    let mut settings = tiny_settings();
+    settings.read_mode = read_mode;
+    settings.compaction_auto = false;
+    let world = World::new(31, settings);
+    let db = world.open().expect("an empty disk opens");
+    let cold = db.create_collection("cold", plain_schema()).expect("a new name");
+    cold.upsert((0..5).map(row)).run().expect("rows");
+    let cold_rows = scan_all(&cold, 10).expect("a scan");
+    assert!(cold.demote().expect("a demotion"));
+    let docs = db.create_collection("docs", plain_schema()).expect("a new name");
+    docs.upsert((0..20).map(row)).run().expect("rows");
+    docs.flush().expect("a flush");
+    docs.delete([1_u64, 2]).run().expect("a delete");
+    docs.upsert((18..25).map(row)).run().expect("rows");
+    docs.flush().expect("a flush");
+    docs.upsert((30..34).map(row)).run().expect("rows");
+    docs.delete([31_u64]).run().expect("a delete");
+    let rows = BTreeMap::from([("cold", cold_rows), ("docs", scan_all(&docs, 10).expect("a scan"))]);
+    db.close().expect("it closes");
+    (world, rows)
+}
+
+/// Opens and reads everything: true if it is exact, false after an error, which must name `file`.
+fn exact_or_named(world: &World, rows: &AllRows, file: Option<&Path>, what: &str) -> bool {
+    let check = || -> akidb::Result<()> {
+        let db = world.open()?;
+        for (name, wanted) in rows {
+            let collection = db.collection(name)?;
+            let mut found = Rows::new();
+            let mut after = None;
+            loop {
+                let mut scan = collection.scan().limit(10).with_vectors(true);
+                if let Some(cursor) = after.take() {
+                    scan = scan.after(cursor);
+                }
+                let page = scan.run()?;
+                found.extend(akidb_tests::oracle::rows_of(page.records));
+                match page.next {
+                    Some(cursor) => after = Some(cursor),
+                    None => break,
+                }
+            }
+            assert!(found == *wanted, "{what}: wrong rows of {name}, and no error");
+            let filter = akidb::field("color").eq("red");
+            let reds = collection.count(Some(&filter))?;
+            let wanted = wanted.values().filter(|row| row.metadata["color"] == "red").count();
+            assert_eq!(reds, wanted as u64, "{what}: wrong count of {name}, and no error");
+            let hits = collection.search(&[1.0; 4]).k(100).run()?;
+            assert_eq!(hits.len(), found.len(), "{what}: wrong hits of {name}, and no error");
+        }
+        Ok(())
+    };
+    let Err(error) = check() else { return true };
+    let kinds = [ErrorKind::Corruption, ErrorKind::Incompatible];
+    assert!(kinds.contains(&error.kind()), "{what}: {error:?}");
+    let text = error.to_string();
+    let named = |file: &Path| file.file_name().is_some_and(|n| text.contains(&*n.to_string_lossy()));
+    assert!(file.is_none_or(named), "{what}: the error does not name it: {error}");
+    false
+}
+
+/// Damages every file of a kind at sampled places.
+fn flip_and_cut(kind: &str) {
+    for read_mode in [ReadMode::Mmap, ReadMode::Pread] {
+        let (world, rows) = fixture(read_mode);
+        let files: Vec<_> = world.sim.files();
+        let files: Vec<_> =
+            files.into_iter().filter(|(path, _)| path.to_string_lossy().contains(kind)).collect();
+        assert!(!files.is_empty(), "no file like {kind}: {:?}", world.sim.files());
+        let (mut detected, mut tried) = (0, 0);
+        for (path, len) in &files {
+            let step = (len / SAMPLES).max(1);
+            let edges = (0..*len.min(&64)).chain(len.saturating_sub(16)..*len);
+            for offset in edges.chain((0..*len).step_by(step as usize)) {
+                let fork = world.fork(offset);
+                let mask = 1 << (offset % 8);
+                fork.sim.corrupt(path, offset, mask).expect("within the file");
+                let what = format!("{} with byte {offset} xor {mask}", path.display());
+                tried += 1;
+                detected += u64::from(!exact_or_named(&fork, &rows, Some(path), &what));
+            }
+            for cut in [0, 1, len / 3, len / 2, len.saturating_sub(8), len - 1] {
+                let fork = world.fork(cut);
+                fork.sim.truncate(path, cut).expect("it is there");
+                let what = format!("{} cut to {cut} of {len} bytes", path.display());
+                assert!(!exact_or_named(&fork, &rows, Some(path), &what), "{what} is not noticed");
+            }
+        }
+        assert!(detected * 20 > tried, "{kind}: only {detected} of {tried} flips were met");
+    }
+}
+
+#[test]
+fn d8_damage_in_the_log_is_named_or_harmless() {
+    flip_and_cut(".wal");
+}
+
+#[test]
+fn d8_damage_in_the_manifest_is_named_or_harmless() {
+    flip_and_cut("MANIFEST-");
+}
+
+#[test]
+fn d8_damage_in_segments_is_named_or_harmless() {
+    flip_and_cut(".seg");
+}
+
+#[test]
+fn d8_damage_in_tombstones_is_named_or_harmless() {
+    flip_and_cut(".tmb");
+}
+
+#[test]
+fn d8_damage_in_cold_objects_is_named_or_harmless() {
+    flip_and_cut(".parquet");
+}
+
+#[test]
+fn d8_a_torn_tail_is_trimmed_and_reported_where_rot_before_it_is_an_error() {
+    let mut settings = tiny_settings();
+    settings.wal_file_bytes = 32 << 10;
+    let world = World::new(33, settings);
+    let db = world.open().expect("an empty disk opens");
+    let docs = db.create_collection("docs", plain_schema()).expect("a new name");
+    for n in 0..10 {
+        docs.upsert([row(n)]).run().expect("a row");
+    }
+    docs.upsert((10..14).map(row)).durability(akidb::Durability::Memory).run().expect("unsynced");
+    world.sim.kill();
+    drop((docs, db));
+    let wal = world.files_with(".wal").pop().expect("a log");
+    let image = world.sim.image().into_iter().find(|(path, _)| *path == wal).expect("it is there").1;
+    let used = image.iter().rposition(|byte| *byte != 0).expect("frames") as u64;
+
+    let torn = world.fork(1);
+    torn.sim.corrupt(&wal, used - 20, 1).expect("within the last frame");
+    let db = torn.open().expect("a torn tail is nobody's loss");
+    let tail = db.recovery_report().torn_tail.clone().expect("it is reported");
+    assert_eq!(tail.file, wal);
+    assert!(tail.offset < used && tail.bytes > 0, "{tail:?}");
+    assert_eq!(db.collection("docs").and_then(|docs| docs.count(None)).expect("a count"), 10);
+
+    let rotten = world.fork(2);
+    rotten.sim.corrupt(&wal, 700, 1).expect("within an early frame");
+    let error = rotten.open().expect_err("synced rows are gone");
+    assert_eq!(error.kind(), ErrorKind::Corruption, "{error:?}");
+    let before = world.sim.image();
+    let after = rotten.sim.image();
+    let differ = before.iter().zip(&after).filter(|((path, a), (_, b))| !path.ends_with("LOCK") && a != b);
+    assert_eq!(differ.count(), 1, "a refused open changed more than the flipped byte's file");
+}
+
+#[test]
+fn d8_a_read_that_flips_a_bit_is_an_error_or_harmless() {
+    use akidb_vfs::{FsOp, sim::{Fault, FaultKind}};
+    for read_mode in [ReadMode::Mmap, ReadMode::Pread] {
+        let (world, rows) = fixture(read_mode);
+        for nth in 1..60 {
+            for op in [FsOp::Read, FsOp::Map] {
+                let fork = world.fork(nth);
+                fork.sim.inject(Fault::new(FaultKind::ReadFlip).on(op).nth(nth));
+                let what = format!("{op:?} number {nth} in {read_mode:?}");
+                exact_or_named(&fork, &rows, None, &what);
+                fork.sim.clear_faults();
+                assert!(exact_or_named(&fork, &rows, None, &what), "a flip in flight lasts: {what}");
+            }
+        }
+    }
+}
