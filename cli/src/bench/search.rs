@@ -132,7 +132,7 @@ fn measure(
     let flush = tiers::flush(collection)?;
     let compact = tiers::compact(db, collection)?;
     let build = loaded.time + settle.monotonic();
-    let warm = Tier::warm(collection).after("compacted", compact);
+    let warm = Tier::warm(collection).after("built", compact);
 
     output.say(format_args!("answering {} queries", queries.len()))?;
     tiers::search_all(
