@@ -6,7 +6,7 @@
 //! `--json` can never be broken by a stray line.
 
 use crate::error::{CliError, Result};
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 use serde::Serialize;
 use std::{
     fmt::Display,
@@ -69,6 +69,10 @@ impl Output {
     }
 }
 
+/// One line under the header, none between rows: what fits a terminal and pastes well.
+const STYLE: TableStyle =
+    TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+
 fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(CliError::Output)
@@ -77,10 +81,7 @@ fn print(text: &str) -> Result<()> {
 /// A table with a header; it folds long texts to the width of the terminal.
 pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
-    table
-        .load_style(presets::UTF8_HORIZONTAL_ONLY)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(header);
+    table.load_style(STYLE).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
     table
 }
 

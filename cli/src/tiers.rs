@@ -88,14 +88,15 @@ pub(crate) struct Tier {
 
 impl Tier {
     /// Rows as they are right after writing: in the log and in memory, some already in segments.
-    pub(crate) fn log(db: &Db, rows: u64) -> Self {
-        let stats = db.stats();
-        let flushed = stats.collections.iter().map(|stats| stats.segments.len()).sum::<usize>();
-        let what = match flushed {
+    pub(crate) fn log(db: &Db, collection: &Collection) -> Result<Self> {
+        let (stats, segments) = (db.stats(), collection.stats().segments);
+        let what = match segments.len() {
             0 => "log and memtable".to_owned(),
-            segments => format!("log, memtables and {segments} segments"),
+            n => format!("log, memtables, {n} segments"),
         };
-        Self::new("log", what, rows, stats.wal_files, stats.wal_bytes)
+        let bytes = stats.wal_bytes + segments.iter().map(|segment| segment.bytes).sum::<u64>();
+        let files = stats.wal_files + segments.len();
+        Ok(Self::new("log", what, collection.count(None)?, files, bytes))
     }
 
     /// The collection's segments.
@@ -132,8 +133,9 @@ impl Tier {
         }
     }
 
-    /// The same tier, reached by this step.
-    pub(crate) fn after(mut self, step: Step) -> Self {
+    /// The same tier, reached by this step: "flushed", "compacted", ...
+    pub(crate) fn after(mut self, how: &str, step: Step) -> Self {
+        self.what = format!("{}, {how}", self.what);
         self.rows_per_s = step.rows_per_s();
         self
     }

@@ -432,6 +432,14 @@ pub enum InputError {
         /// The limit.
         max: usize,
     },
+    /// A page size of 0 or above the limit.
+    #[error("a page of {limit} rows is not possible; give 1 to {max}")]
+    BadLimit {
+        /// The page size asked for.
+        limit: usize,
+        /// The limit.
+        max: usize,
+    },
     /// A batch that does not fit one log frame.
     #[error("the batch takes {found} bytes in the log; the maximum is {max}, split it")]
     BatchTooLarge {

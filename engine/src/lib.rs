@@ -68,3 +68,8 @@ pub use segment::{BlockDescription, ReadMode, SegmentDescription};
 pub use settings::{Durability, Settings};
 pub use stats::{ColdStats, CollectionStats, DbStats, SegmentStats, SnapshotInfo};
 pub use tombstones::{TombstoneDescription, TombstoneEntryDescription};
+
+/// The README's code, compiled with the doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

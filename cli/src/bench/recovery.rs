@@ -117,10 +117,12 @@ pub(crate) fn write_until_killed(args: &RecoveryWriterArgs, output: Output) -> R
 }
 
 fn open(dir: &Path) -> Result<Db> {
-    let mut settings = Settings::default();
-    settings.memtable_bytes = NEVER;
-    settings.memtable_pool_bytes = NEVER;
-    settings.memtable_age_ms = NEVER;
-    settings.wal_bytes_max = NEVER;
+    let settings = Settings {
+        memtable_bytes: NEVER,
+        memtable_pool_bytes: NEVER,
+        memtable_age_ms: NEVER,
+        wal_bytes_max: NEVER,
+        ..Settings::default()
+    };
     Ok(DbBuilder::new(dir).settings(settings).open_blocking()?)
 }

@@ -2,6 +2,7 @@
 
 use super::profile::Profile;
 use crate::{
+    database,
     error::{CliError, Result},
     output,
     search::HitReport,
@@ -52,12 +53,15 @@ pub(super) fn answer(
 /// A table: query, hits, texts, scores.
 pub(super) fn table(answers: &[Answer], profile: &Profile) -> String {
     let mut table = output::table(["query", "hit", "text", "score"]);
-    for answer in answers {
+    for (number, answer) in answers.iter().enumerate() {
+        if number > 0 {
+            table.add_row([""; 4]);
+        }
         for (at, hit) in answer.hits.iter().enumerate() {
             let query = if at == 0 { units::clip(&answer.query, 40) } else { String::new() };
             table.add_row([
                 query,
-                hit.id_text(),
+                database::id_text(&hit.id),
                 units::clip(profile.text(&hit.metadata), 56),
                 format!("{:.3}", hit.score),
             ]);

@@ -123,7 +123,7 @@ impl<'a, C> Scan<'a, C> {
         self
     }
 
-    /// Rows per page: 1 to `Settings::k_max`.
+    /// Rows per page: 1 to 10,000.
     pub fn limit(mut self, limit: usize) -> Self {
         self.spec.limit = limit;
         self

@@ -6,6 +6,8 @@
 //! disk itself, the log does.
 
 mod overlay;
+#[cfg(test)]
+mod page_tests;
 pub(crate) mod payload;
 mod pool;
 mod sink;
@@ -122,13 +124,14 @@ impl Shared {
         self.poison.get()
     }
 
-    /// Sorts a failure of the log: a full disk passes, anything else poisons.
+    /// Sorts a failure of the log. What the log itself survives (a full disk, no descriptor left
+    /// for a new file) passes: nothing was written. Only its own poison is final.
     pub(crate) fn write_failed(&self, error: &Arc<WalError>) -> Error {
         match &**error {
-            WalError::NoSpace { .. } | WalError::TooLarge { .. } => error.clone().into(),
             WalError::Closed => Cause::Closed.into(),
             WalError::Poisoned(first) => self.poison(first.clone().into()),
-            _ => self.poison(error.clone().into()),
+            WalError::Panicked { .. } => self.poison(error.clone().into()),
+            _ => error.clone().into(),
         }
     }
 

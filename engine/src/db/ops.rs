@@ -23,6 +23,9 @@ use tokio::sync::oneshot;
 /// between. Each try promotes; losing this many races in a row means somebody demotes in a loop.
 const LOCAL_TRIES: usize = 8;
 
+/// The most rows of one page of a scan.
+const PAGE_ROWS_MAX: usize = 10_000;
+
 /// A write before it is resolved against the collection.
 #[derive(Clone, Debug)]
 pub(crate) enum Write {
@@ -114,7 +117,10 @@ impl DbCore {
         cursor: Option<&Cursor>,
         spec: ScanSpec,
     ) -> Result<Page> {
-        self.check_k(spec.limit)?;
+        let (limit, max) = (spec.limit, PAGE_ROWS_MAX);
+        if limit == 0 || limit > max {
+            return Err(InputError::BadLimit { limit, max }.into());
+        }
         check_filter(spec.filter.as_ref(), &collection.schema())?;
         let after = match cursor {
             Some(cursor) => Some(cursor.id().ok_or(InputError::BadCursor)?),

@@ -3,6 +3,8 @@
 //! `state` is what it says and the rules it obeys; `store` is how it reaches the disk. Nothing
 //! else writes `MANIFEST-*` files.
 
+#[cfg(test)]
+mod page_tests;
 mod state;
 mod store;
 

@@ -101,7 +101,7 @@ impl RowSource for SegmentSource<'_> {
     }
 
     fn damaged(&self, field: &str, error: FieldIndexError) -> Error {
-        let detail = format!("index of field {field:?}: {error}");
-        Error::corruption(self.view.part.segment.path(), error.offset, detail)
+        let detail = format!("field {field:?}: {}", error.detail);
+        self.view.part.segment.field_damage(field, error.offset, &detail)
     }
 }

@@ -192,6 +192,14 @@ impl Segment {
         }
     }
 
+    /// Damage at a byte of a field's index.
+    pub(crate) fn field_damage(&self, name: &str, at: u64, detail: &str) -> Error {
+        match self.blocks.fields.iter().find(|(field, _)| field == name) {
+            Some((_, block)) => block.damage(&self.source, at, detail),
+            None => Error::bug("a field without an index has a damaged one"),
+        }
+    }
+
     /// Reads every byte of the file: each extent against its checksum, so that damage is located,
     /// then the whole file against the manifest's, which covers the bytes between the blocks.
     pub(crate) fn verify(&self) -> Result<()> {

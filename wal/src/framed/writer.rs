@@ -202,7 +202,9 @@ impl FramedWriter {
     }
 
     /// Remembers the first failure for ever and returns it.
-    fn fail(&mut self, error: FsError) -> WalError {
+    fn fail(&mut self, mut error: FsError) -> WalError {
+        // The handle was opened under the temporary name, which nobody can find any more.
+        error.path.clone_from(&self.path);
         let first = Arc::new(WalError::Fs(error));
         self.poison = Some(Arc::clone(&first));
         WalError::Poisoned(first)

@@ -1,0 +1,109 @@
+//! The page `docs/format/manifest.md` and the golden file of version 1 show the same records, and
+//! the store makes the golden file. Hostile bytes: every flip is found or harmless.
+
+use super::{
+    CollectionManifest, Edit, KIND, ManifestState, ManifestStore, state::Record, store::read_state,
+};
+use crate::{
+    FieldType, Metric, Schema,
+    error::{ErrorKind, Result},
+    segment::tests::golden::check_golden,
+};
+use akidb_vfs::{Fs, Random, RealFs, SystemRandom, read_file, sim::SimFs};
+use akidb_wal::{Lsn, framed::FramedFile};
+use std::{path::Path, sync::Arc};
+use uuid::Uuid;
+
+const PAGE: &str = include_str!("../../../docs/format/manifest.md");
+const DIR: &str = "/db";
+const FILE: &str = "/db/MANIFEST-000000000001";
+
+fn first_state() -> ManifestState {
+    let database = Uuid::from_u128(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff);
+    ManifestState { database, next_file: 1, ..ManifestState::default() }
+}
+
+fn first_edit() -> Edit {
+    let collection = CollectionManifest {
+        id: 0,
+        name: "docs".to_owned(),
+        schema: Schema::new(2, Metric::Cosine).field("pos", FieldType::Keyword),
+        flushed: Lsn::ZERO,
+        segments: Vec::new(),
+        tombstones: None,
+        cold: Vec::new(),
+        pinned: false,
+    };
+    Edit { put: vec![collection], next_file: 1, ..Edit::default() }
+}
+
+/// A new database with one collection, as the store writes it.
+fn written() -> (SimFs, Vec<u8>) {
+    let sim = SimFs::new(1);
+    sim.create_dir_all(Path::new(DIR)).unwrap();
+    let fs: Arc<dyn Fs> = Arc::new(sim.clone());
+    let random: Arc<dyn Random> = Arc::new(SystemRandom::from_seed(1));
+    let mut store = ManifestStore::create(&fs, &random, Path::new(DIR), first_state()).unwrap();
+    assert!(store.commit(&first_edit()).is_ok());
+    let bytes = read_file(&sim, Path::new(FILE)).unwrap();
+    (sim, bytes)
+}
+
+fn records_in(fs: &dyn Fs, path: &Path) -> Vec<Record> {
+    let mut records = Vec::new();
+    let mut keep = |payload: &[u8]| -> Result<()> {
+        records.push(serde_json::from_slice(payload).unwrap());
+        Ok(())
+    };
+    FramedFile::read(fs, path, KIND).unwrap().scan(&mut |frame| keep(frame.payload)).unwrap();
+    records
+}
+
+#[test]
+fn the_page_and_the_golden_file_show_the_same_manifest() {
+    let block = PAGE.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let on_the_page: Vec<Record> =
+        block.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(on_the_page, [Record::Full(first_state()), Record::Edit(first_edit())]);
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/manifest-v1.bin");
+    assert_eq!(records_in(&RealFs, &golden), on_the_page);
+    let state = read_state(&RealFs, &golden).unwrap();
+    assert_eq!(state.collections.len(), 1);
+}
+
+#[test]
+fn the_store_makes_the_golden_manifest() {
+    check_golden("manifest-v1.bin", &written().1);
+}
+
+#[test]
+fn every_flipped_byte_of_a_manifest_is_found_or_harmless() {
+    let (sim, bytes) = written();
+    let path = Path::new(FILE);
+    let intact = read_state(&sim, path).unwrap();
+    let used = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    for at in 0..=used {
+        sim.corrupt(path, at as u64, 0x5a).unwrap();
+        match read_state(&sim, path) {
+            Ok(state) => assert_eq!(state, intact, "byte {at}"),
+            Err(error) => {
+                let kind = error.kind();
+                // The first ten bytes say what the file is.
+                let foreign = at < 10 && kind == ErrorKind::Incompatible;
+                assert!(kind == ErrorKind::Corruption || foreign, "byte {at}: {error}");
+            }
+        }
+        sim.corrupt(path, at as u64, 0x5a).unwrap();
+    }
+}
+
+#[test]
+fn every_truncation_of_a_manifest_is_found() {
+    let (sim, bytes) = written();
+    for len in (0..bytes.len()).step_by(97) {
+        let disk = sim.fork(1);
+        disk.truncate(Path::new(FILE), len as u64).unwrap();
+        let error = read_state(&disk, Path::new(FILE)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption, "{len} bytes: {error}");
+    }
+}

@@ -1,0 +1,81 @@
+//! What the embedded default pulls in: no C++ build, no protoc, no TLS and no HTTP stack. Asks
+//! cargo itself, offline, for the normal and build dependencies of `akidb` with default features.
+
+use super::tree::{report, root};
+use std::{collections::BTreeSet, process::Command};
+
+/// Packages that each bring one of the things a host should not have to take. A trailing `*`
+/// stands for any ending.
+const BANNED: [&str; 24] = [
+    // TLS
+    "openssl*",
+    "native-tls",
+    "rustls*",
+    "ring",
+    "aws-lc*",
+    "boring*",
+    "schannel",
+    "webpki*",
+    // HTTP
+    "hyper*",
+    "reqwest*",
+    "h2",
+    "h3",
+    "http",
+    "ureq*",
+    "curl*",
+    "tonic*",
+    "object_store",
+    // C++ builds and generators
+    "cmake",
+    "cxx*",
+    "link-cplusplus",
+    "bindgen*",
+    "protoc*",
+    "protobuf*",
+    "prost*",
+];
+
+fn is_banned(package: &str) -> bool {
+    BANNED.iter().any(|banned| match banned.strip_suffix('*') {
+        Some(start) => package.starts_with(start),
+        None => package == *banned,
+    })
+}
+
+/// Names of the packages that a crate is built from, itself included.
+fn packages(of: &str) -> BTreeSet<String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .current_dir(root())
+        .args(["tree", "--offline", "--locked", "--prefix", "none", "--edges", "normal,build"])
+        .args(["--package", of])
+        .output()
+        .expect("cargo runs: it started this test");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "cargo tree failed:\n{errors}");
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    lines.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_embedded_default_has_no_cpp_protoc_tls_or_http() {
+    let packages = packages("akidb");
+    assert!(packages.contains("parquet"), "the list is empty or not that of the engine");
+    let findings: Vec<_> = packages.into_iter().filter(|package| is_banned(package)).collect();
+    report("akidb with default features pulls in:", &findings);
+}
+
+#[test]
+fn the_log_is_built_without_parquet_so_that_loom_can_check_it() {
+    let packages = packages("akidb-wal");
+    let heavy = |name: &String| name.starts_with("parquet") || name.starts_with("arrow");
+    let findings: Vec<_> = packages.into_iter().filter(heavy).collect();
+    report("akidb-wal pulls in:", &findings);
+}
+
+#[test]
+fn the_ban_knows_families_and_single_packages() {
+    assert!(is_banned("rustls-pki-types") && is_banned("h2") && is_banned("cmake"));
+    assert!(!is_banned("half") && !is_banned("httparse") && !is_banned("hashbrown"));
+}
