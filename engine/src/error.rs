@@ -177,6 +177,12 @@ pub enum Cause {
         /// What was found.
         detail: String,
     },
+    /// A file that is none of AkiDB's kinds.
+    #[error("{} is not a file of AkiDB", file.display())]
+    UnknownFile {
+        /// The file.
+        file: PathBuf,
+    },
     /// Part of the database's files are gone.
     #[error("{} misses {missing}; restore it from a copy", dir.display())]
     HalfDeleted {
@@ -247,7 +253,9 @@ impl Cause {
             | Self::RowExists { .. }
             | Self::SnapshotExists { .. } => ErrorKind::AlreadyExists,
             Self::Locked { .. } => ErrorKind::Locked,
-            Self::Newer { .. } | Self::Foreign { .. } => ErrorKind::Incompatible,
+            Self::Newer { .. } | Self::Foreign { .. } | Self::UnknownFile { .. } => {
+                ErrorKind::Incompatible
+            }
             Self::HalfDeleted { .. } | Self::Corruption { .. } => ErrorKind::Corruption,
             Self::DiskReserve { .. } => ErrorKind::NoSpace,
             Self::Poisoned(_) => ErrorKind::Reopen,

@@ -2,9 +2,7 @@
 //! seed, and the settings that make rare paths common.
 
 use akidb::{
-    DbBuilder, Durability, ReadMode, Result, Settings,
-    blocking::Db,
-    tiering::ObjectStore,
+    DbBuilder, Durability, ReadMode, Result, Settings, blocking::Db, tiering::ObjectStore,
     vfs::SystemRandom,
 };
 use akidb_vfs::sim::{SimClock, SimFs};
