@@ -249,12 +249,12 @@ fn every_entry_type_has_a_running_example() {
     let mut findings = Vec::new();
     for (path, name) in ENTRY_TYPES {
         let source = Source::read(path);
-        let declares = |line: &&str| {
+        let declares = |line: &str| {
             let rest = line.strip_prefix("pub struct ").or_else(|| line.strip_prefix("pub enum "));
             rest.is_some_and(|rest| rest.split(|c| !is_word(c)).next() == Some(name))
         };
         let lines: Vec<_> = source.text.lines().collect();
-        let at = lines.iter().position(|line| declares(&line));
+        let at = lines.iter().position(|line| declares(line));
         let at = at.unwrap_or_else(|| panic!("{path} declares no {name} any more"));
         // The doc comment, and the attributes between it and the declaration.
         let above =
