@@ -127,3 +127,11 @@ pub(crate) fn id_json(id: &PointId) -> Value {
         other => json!(other.to_string()),
     }
 }
+
+/// Such an id as people read it: without quotes.
+pub(crate) fn id_text(id: &Value) -> String {
+    match id {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}

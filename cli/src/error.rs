@@ -16,6 +16,10 @@ pub(crate) enum CliError {
     /// Reading commands refuse to make a database where somebody mistyped a path.
     #[error("there is no database in {}", dir.display())]
     NoDatabase { dir: PathBuf },
+    #[error("{} is not a file of AkiDB", file.display())]
+    NotOurs { file: PathBuf },
+    #[error("{} is a directory", dir.display())]
+    IsDirectory { dir: PathBuf },
     /// Commands that make a database of their own never mix it into somebody's files.
     #[error("{} is not empty", dir.display())]
     NotEmpty { dir: PathBuf },
@@ -68,7 +72,9 @@ impl CliError {
             Self::NoDatabase { .. } | Self::NoCollection { .. } => "not_found",
             Self::NoRow { .. } | Self::MissingRows { .. } => "not_found",
             Self::NotEmpty { .. } => "already_exists",
-            Self::OtherMetric { .. }
+            Self::NotOurs { .. } => "incompatible",
+            Self::IsDirectory { .. }
+            | Self::OtherMetric { .. }
             | Self::VectorFile { .. }
             | Self::NoRows { .. }
             | Self::QueryDimension { .. } => "invalid_input",
@@ -86,6 +92,14 @@ impl CliError {
                 format!("`akidb ingest --dir {dir} --collection NAME --data FILE` makes one")
             }
             Self::NotEmpty { .. } => "give a new or empty directory".to_owned(),
+            Self::NotOurs { .. } => {
+                "inspect knows WAL files, manifests, segments, tombstone files and cold objects"
+                    .to_owned()
+            }
+            Self::IsDirectory { dir } => {
+                let dir = dir.display();
+                format!("give a file in it, or describe the database: akidb stats --dir {dir}")
+            }
             Self::NoCollection { existing, .. } if existing.is_empty() => {
                 "the database has no collections; `akidb ingest` makes one".to_owned()
             }
@@ -94,7 +108,7 @@ impl CliError {
                 None => format!("there are: {}", existing.join(", ")),
             },
             Self::NoRow { .. } | Self::MissingRows { .. } => {
-                "digits are read as a number first; --id-kind string reads them as text".to_owned()
+                "ids are compared exactly: capitals, hyphens and leading zeros count".to_owned()
             }
             Self::OtherMetric { .. } => {
                 "leave --metric out, or ingest into another collection".to_owned()
@@ -119,7 +133,6 @@ fn engine_hint(error: &akidb::Error) -> Option<String> {
         Cause::Input(InputError::FilterType { .. }) => {
             "`akidb stats --json` shows the types of the indexed fields"
         }
-        Cause::Foreign { .. } => "inspect reads WAL files, manifests, segments and the like",
         Cause::Fs(error) if error.is_not_found() => "check the path",
         _ => return None,
     };

@@ -35,7 +35,7 @@ impl Report for Got {
         for row in &self.rows {
             let blank = if text.is_empty() { "" } else { "\n\n" };
             // Writing to a string cannot fail.
-            let _ = write!(text, "{blank}{}  (LSN {})", row.id, row.lsn);
+            let _ = write!(text, "{blank}{}  (LSN {})", database::id_text(&row.id), row.lsn);
             for (key, value) in &row.metadata {
                 let _ = write!(text, "\n  {key}: {value}");
             }

@@ -2,10 +2,13 @@
 
 use crate::{
     args::InspectArgs,
-    error::Result,
+    error::{CliError, Result},
     output::{Output, Report},
 };
-use akidb::{FileReport, vfs::RealFs};
+use akidb::{
+    Cause, FileReport,
+    vfs::{EntryKind, Fs, RealFs},
+};
 use serde::Serialize;
 
 #[derive(Debug, Serialize)]
@@ -22,6 +25,13 @@ impl Report for Inspected {
 }
 
 pub(crate) fn run(args: &InspectArgs, output: Output) -> Result<()> {
-    let report = akidb::inspect(&RealFs, &args.file)?;
+    if RealFs.metadata(&args.file)?.kind == EntryKind::Dir {
+        return Err(CliError::IsDirectory { dir: args.file.clone() });
+    }
+    let report = akidb::inspect(&RealFs, &args.file).map_err(|error| match error.cause() {
+        // The library's words are about opening a directory.
+        Cause::Foreign { .. } => CliError::NotOurs { file: args.file.clone() },
+        _ => error.into(),
+    })?;
     output.report(&Inspected { command: "inspect", report })
 }

@@ -1,8 +1,9 @@
 //! A progress bar on standard error: hidden for machines, and by the library when standard error
 //! is not a terminal.
 
-use crate::output::Output;
-use indicatif::{ProgressBar, ProgressStyle};
+use crate::{output::Output, units};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+use std::fmt;
 
 /// A bar for `rows` rows of `what`. It disappears when it is dropped.
 #[derive(Debug)]
@@ -16,9 +17,9 @@ impl Progress {
         let bar = ProgressBar::new(rows).with_message(what);
         // A template that the library refuses leaves its default style: still a progress bar.
         if let Ok(style) = ProgressStyle::with_template(
-            "{msg} {bar:32} {human_pos}/{human_len} rows  {per_sec}  {eta} left",
+            "{msg} {bar:32} {human_pos}/{human_len} rows  {rate}  {eta} left",
         ) {
-            bar.set_style(style);
+            bar.set_style(style.with_key("rate", rate));
         }
         Self(bar)
     }
@@ -26,6 +27,11 @@ impl Progress {
     pub(crate) fn add(&self, rows: usize) {
         self.0.inc(rows as u64);
     }
+}
+
+fn rate(state: &ProgressState, out: &mut dyn fmt::Write) {
+    // The bar is for people: where it cannot be drawn, nothing is lost.
+    let _ = out.write_str(&units::rows_per_s(state.per_sec()));
 }
 
 impl Drop for Progress {

@@ -45,16 +45,6 @@ impl From<Hit> for HitReport {
     }
 }
 
-impl HitReport {
-    /// The id without quotes.
-    pub(crate) fn id_text(&self) -> String {
-        match &self.id {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        }
-    }
-}
-
 impl Report for Found {
     fn text(&self) -> String {
         let mut text = if self.hits.is_empty() {
@@ -65,7 +55,12 @@ impl Report for Found {
                 let metadata = Value::Object(hit.metadata.clone()).to_string();
                 let score = format!("{:.4}", hit.score);
                 let place = (at + 1).to_string();
-                table.add_row([place, hit.id_text(), score, units::clip(&metadata, 100)]);
+                table.add_row([
+                    place,
+                    database::id_text(&hit.id),
+                    score,
+                    units::clip(&metadata, 100),
+                ]);
             }
             output::align_right(&mut table, [0, 2]);
             table.to_string()

@@ -3,6 +3,7 @@
 
 use crate::{
     args::ColumnArgs,
+    database,
     error::{CliError, Result},
 };
 use akidb::{
@@ -148,15 +149,8 @@ fn query(mut point: Point) -> Query {
         None => format!("query {}", point.id),
     };
     let neighbours = match point.metadata.get_mut("neighbours").map(Value::take) {
-        Some(Value::Array(ids)) => Some(ids.iter().map(id_text).collect()),
+        Some(Value::Array(ids)) => Some(ids.iter().map(database::id_text).collect()),
         _ => None,
     };
     Query { text, vector: point.vector, neighbours }
-}
-
-fn id_text(id: &Value) -> String {
-    match id {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
 }

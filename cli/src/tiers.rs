@@ -133,8 +133,9 @@ impl Tier {
         }
     }
 
-    /// The same tier, reached by this step.
-    pub(crate) fn after(mut self, step: Step) -> Self {
+    /// The same tier, reached by this step: "flushed", "compacted", ...
+    pub(crate) fn after(mut self, how: &str, step: Step) -> Self {
+        self.what = format!("{}, {how}", self.what);
         self.rows_per_s = step.rows_per_s();
         self
     }

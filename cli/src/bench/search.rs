@@ -127,12 +127,12 @@ fn measure(
     let loaded = ingest::load(collection, source, BATCH, None, &progress)?;
     drop(progress);
     let ingest = Step { rows: loaded.rows, time: loaded.time };
-    let log = Tier::log(db, collection)?.after(ingest);
+    let log = Tier::log(db, collection)?.after("written", ingest);
     let settle = SystemClock::new();
     let flush = tiers::flush(collection)?;
     let compact = tiers::compact(db, collection)?;
     let build = loaded.time + settle.monotonic();
-    let warm = Tier::warm(collection).after(compact);
+    let warm = Tier::warm(collection).after("built", compact);
 
     output.say(format_args!("answering {} queries", queries.len()))?;
     tiers::search_all(
@@ -148,7 +148,7 @@ fn measure(
         latency: latency.percentiles(),
     };
     let demote = tiers::demote(collection)?;
-    let cold = Tier::cold(collection).after(demote);
+    let cold = Tier::cold(collection).after("demoted", demote);
     let promote = tiers::promote(collection)?;
     Ok(SearchResult {
         rows: warm.rows,

@@ -53,7 +53,7 @@ impl Report for WriteResult {
     fn text(&self) -> String {
         let Percentiles { p50_us, p95_us, p99_us } = self.latency;
         format!(
-            "{} rows of dimension {} in batches of {} by {} writers, {:?}\n\
+            "{} rows of dimension {} in batches of {} by {} writers, durability {}\n\
              {} ({} batches/s) in {}\n\
              acknowledged in {} (p50), {} (p95), {} (p99)\n\
              {} syncs; {:.0} bytes a row in segments",
@@ -61,7 +61,7 @@ impl Report for WriteResult {
             self.dim,
             self.batch,
             self.writers,
-            self.durability,
+            durability_name(self.durability),
             units::rows_per_s(self.rows_per_s),
             units::count(self.batches_per_s.round() as u64),
             units::micros(self.elapsed_s * 1e6),
@@ -71,6 +71,15 @@ impl Report for WriteResult {
             units::count(self.wal_syncs),
             self.bytes_per_row_disk,
         )
+    }
+}
+
+/// As `--durability` spells it.
+fn durability_name(durability: Durability) -> String {
+    match durability {
+        Durability::Sync => "sync".to_owned(),
+        Durability::Interval { ms } => format!("interval:{ms}"),
+        Durability::Memory => "memory".to_owned(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::profile::Profile;
 use crate::{
+    database,
     error::{CliError, Result},
     output,
     search::HitReport,
@@ -60,7 +61,7 @@ pub(super) fn table(answers: &[Answer], profile: &Profile) -> String {
             let query = if at == 0 { units::clip(&answer.query, 40) } else { String::new() };
             table.add_row([
                 query,
-                hit.id_text(),
+                database::id_text(&hit.id),
                 units::clip(profile.text(&hit.metadata), 56),
                 format!("{:.3}", hit.score),
             ]);

@@ -196,7 +196,7 @@ impl Demo<'_> {
         drop(progress);
         let step = Step { rows: loaded.rows, time: loaded.time };
         self.say_step("durable and searchable", step)?;
-        self.tiers.push(Tier::log(self.db, &self.collection)?.after(step));
+        self.tiers.push(Tier::log(self.db, &self.collection)?.after("written", step));
         Ok(())
     }
 
@@ -239,18 +239,18 @@ impl Demo<'_> {
         self.output.say("\n5. Down the tiers: flush, compact, move to a Parquet object")?;
         let flush = tiers::flush(&self.collection)?;
         self.say_step("flushed from memory to mapped segments", flush)?;
-        self.tiers.push(Tier::warm(&self.collection).after(flush));
+        self.tiers.push(Tier::warm(&self.collection).after("flushed", flush));
         answers::check_same("segments", before, &self.time_searches()?)?;
 
         self.rewrite_some()?;
         let compact = tiers::compact(self.db, &self.collection)?;
         self.say_step("compacted into one segment, old versions dropped", compact)?;
-        self.tiers.push(Tier::warm(&self.collection).after(compact));
+        self.tiers.push(Tier::warm(&self.collection).after("compacted", compact));
         answers::check_same("the compacted segment", before, &self.time_searches()?)?;
 
         let demote = tiers::demote(&self.collection)?;
         self.say_step("moved to the object store, verified, local files removed", demote)?;
-        self.tiers.push(Tier::cold(&self.collection).after(demote));
+        self.tiers.push(Tier::cold(&self.collection).after("demoted", demote));
         Ok(())
     }
 
@@ -284,7 +284,7 @@ impl Demo<'_> {
             "   the first search took {}: it brought the rows back to local disk",
             units::time(time)
         ))?;
-        self.tiers.push(Tier::warm(&self.collection).after(Step { rows, time }));
+        self.tiers.push(Tier::warm(&self.collection).after("promoted", Step { rows, time }));
         answers::check_same("the promoted segment", before, &self.time_searches()?)?;
         self.output.say(format_args!(
             "   all {} queries got the same answers, bit for bit, in every tier",

@@ -36,8 +36,8 @@ fn every_file_of_a_database_is_described() {
 
     let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
     for file in files(dir.path()) {
-        // The lock, and checksums that an object store keeps beside its objects, are plain text.
-        if file.ends_with("LOCK") || file.extension().is_some_and(|ext| ext == "crc") {
+        // The lock holds a line of text for people.
+        if file.ends_with("LOCK") {
             continue;
         }
         let line = format!("inspect {} --json", file.display());
@@ -57,5 +57,8 @@ fn a_file_of_somebody_else_is_refused_by_name() {
     let file = dir.path().join("letter.txt");
     write(&file, b"Dear reader, this is no database file");
     let text = run(dir.path(), &format!("inspect {}", file.display())).fails(1);
-    assert!(text.contains("letter.txt"), "{text}");
+    assert!(text.contains("letter.txt is not a file of AkiDB"), "{text}");
+    assert!(text.contains("hint: inspect knows WAL files"), "{text}");
+    let text = run(dir.path(), "inspect DIR").fails(1);
+    assert!(text.contains("is a directory") && text.contains("akidb stats --dir"), "{text}");
 }
