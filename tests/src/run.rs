@@ -21,7 +21,7 @@ use crate::{
     world::{World, settings_for},
 };
 use akidb::{Error, FieldDef, Schema, blocking::Db};
-use akidb_vfs::sim::{CrashPolicy, FaultKind};
+use akidb_vfs::sim::{CrashPolicy, FaultKind, PowerMoment};
 use std::{
     fmt::Write as _,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -166,7 +166,9 @@ impl Runner {
             Op::PowerOffAt(nth, policy) => {
                 self.policy = *policy;
                 self.again = self.rng.bool().then(|| self.rng.u64(1..20));
-                self.world.sim.power_off_at(*nth);
+                let moments = [PowerMoment::Before, PowerMoment::Middle, PowerMoment::After];
+                let moment = moments[self.rng.usize(0..3)];
+                self.world.sim.power_off_at_moment(*nth, moment);
             }
             Op::Fault(kind, nth) => {
                 self.faulty = true;

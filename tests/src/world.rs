@@ -67,8 +67,7 @@ impl World {
             .settings(self.settings.clone())
             .file_system(Arc::new(self.sim.process()))
             .clock(Arc::new(self.clock.clone()))
-            .random(Arc::new(random))
-            .inline();
+            .random(Arc::new(random));
         match &self.store {
             Some(store) => builder.object_store(store.clone()),
             None => builder,
@@ -80,6 +79,14 @@ impl World {
     /// # Errors
     /// Those of the database.
     pub fn open(&self) -> Result<Db> {
+        self.builder().inline().open_blocking()
+    }
+
+    /// Opens the database with its threads: one writes the log, others flush and compact.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn open_with_threads(&self) -> Result<Db> {
         self.builder().open_blocking()
     }
 

@@ -19,7 +19,9 @@ fn row(n: u64) -> Point {
 
 /// A closed database with a segment, tombstones, a cold object and a tail in the log.
 fn closed_database() -> World {
-    let world = World::new(9, tiny_settings());
+    let mut settings = tiny_settings();
+    settings.compaction_auto = false;
+    let world = World::new(9, settings);
     let db = world.open().expect("an empty disk opens");
     let cold = db.create_collection("cold", plain_schema()).expect("a new name");
     cold.upsert((0..5).map(row)).run().expect("rows");
@@ -35,7 +37,8 @@ fn closed_database() -> World {
     world
 }
 
-/// Opening fails, and changes no byte of any file.
+/// Opening fails, and changes no byte of any file, but that it may carry the manifest over to a
+/// new file of its own before it looks at the log.
 fn refused(world: &World) -> Error {
     let before = world.sim.image();
     let error = match world.open() {
@@ -43,11 +46,15 @@ fn refused(world: &World) -> Error {
         Err(error) => error,
     };
     // The lock file is only a place to stand on.
-    let ignore_lock = |image: Vec<(PathBuf, Vec<u8>)>| -> Vec<_> {
-        image.into_iter().filter(|(path, _)| !path.ends_with("LOCK")).collect()
+    let about_log = error.to_string().contains("/wal/");
+    let counts = |path: &Path| {
+        let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        name != "LOCK" && !(about_log && name.starts_with("MANIFEST-"))
     };
-    let after = ignore_lock(world.sim.image());
-    assert!(ignore_lock(before) == after, "a refused open changed the directory: {error}");
+    let counted = |image: Vec<(PathBuf, Vec<u8>)>| -> Vec<_> {
+        image.into_iter().filter(|(path, _)| counts(path)).collect()
+    };
+    assert!(counted(before) == counted(world.sim.image()), "a refused open changed the directory: {error}");
     error
 }
 
@@ -190,7 +197,7 @@ fn a_directory_without_one_of_its_segments_or_tombstones() {
 
 #[test]
 fn a_log_that_misses_one_of_its_files() {
-    // Several WAL files, of which the middle or the first goes.
+    // Several WAL files, of which any but the newest goes: nothing older speaks of that one.
     let build = || {
         let mut settings = tiny_settings();
         settings.memtable_bytes = 1 << 20;
@@ -208,7 +215,7 @@ fn a_log_that_misses_one_of_its_files() {
     };
     let count = build().files_with(".wal").len();
     assert!(count >= 3, "{count} WAL files");
-    for gone in 0..count {
+    for gone in 0..count - 1 {
         let world = build();
         let path = world.files_with(".wal")[gone].clone();
         world.sim.remove_file(&path).expect("it was there");

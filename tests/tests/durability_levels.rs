@@ -9,7 +9,7 @@ use akidb_tests::{
 };
 use akidb_vfs::{Clock, FsOp, sim::{CrashPolicy, Fault, FaultKind}};
 use std::{
-    future::{Future, IntoFuture},
+    future::IntoFuture,
     sync::{Arc, atomic::{AtomicU64, Ordering}},
     task::{Context, Waker},
     time::Duration,
@@ -274,7 +274,7 @@ fn d11_a_clock_that_jumps_back_and_forth_changes_no_answer() {
         Ok(scan_all(&docs, 10).expect("a scan"))
     };
     for round in 1..5 {
-        let wild = world.builder().clock(wild_clock.clone()).open_blocking().expect("it opens");
+        let wild = world.builder().inline().clock(wild_clock.clone()).open_blocking().expect("it opens");
         let calm = tame.open().expect("it opens");
         assert_eq!(live(&wild, round).expect("a life"), live(&calm, round).expect("a life"));
         world.sim.crash(CrashPolicy::DropAll);

@@ -20,7 +20,7 @@ pub(crate) use view::{MemView, SegmentView, View};
 use crate::{
     PointId, Schema,
     commit::MemoryPool,
-    error::Result,
+    error::{Cause, Result},
     manifest::{ColdMeta, CollectionManifest},
     memtable::{MemRow, Memtable},
     point::Metadata,
@@ -107,6 +107,14 @@ impl CollectionCore {
     /// The schema as of now.
     pub(crate) fn schema(&self) -> Arc<Schema> {
         self.state.read().schema.clone()
+    }
+
+    /// Refuses work through a handle that outlived its collection.
+    pub(crate) fn check_exists(&self) -> Result<()> {
+        if self.state.read().dropped {
+            return Err(Cause::CollectionNotFound { name: self.name.clone() }.into());
+        }
+        Ok(())
     }
 
     /// Captures everything a reader needs, at one instant.

@@ -138,11 +138,13 @@ impl DbCore {
         })
     }
 
-    /// Gives up WAL files that the durable manifest no longer needs.
-    pub(crate) fn trim_log(&self) -> Result<()> {
+    /// Gives up WAL files that the durable manifest no longer needs. Files that stay are no
+    /// failure of the flush that made them unnecessary: noted, and tried again after the next.
+    pub(crate) fn trim_log(&self) {
         let floor = self.manifest.lock().state().log_floor;
-        self.commit.remove_upto(floor).wait()?;
-        Ok(())
+        if let Err(error) = self.commit.remove_upto(floor).wait() {
+            self.background.note(error.into());
+        }
     }
 
     /// Creates an empty collection; durable when it returns.

@@ -241,25 +241,35 @@ impl DbCore {
 
     /// Flushes all of a collection's memtables.
     pub(crate) fn flush(&self, collection: &Arc<CollectionCore>) -> Result<()> {
+        collection.check_exists()?;
+        self.flush_if_there(collection)
+    }
+
+    /// Flushes, then merges a collection's segments into one.
+    pub(crate) fn compact(&self, collection: &Arc<CollectionCore>) -> Result<()> {
+        collection.check_exists()?;
+        self.compact_if_there(collection)
+    }
+
+    /// Flushes every collection.
+    pub(crate) fn flush_all(&self) -> Result<()> {
+        self.all_collections().iter().try_for_each(|collection| self.flush_if_there(collection))
+    }
+
+    /// Compacts every collection.
+    pub(crate) fn compact_all(&self) -> Result<()> {
+        self.all_collections().iter().try_for_each(|collection| self.compact_if_there(collection))
+    }
+
+    fn flush_if_there(&self, collection: &Arc<CollectionCore>) -> Result<()> {
         self.shared.check_writable()?;
         collection.freeze();
         flush::flush_frozen(self, collection).map(drop)
     }
 
-    /// Flushes, then merges a collection's segments into one.
-    pub(crate) fn compact(&self, collection: &Arc<CollectionCore>) -> Result<()> {
-        self.flush(collection)?;
+    fn compact_if_there(&self, collection: &Arc<CollectionCore>) -> Result<()> {
+        self.flush_if_there(collection)?;
         compaction::compact_all(self, collection)
-    }
-
-    /// Flushes every collection.
-    pub(crate) fn flush_all(&self) -> Result<()> {
-        self.all_collections().iter().try_for_each(|collection| self.flush(collection))
-    }
-
-    /// Compacts every collection.
-    pub(crate) fn compact_all(&self) -> Result<()> {
-        self.all_collections().iter().try_for_each(|collection| self.compact(collection))
     }
 
     /// Reads every byte of a collection's segments and checks it against its checksums, and every

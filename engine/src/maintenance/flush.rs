@@ -69,7 +69,8 @@ fn flush_one(core: &DbCore, collection: &CollectionCore, memtable: &Arc<Memtable
     })?;
     core.counters.flushed(captured.rows.len());
     core.shared.pool.release(memtable.bytes());
-    core.trim_log()
+    core.trim_log();
+    Ok(())
 }
 
 /// Writes the rows that are live at `lsn`, and all deletes. Returns the slot of each row;

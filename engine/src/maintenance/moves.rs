@@ -38,6 +38,7 @@ use std::sync::Arc;
 /// Moves everything local to one cold object. Returns false if there was nothing to move.
 pub(crate) fn demote(core: &DbCore, collection: &Arc<CollectionCore>) -> Result<bool> {
     let _moves = collection.moves.lock();
+    collection.check_exists()?;
     if collection.state.read().pinned {
         return Err(Cause::Pinned { name: collection.name.clone() }.into());
     }
@@ -115,6 +116,7 @@ fn verify_object(core: &DbCore, key: &ObjectKey, meta: &ColdMeta) -> Result<()> 
 /// Brings cold objects back into segments. Returns false if there was none.
 pub(crate) fn promote(core: &DbCore, collection: &CollectionCore) -> Result<bool> {
     let _moves = collection.moves.lock();
+    collection.check_exists()?;
     promote_locked(core, collection)
 }
 

@@ -43,6 +43,7 @@ pub(crate) fn create(
     validate_name(name)?;
     require_free(core, name)?;
     let _moves = collection.moves.lock();
+    collection.check_exists()?;
     // Under `moves`, so that no demotion takes rows away between the two.
     moves::promote_locked(core, collection)?;
     collection.freeze();
