@@ -9,6 +9,8 @@ mod open;
 mod ops;
 pub(crate) mod paths;
 mod report;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use counters::Counters;
 pub(crate) use open::{Components, open};
@@ -129,6 +131,9 @@ impl DbCore {
     /// behind poisons the database (M3).
     pub(crate) fn commit_manifest(&self, edit: &Edit) -> Result<()> {
         let mut manifest = self.manifest.lock();
+        // Asked under the lock: a job that was let in earlier must not write behind another's
+        // record of which nobody knows whether it is there, nor after a close.
+        self.shared.check_writable()?;
         let mut edit = edit.clone();
         // Edits are made before the lock is taken and may arrive out of order; marks only rise.
         edit.next_file = edit.next_file.max(manifest.state().next_file);
