@@ -218,6 +218,9 @@ impl DbCore {
         let _moves = collection.moves.lock();
         let _flushing = collection.flushing.lock();
         let _structure = collection.structure.lock();
+        // Another drop, or a close, may have come first while this one waited.
+        collection.check_exists()?;
+        self.shared.check_writable()?;
         let garbage: Vec<_> =
             collection.state.read().cold.iter().map(|cold| cold.key.clone()).collect();
         let edit = Edit {

@@ -98,12 +98,15 @@ pub(crate) fn restore(core: &DbCore, name: &str, new_name: &str) -> Result<Arc<C
 /// Drops a snapshot and its object.
 pub(crate) fn delete(core: &DbCore, name: &str) -> Result<()> {
     core.shared.check_writable()?;
+    // Else a snapshot that takes the name between the look and the record goes with the old one.
+    let creating = core.creating.lock();
     let snapshot = find(core, name)?;
     core.commit_manifest(&Edit {
         drop_snapshot: vec![snapshot.name],
         add_garbage: vec![snapshot.object.key],
         ..core.edit(None)
     })?;
+    drop(creating);
     core.collect_garbage();
     Ok(())
 }
