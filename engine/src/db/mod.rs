@@ -169,10 +169,11 @@ impl DbCore {
         schema: Schema,
         fill: impl FnOnce(u32) -> Result<Vec<Arc<SegmentPart>>>,
     ) -> Result<Arc<CollectionCore>> {
-        self.shared.check_writable()?;
         validate_name(name)?;
         schema.validate()?;
         let _creating = self.creating.lock();
+        // After the lock, for which a close may have been waiting: see `wait_for_jobs`.
+        self.shared.check_writable()?;
         if self.collections.read().values().any(|c| c.name == name) {
             return Err(Cause::CollectionExists { name: name.to_owned() }.into());
         }
@@ -366,13 +367,28 @@ impl DbCore {
         pollster::block_on(future)
     }
 
-    /// Stops the background work, seals the log and lets go of the directory.
+    /// Stops the background work, seals the log, waits for jobs that other threads are at, and
+    /// lets go of the directory. A second closer waits for the first.
     pub(crate) fn close(&self) -> Result<()> {
+        let mut lock = self.lock.lock();
         self.background.stop();
         let sealed = if self.shared.set_closed() { self.commit.close() } else { Ok(()) };
+        self.wait_for_jobs();
         self.sweep();
-        *self.lock.lock() = None;
+        *lock = None;
         sealed.map_err(Error::from)
+    }
+
+    /// Returns when no job writes or unlinks files any more. The database is closed by now, and
+    /// each job looks at that after it took its lock and before it makes a file. Without the wait
+    /// the next opener and a job under way would give one number to two files.
+    fn wait_for_jobs(&self) {
+        drop(self.creating.lock());
+        for collection in self.all_collections() {
+            drop(collection.moves.lock());
+            drop(collection.flushing.lock());
+            drop(collection.structure.lock());
+        }
     }
 }
 

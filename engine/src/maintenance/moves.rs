@@ -126,6 +126,8 @@ pub(crate) fn promote_locked(core: &DbCore, collection: &CollectionCore) -> Resu
     if objects.is_empty() {
         return Ok(false);
     }
+    // Reads come here too: a database that cannot install must not write a segment for each.
+    core.shared.check_writable()?;
     let schema = collection.schema();
     let mut metas = Vec::new();
     for object in &objects {
