@@ -192,9 +192,10 @@ impl DbCore {
             cold: Vec::new(),
             pinned: false,
         };
-        let collection = Arc::new(CollectionCore::new(&record, parts));
+        let collection = Arc::new(CollectionCore::new(&record, parts.clone()));
         let next_file = self.next_file.load(Ordering::Relaxed);
-        self.commit_manifest(&Edit { put: vec![record], next_file, ..Edit::default() })?;
+        self.commit_manifest(&Edit { put: vec![record], next_file, ..Edit::default() })
+            .inspect_err(|_| self.discard(&parts))?;
         self.collections.write().insert(collection.id, collection.clone());
         Ok(collection)
     }
@@ -292,6 +293,32 @@ impl DbCore {
             if let Err(error) = self.fs.remove_file(&path) {
                 self.background.note(error.into());
             }
+        }
+    }
+
+    /// Unlinks segments that were written for a change that did not happen: a job that fails and
+    /// is tried again must not fill the disk. A poisoned database does not know what happened.
+    pub(crate) fn discard(&self, parts: &[Arc<SegmentPart>]) {
+        if self.shared.poisoned().is_some() {
+            return;
+        }
+        for part in parts {
+            if let Err(error) = self.fs.remove_file(part.segment.path()) {
+                self.background.note(error.into());
+            }
+        }
+    }
+
+    /// Deletes an object that was put for a change that did not happen, as [`DbCore::discard`].
+    pub(crate) fn discard_object(&self, key: &str) {
+        if self.shared.poisoned().is_some() {
+            return;
+        }
+        let deleted = self
+            .parse_key(key)
+            .and_then(|key| self.block_on(self.store.delete(&key)).map_err(Error::from));
+        if let Err(error) = deleted {
+            self.background.note(error);
         }
     }
 
