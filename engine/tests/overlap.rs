@@ -3,8 +3,9 @@
 //! rounds make it all but certain.
 
 use akidb::{
-    Durability, ErrorKind, Metric, Point, Schema, Settings,
+    Durability, ErrorKind, FieldType, FilterStrategy, Metric, Point, Schema, Settings,
     blocking::{Collection, Db},
+    field,
     tiering::{
         BoxFuture, Head, ListPage, MemoryStore, Object, ObjectKey, ObjectStore, PageToken,
         PutOptions, PutReceipt, StoreResult,
@@ -17,6 +18,7 @@ use akidb::{
 };
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
+use serde_json::json;
 use std::{
     ops::Range,
     path::Path,
@@ -211,12 +213,13 @@ fn close_keeps_the_directory_until_jobs_under_way_have_ended() {
     store.gate.shut();
     let promotion = start(move || docs.promote());
     store.gate.wait_for_caller();
+    let handle = db.clone();
     let close = start(move || db.close());
+    while handle.list_collections().is_ok() {
+        std::thread::yield_now();
+    }
     for _ in 0..2000 {
-        assert!(
-            !close.thread.is_finished(),
-            "it lets go of the directory while a promotion writes in it"
-        );
+        assert!(!close.thread.is_finished(), "it lets go while a promotion writes there");
         std::thread::yield_now();
     }
     let kind = open(&fs, &store).unwrap_err().kind();
@@ -371,4 +374,31 @@ fn a_damaged_collection_does_not_stop_the_compaction_of_others() {
     docs.upsert([row(1, 1)]).run().unwrap();
     assert!(db.stats().compaction_error.is_some(), "the damage is not silent");
     assert_eq!(docs.stats().segments.len(), 1, "b is compacted all the same");
+}
+
+#[test]
+fn a_new_field_is_indexed_in_segments_that_were_being_flushed() {
+    let (fs, store) = (SimFs::new(9), Arc::new(GatedStore::default()));
+    let builder = Db::builder(Path::new(DIR)).file_system(Arc::new(fs.clone()));
+    let settings = Settings { compaction_auto: false, ..settings() };
+    let db = builder.settings(settings).object_store(store).open_blocking().unwrap();
+    let docs = create(&db, "docs");
+    let writer = docs.clone();
+    let write = move |round| {
+        let rows = (0..100).map(|id| row(id, round).meta(json!({ "n": id })));
+        writer.upsert(rows).durability(Durability::Memory).run().unwrap();
+        writer.flush().unwrap();
+    };
+    meanwhile(write, || {
+        for n in 0..20 {
+            docs.add_field(&format!("f{n}"), FieldType::Integer).unwrap();
+        }
+    });
+    for n in 0..20 {
+        let filter = field(format!("f{n}")).exists();
+        let (_, explain) = docs.search(&[0.0, 0.0]).filter(filter).explain().unwrap();
+        let steps = explain.parts.iter().flat_map(|part| &part.filter);
+        let scanned = steps.filter(|step| step.strategy == FilterStrategy::Scan).count();
+        assert_eq!(scanned, 0, "field f{n}");
+    }
 }

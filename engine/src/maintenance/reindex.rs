@@ -37,6 +37,8 @@ pub(crate) fn add_field(core: &DbCore, collection: &CollectionCore, field: Field
             Ok(())
         })?;
     }
+    // A flush that began under the old schema is about to add one more segment without the index.
+    drop(collection.flushing.lock());
     let lacks = |part: &crate::collection::SegmentPart| {
         !part.segment.meta().fields.iter().any(|def| def.name == field.name)
     };
