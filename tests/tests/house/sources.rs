@@ -7,7 +7,7 @@ use super::tree::{Source, code_of, files_below, is_word, lines_with, report, rus
 const FILE_LINES_MAX: usize = 500;
 /// Files above the limit, with the length they must not pass. Entries only shrink and go; the
 /// hard end is 600.
-const FILE_RATCHET: [(&str, usize); 1] = [("engine/src/error.rs", 510)];
+const FILE_RATCHET: [(&str, usize); 0] = [];
 /// Lines of a function, signature and braces included. Aim at 40.
 const FUNCTION_LINES_MAX: usize = 70;
 /// A file longer than this opens with a `//!` paragraph.
