@@ -5,7 +5,7 @@ use akidb::{
     DbBuilder, Durability, ReadMode, Result, Settings,
     blocking::Db,
     tiering::ObjectStore,
-    vfs::SystemRandom,
+    vfs::{SystemClock, SystemRandom},
 };
 use akidb_vfs::sim::{SimClock, SimFs};
 use std::{
@@ -82,12 +82,13 @@ impl World {
         self.builder().inline().open_blocking()
     }
 
-    /// Opens the database with its threads: one writes the log, others flush and compact.
+    /// Opens the database with its threads: one writes the log, others flush and compact. They
+    /// need a clock that goes.
     ///
     /// # Errors
     /// Those of the database.
     pub fn open_with_threads(&self) -> Result<Db> {
-        self.builder().open_blocking()
+        self.builder().clock(Arc::new(SystemClock::new())).open_blocking()
     }
 
     /// The bytes of all WAL files.
