@@ -1,7 +1,10 @@
 //! What a simulated program does: every verb of the database, restarts, crashes and faults, drawn
 //! from a seed. Ids, names and values come from small sets, so that writes meet older rows.
 
-use crate::{condition::{Condition, any_metadata}, world::any_durability};
+use crate::{
+    condition::{Condition, any_metadata},
+    world::any_durability,
+};
 use akidb::{Durability, FieldType, Metric, Point, PointId, Schema};
 use akidb_vfs::sim::{CrashPolicy, FaultKind};
 use serde_json::{Value, json};

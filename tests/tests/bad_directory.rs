@@ -11,7 +11,10 @@ use akidb_tests::{
     world::{DIR, World, tiny_settings},
 };
 use akidb_vfs::{Fs, sim::CrashPolicy};
-use std::{path::{Path, PathBuf}, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 fn row(n: u64) -> Point {
     Point::new(n, vec![n as f32, 1.0, 2.0, 3.0])
@@ -54,7 +57,10 @@ fn refused(world: &World) -> Error {
     let counted = |image: Vec<(PathBuf, Vec<u8>)>| -> Vec<_> {
         image.into_iter().filter(|(path, _)| counts(path)).collect()
     };
-    assert!(counted(before) == counted(world.sim.image()), "a refused open changed the directory: {error}");
+    assert!(
+        counted(before) == counted(world.sim.image()),
+        "a refused open changed the directory: {error}"
+    );
     error
 }
 
@@ -69,8 +75,11 @@ fn d9_a_second_open_fails_at_once_and_names_the_holder() {
     let error = world.open().expect_err("it is held");
     assert_eq!(error.kind(), ErrorKind::Locked);
     let process = format!("process {}", std::process::id());
-    assert!(matches!(error.cause(), Cause::Locked { dir, holder }
-        if dir == Path::new(DIR) && holder.contains(&process)), "{error:?}");
+    assert!(
+        matches!(error.cause(), Cause::Locked { dir, holder }
+        if dir == Path::new(DIR) && holder.contains(&process)),
+        "{error:?}"
+    );
     db.collection("docs").expect("unharmed").upsert([row(1)]).run().expect("unharmed");
     drop(db);
     drop(world.open().expect("the lock went with its holder"));
@@ -133,8 +142,10 @@ fn a_directory_of_something_else() {
     akidb_vfs::write_file_durably(&world.sim, &path, b"not ours").expect("a file");
     let error = refused(&world);
     assert_eq!(error.kind(), ErrorKind::Incompatible);
-    assert!(matches!(error.cause(), Cause::Foreign { detail, .. } if detail.contains("holiday")),
-        "{error:?}");
+    assert!(
+        matches!(error.cause(), Cause::Foreign { detail, .. } if detail.contains("holiday")),
+        "{error:?}"
+    );
 }
 
 #[test]
@@ -174,16 +185,20 @@ fn half_deleted(part: &str) -> Error {
 fn a_directory_without_its_manifest() {
     let error = half_deleted("MANIFEST-");
     assert_eq!(error.kind(), ErrorKind::Corruption);
-    assert!(matches!(error.cause(), Cause::HalfDeleted { missing, .. } if missing.contains("manifest")),
-        "{error:?}");
+    assert!(
+        matches!(error.cause(), Cause::HalfDeleted { missing, .. } if missing.contains("manifest")),
+        "{error:?}"
+    );
 }
 
 #[test]
 fn a_directory_without_its_log() {
     let error = half_deleted("/wal/");
     assert_eq!(error.kind(), ErrorKind::Corruption);
-    assert!(matches!(error.cause(), Cause::HalfDeleted { missing, .. } if missing.contains("log")),
-        "{error:?}");
+    assert!(
+        matches!(error.cause(), Cause::HalfDeleted { missing, .. } if missing.contains("log")),
+        "{error:?}"
+    );
 }
 
 #[test]
@@ -231,7 +246,8 @@ fn an_object_that_is_gone_is_named_and_the_rest_goes_on() {
         world.sim.remove_file(&path).expect("it was there");
     }
     let db = world.open().expect("local collections are whole");
-    let error = db.collection("cold").expect("listed").get([1_u64]).expect_err("its object is gone");
+    let error =
+        db.collection("cold").expect("listed").get([1_u64]).expect_err("its object is gone");
     assert_eq!(error.kind(), ErrorKind::Corruption, "{error:?}");
     assert!(error.to_string().contains(".parquet"), "{error}");
     assert_eq!(db.collection("docs").and_then(|docs| docs.count(None)).expect("a count"), 13);
@@ -319,8 +335,11 @@ fn d7_the_reserve_is_checked_before_the_log_is_touched() {
     world.sim.set_capacity(Some(used + (512 << 10)));
     let before = world.sim.image();
     let error = docs.upsert([row(2)]).run().expect_err("half the reserve is left");
-    assert!(matches!(error.cause(), Cause::DiskReserve { reserve_bytes: 1_048_576, free_bytes }
-        if *free_bytes < 1 << 20), "{error:?}");
+    assert!(
+        matches!(error.cause(), Cause::DiskReserve { reserve_bytes: 1_048_576, free_bytes }
+        if *free_bytes < 1 << 20),
+        "{error:?}"
+    );
     assert!(world.sim.image() == before, "a refused write touched the disk");
 }
 
@@ -342,7 +361,8 @@ fn d7_opening_on_a_full_disk_says_so_and_harms_nothing() {
 #[test]
 fn stray_files_are_reported_and_skipped() {
     let world = closed_database();
-    for name in [".DS_Store", "segments/.DS_Store", "segments/notes.txt", "wal/core", "lost+found"] {
+    for name in [".DS_Store", "segments/.DS_Store", "segments/notes.txt", "wal/core", "lost+found"]
+    {
         let path = Path::new(DIR).join(name);
         akidb_vfs::write_file_durably(&world.sim, &path, b"stray").expect("a file");
     }

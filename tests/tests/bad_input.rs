@@ -2,8 +2,9 @@
 //! Directories that cannot be opened are in `bad_directory.rs`.
 
 use akidb::{
-    Cause, ErrorKind, FieldType, Filter, InputError, Metric, Point, PointId, Result, Schema, field,
+    Cause, ErrorKind, FieldType, Filter, InputError, Metric, Point, PointId, Result, Schema,
     blocking::{Collection, Db},
+    field,
 };
 use akidb_tests::{
     run::scan_all,
@@ -70,8 +71,11 @@ fn a_vector_of_another_dimension() {
     for vector in [vec![], vec![1.0; 2], vec![1.0; 4]] {
         let found = vector.len();
         let rule = fixture.input(|f| f.docs.upsert([Point::new(1, vector.clone())]).run());
-        assert!(matches!(&rule, InputError::WrongDimension { what, expected: 3, found: n }
-            if what == "row 1" && *n == found), "{rule:?}");
+        assert!(
+            matches!(&rule, InputError::WrongDimension { what, expected: 3, found: n }
+            if what == "row 1" && *n == found),
+            "{rule:?}"
+        );
         let rule = fixture.input(|f| f.docs.search(&vector).run());
         assert!(matches!(rule, InputError::WrongDimension { .. }), "{rule:?}");
     }
@@ -150,9 +154,12 @@ fn of_repeated_ids_in_a_batch_the_last_wins() {
 fn metadata_that_is_not_an_object() {
     let fixture = Fixture::new();
     for (bad, name) in [(json!([1]), "array"), (json!("text"), "string"), (json!(null), "null")] {
-        let rule = fixture.input(|f| f.docs.upsert([Point::new(1, good()).meta(bad.clone())]).run());
-        assert!(matches!(&rule, InputError::MetadataNotObject { found, .. } if *found == name),
-            "{rule:?}");
+        let rule =
+            fixture.input(|f| f.docs.upsert([Point::new(1, good()).meta(bad.clone())]).run());
+        assert!(
+            matches!(&rule, InputError::MetadataNotObject { found, .. } if *found == name),
+            "{rule:?}"
+        );
         let rule = fixture.input(|f| f.docs.update_metadata([(1_u64, bad.clone())]).run());
         assert!(matches!(rule, InputError::MetadataNotObject { .. }), "{rule:?}");
     }
@@ -296,8 +303,10 @@ fn a_filter_on_a_field_of_another_type() {
         ];
         for call in calls {
             let rule = fixture.input(call);
-            assert!(matches!(&rule, InputError::FilterType { field, .. } if field == name),
-                "{filter:?}: {rule:?}");
+            assert!(
+                matches!(&rule, InputError::FilterType { field, .. } if field == name),
+                "{filter:?}: {rule:?}"
+            );
         }
     }
 }
@@ -311,7 +320,8 @@ fn filters_too_deep_too_large_or_not_filters() {
     let large = field("year").is_in(0..2_000);
     let rule = fixture.input(|f| f.docs.count(Some(&large)));
     assert!(matches!(rule, InputError::FilterTooLarge { .. }), "{rule:?}");
-    for bad in [json!(null), json!({"field": "a"}), json!({"and": 1}), json!({"eq": 1}), json!([])] {
+    for bad in [json!(null), json!({"field": "a"}), json!({"and": 1}), json!({"eq": 1}), json!([])]
+    {
         let error = Filter::from_json(&bad).expect_err("not a filter");
         assert!(matches!(error, InputError::FilterSyntax { .. }), "{bad}: {error:?}");
     }

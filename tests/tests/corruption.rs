@@ -43,7 +43,8 @@ fn fixture(read_mode: ReadMode) -> (World, AllRows) {
     docs.flush().expect("a flush");
     docs.upsert((30..34).map(row)).run().expect("rows");
     docs.delete([31_u64]).run().expect("a delete");
-    let rows = BTreeMap::from([("cold", cold_rows), ("docs", scan_all(&docs, 10).expect("a scan"))]);
+    let rows =
+        BTreeMap::from([("cold", cold_rows), ("docs", scan_all(&docs, 10).expect("a scan"))]);
     db.close().expect("it closes");
     (world, rows)
 }
@@ -82,7 +83,8 @@ fn exact_or_named(world: &World, rows: &AllRows, file: Option<&Path>, what: &str
     let kinds = [ErrorKind::Corruption, ErrorKind::Incompatible];
     assert!(kinds.contains(&error.kind()), "{what}: {error:?}");
     let text = error.to_string();
-    let named = |file: &Path| file.file_name().is_some_and(|n| text.contains(&*n.to_string_lossy()));
+    let named =
+        |file: &Path| file.file_name().is_some_and(|n| text.contains(&*n.to_string_lossy()));
     assert!(file.is_none_or(named), "{what}: the error does not name it: {error}");
     false
 }
@@ -157,7 +159,8 @@ fn d8_a_torn_tail_is_trimmed_and_reported_where_rot_before_it_is_an_error() {
     world.sim.kill();
     drop((docs, db));
     let wal = world.files_with(".wal").pop().expect("a log");
-    let image = world.sim.image().into_iter().find(|(path, _)| *path == wal).expect("it is there").1;
+    let image =
+        world.sim.image().into_iter().find(|(path, _)| *path == wal).expect("it is there").1;
     let used = image.iter().rposition(|byte| *byte != 0).expect("frames") as u64;
 
     let torn = world.fork(1);
@@ -182,7 +185,10 @@ fn d8_a_torn_tail_is_trimmed_and_reported_where_rot_before_it_is_an_error() {
 
 #[test]
 fn d8_a_read_that_flips_a_bit_is_an_error_or_harmless() {
-    use akidb_vfs::{FsOp, sim::{Fault, FaultKind}};
+    use akidb_vfs::{
+        FsOp,
+        sim::{Fault, FaultKind},
+    };
     for read_mode in [ReadMode::Mmap, ReadMode::Pread] {
         let (world, rows) = fixture(read_mode);
         for nth in 1..60 {
@@ -192,7 +198,10 @@ fn d8_a_read_that_flips_a_bit_is_an_error_or_harmless() {
                 let what = format!("{op:?} number {nth} in {read_mode:?}");
                 exact_or_named(&fork, &rows, None, &what);
                 fork.sim.clear_faults();
-                assert!(exact_or_named(&fork, &rows, None, &what), "a flip in flight lasts: {what}");
+                assert!(
+                    exact_or_named(&fork, &rows, None, &what),
+                    "a flip in flight lasts: {what}"
+                );
             }
         }
     }

@@ -1,16 +1,25 @@
 //! What each durability level promises and reports (D1, D2, D5), what happens after a failed write
 //! or sync (D6), that no clock matters (D11), and that a dropped future tears nothing (D4).
 
-use akidb::{Durability, ErrorKind, Point, blocking::{Collection, Db}};
+use akidb::{
+    Durability, ErrorKind, Point,
+    blocking::{Collection, Db},
+};
 use akidb_tests::{
     ops::plain_schema,
     run::scan_all,
     world::{World, tiny_settings},
 };
-use akidb_vfs::{Clock, FsOp, sim::{CrashPolicy, Fault, FaultKind}};
+use akidb_vfs::{
+    Clock, FsOp,
+    sim::{CrashPolicy, Fault, FaultKind},
+};
 use std::{
     future::IntoFuture,
-    sync::{Arc, atomic::{AtomicU64, Ordering}},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Waker},
     time::Duration,
 };
@@ -274,7 +283,8 @@ fn d11_a_clock_that_jumps_back_and_forth_changes_no_answer() {
         Ok(scan_all(&docs, 10).expect("a scan"))
     };
     for round in 1..5 {
-        let wild = world.builder().inline().clock(wild_clock.clone()).open_blocking().expect("it opens");
+        let wild =
+            world.builder().inline().clock(wild_clock.clone()).open_blocking().expect("it opens");
         let calm = tame.open().expect("it opens");
         assert_eq!(live(&wild, round).expect("a life"), live(&calm, round).expect("a life"));
         world.sim.crash(CrashPolicy::DropAll);

@@ -135,7 +135,8 @@ impl Acknowledged {
         let docs = db.collection("docs").expect("it was written to");
         let read = |id: u64| docs.get([id]).expect("a read").pop().flatten();
         for (id, version) in &self.rows {
-            let found = read(*id).unwrap_or_else(|| panic!("row {id} was acknowledged and is gone"));
+            let found =
+                read(*id).unwrap_or_else(|| panic!("row {id} was acknowledged and is gone"));
             let wanted = row(*id, *version);
             assert_eq!(found.vector, wanted.vector, "vector of {id}");
             assert_eq!(json!(found.metadata), wanted.metadata, "metadata of {id}");
@@ -144,7 +145,8 @@ impl Acknowledged {
             assert!(read(*id).is_none(), "row {id} was deleted and is back");
         }
         for (id, version) in &self.hot {
-            let found = read(*id).unwrap_or_else(|| panic!("row {id} was acknowledged and is gone"));
+            let found =
+                read(*id).unwrap_or_else(|| panic!("row {id} was acknowledged and is gone"));
             let newer = found.metadata["version"].as_u64().unwrap_or(0);
             assert!(newer >= *version, "row {id} is back at version {newer}, not {version}");
             assert_eq!(found.vector, row(*id, newer).vector, "vector of {id}");

@@ -1,8 +1,12 @@
 //! Writers, flush, compaction and moves between tiers race on a simulated disk, and the power goes
 //! in the middle: of every writer exactly its writes up to the recovered LSN are there (D1 to D3).
 //! The threads make it different in every run; what is checked holds in each.
+//! `AKIDB_SEQUENCES=5000` runs more.
 
-use akidb::{Durability, ErrorKind, Point, PointId, blocking::{Collection, Db}};
+use akidb::{
+    Durability, ErrorKind, Point, PointId,
+    blocking::{Collection, Db},
+};
 use akidb_tests::{
     ops::plain_schema,
     run::scan_all,
@@ -13,7 +17,10 @@ use parking_lot::Mutex;
 use serde_json::json;
 use std::{
     collections::BTreeMap,
-    sync::{Arc, atomic::{AtomicU64, Ordering}},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 const WRITERS: u64 = 3;
@@ -50,7 +57,9 @@ fn write(docs: &Collection, writer: u64, seed: u64, acks: &AtomicU64) -> Vec<Don
         let delete = rng.u8(0..3) == 0;
         let version = (!delete).then_some(seed * 1_000_000 + version);
         let result = match version {
-            Some(version) => docs.upsert(ids.iter().map(|id| row(*id, version))).durability(asked).run(),
+            Some(version) => {
+                docs.upsert(ids.iter().map(|id| row(*id, version))).durability(asked).run()
+            }
             None => docs.delete(ids.clone()).durability(asked).run(),
         };
         let receipt = result.as_ref().ok();
@@ -121,7 +130,8 @@ fn of_writer(state: &State, writer: u64) -> State {
 
 fn read(docs: &Collection) -> State {
     let rows = scan_all(docs, 10).expect("a scan");
-    let version = |row: &akidb_tests::oracle::Row| row.metadata["version"].as_u64().expect("a number");
+    let version =
+        |row: &akidb_tests::oracle::Row| row.metadata["version"].as_u64().expect("a number");
     for (id, row) in &rows {
         assert_eq!(row.vector[1], version(row) as f32, "row {id} mixes two versions");
     }
@@ -184,5 +194,6 @@ fn race(seed: u64) {
 
 #[test]
 fn d3_a_power_loss_amid_racing_writers_flushes_and_moves_leaves_a_prefix() {
-    (0..60).for_each(race);
+    let count = std::env::var("AKIDB_SEQUENCES").ok().and_then(|text| text.parse().ok());
+    (0..count.unwrap_or(150)).for_each(race);
 }

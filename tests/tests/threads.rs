@@ -11,7 +11,10 @@ use akidb_tests::ops::plain_schema;
 use serde_json::json;
 use std::{
     path::Path,
-    sync::{Arc, Barrier, atomic::{AtomicBool, AtomicU64, Ordering}},
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -103,8 +106,7 @@ fn reads_see_their_own_writes_and_rows_never_vanish_while_they_are_replaced() {
             let k = STABLE as usize;
             let search = docs.search(&[1.0; 4]).k(k);
             let filtered = (round + reader) % 2 == 0;
-            let search =
-                if filtered { search.filter(field("color").eq("red")) } else { search };
+            let search = if filtered { search.filter(field("color").eq("red")) } else { search };
             let hits = search.run().expect("a search");
             let mut ids: Vec<_> = hits.into_iter().map(|hit| hit.id).collect();
             ids.sort();

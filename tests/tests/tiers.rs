@@ -1,7 +1,10 @@
 //! Moves between the tiers when the object store misbehaves: rows stay where they were until the
 //! object is verified and named (D10), and damage in an object is an error that names it (D8).
 
-use akidb::{Cause, ErrorKind, Point, blocking::{Collection, Db}};
+use akidb::{
+    Cause, ErrorKind, Point,
+    blocking::{Collection, Db},
+};
 use akidb_tests::{
     fault_store::{FaultStore, Mischief},
     ops::plain_schema,

@@ -143,7 +143,9 @@ impl Runner {
             }
             Pending::Pin(name, pinned) => {
                 let found = db.collection(&name).is_ok_and(|c| c.stats().pinned);
-                if found == pinned && let Some(c) = self.oracle.collections.get_mut(&name) {
+                if found == pinned
+                    && let Some(c) = self.oracle.collections.get_mut(&name)
+                {
                     c.pinned = pinned;
                 }
             }
