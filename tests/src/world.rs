@@ -106,15 +106,16 @@ impl World {
 
 /// Settings under which a few dozen rows flush, compact, roll the log and fill the manifest.
 pub fn tiny_settings() -> Settings {
-    let mut settings = Settings::default();
-    settings.memtable_bytes = 4 << 10;
-    settings.memtable_pool_bytes = 16 << 10;
-    settings.wal_file_bytes = 4096;
-    settings.wal_bytes_max = 16 << 10;
-    settings.compaction_fanout = 2;
-    settings.compaction_dead_share = 0.5;
-    settings.disk_reserve_bytes = 0;
-    settings
+    Settings {
+        memtable_bytes: 4 << 10,
+        memtable_pool_bytes: 16 << 10,
+        wal_file_bytes: 4096,
+        wal_bytes_max: 16 << 10,
+        compaction_fanout: 2,
+        compaction_dead_share: 0.5,
+        disk_reserve_bytes: 0,
+        ..Settings::default()
+    }
 }
 
 /// Tiny settings that differ from seed to seed, in both read modes.
@@ -125,7 +126,7 @@ pub fn settings_for(rng: &mut fastrand::Rng) -> Settings {
     settings.wal_file_bytes = rng.choice([4096, 8192, 32 << 10]).unwrap_or(4096);
     settings.wal_bytes_max = rng.choice([8 << 10, 64 << 10]).unwrap_or(8 << 10);
     settings.compaction_fanout = rng.usize(2..4);
-    settings.compaction_auto = rng.u8(..) % 4 != 0;
+    settings.compaction_auto = rng.u8(0..4) > 0;
     settings.read_mode = if rng.bool() { ReadMode::Mmap } else { ReadMode::Pread };
     settings.durability = any_durability(rng);
     settings
