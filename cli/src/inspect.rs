@@ -30,7 +30,7 @@ pub(crate) fn run(args: &InspectArgs, output: Output) -> Result<()> {
     }
     let report = akidb::inspect(&RealFs, &args.file).map_err(|error| match error.cause() {
         // The library's words are about opening a directory.
-        Cause::Foreign { .. } => CliError::NotOurs { file: args.file.clone() },
+        Cause::UnknownFile { .. } => CliError::NotOurs { file: args.file.clone() },
         _ => error.into(),
     })?;
     output.report(&Inspected { command: "inspect", report })

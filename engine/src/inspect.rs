@@ -24,7 +24,7 @@ use std::{
 pub struct FileReport {
     /// The file.
     pub file: PathBuf,
-    /// "WAL file", "manifest", "segment", "tombstones" or "cold object".
+    /// "WAL file", "manifest", "segment", "tombstone file" or "cold object".
     pub kind: &'static str,
     /// Its length.
     pub bytes: u64,
@@ -97,13 +97,12 @@ pub fn inspect(fs: &dyn Fs, path: &Path) -> Result<FileReport> {
         let facts = to_value(&segment::describe(fs, path)?);
         Ok(blocks(report("segment", facts)))
     } else if magic == tombstones::MAGIC {
-        Ok(report("tombstones", to_value(&tombstones::describe(fs, path)?)))
+        Ok(report("tombstone file", to_value(&tombstones::describe(fs, path)?)))
     } else if magic.starts_with(b"PAR1") {
         let facts = crate::cold::describe(fs, path)?;
         Ok(report("cold object", facts))
     } else {
-        let detail = "its first bytes are those of no file kind".to_owned();
-        Err(Cause::Foreign { dir: path.to_owned(), detail }.into())
+        Err(Cause::UnknownFile { file: path.to_owned() }.into())
     }
 }
 

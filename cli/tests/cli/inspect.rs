@@ -48,7 +48,7 @@ fn every_file_of_a_database_is_described() {
         assert!(text.contains(report["kind"].as_str().unwrap()), "{text}");
     }
     let kinds: Vec<&str> = kinds.keys().map(String::as_str).collect();
-    assert_eq!(kinds, ["WAL file", "cold object", "manifest", "segment", "tombstones"]);
+    assert_eq!(kinds, ["WAL file", "cold object", "manifest", "segment", "tombstone file"]);
 }
 
 #[test]

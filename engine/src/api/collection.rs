@@ -143,7 +143,8 @@ impl Collection {
         Scan::new(self)
     }
 
-    /// How many rows there are, or how many match.
+    /// How many rows there are, or how many match. Counts what is visible, so a cold collection is
+    /// promoted first, as for every read; `stats` tells of its rows without that.
     ///
     /// # Errors
     /// As [`Collection::search`].

@@ -2,12 +2,14 @@
 //! the store makes the golden file. Hostile bytes: every flip is found or harmless.
 
 use super::{
-    CollectionManifest, Edit, KIND, ManifestState, ManifestStore, state::Record, store::read_state,
+    ColdMeta, CollectionManifest, Edit, KIND, ManifestState, ManifestStore, SnapshotManifest,
+    state::Record, store::read_state,
 };
 use crate::{
     FieldType, Metric, Schema,
     error::{ErrorKind, Result},
-    segment::tests::golden::check_golden,
+    segment::{SegmentMeta, tests::golden::check_golden},
+    tombstones::TombstoneMeta,
 };
 use akidb_vfs::{Fs, Random, RealFs, SystemRandom, read_file, sim::SimFs};
 use akidb_wal::{Lsn, framed::FramedFile};
@@ -23,8 +25,8 @@ fn first_state() -> ManifestState {
     ManifestState { database, next_file: 1, ..ManifestState::default() }
 }
 
-fn first_edit() -> Edit {
-    let collection = CollectionManifest {
+fn empty_collection() -> CollectionManifest {
+    CollectionManifest {
         id: 0,
         name: "docs".to_owned(),
         schema: Schema::new(2, Metric::Cosine).field("pos", FieldType::Keyword),
@@ -33,8 +35,56 @@ fn first_edit() -> Edit {
         tombstones: None,
         cold: Vec::new(),
         pinned: false,
+    }
+}
+
+fn object(key: &str) -> ColdMeta {
+    ColdMeta { key: key.to_owned(), len: 2773, crc32: 1, rows: 2, min_lsn: 1, max_lsn: 6 }
+}
+
+fn creation() -> Edit {
+    Edit { put: vec![empty_collection()], next_file: 1, ..Edit::default() }
+}
+
+/// An edit in which every key says something.
+fn full_edit() -> Edit {
+    let segment = SegmentMeta {
+        number: 3,
+        len: 5120,
+        crc32: 0xdead_beef,
+        rows: 3,
+        deletes: 1,
+        min_lsn: 7,
+        max_lsn: 9,
+        fields: empty_collection().schema.fields,
     };
-    Edit { put: vec![collection], next_file: 1, ..Edit::default() }
+    let collection = CollectionManifest {
+        flushed: Lsn::new(9),
+        segments: vec![segment],
+        tombstones: Some(TombstoneMeta { number: 4, len: 162, crc32: 0x1234_5678, segments: 1 }),
+        cold: vec![object("c0/5f.parquet")],
+        pinned: true,
+        ..empty_collection()
+    };
+    let snapshot = SnapshotManifest {
+        name: "friday".to_owned(),
+        collection: "docs".to_owned(),
+        schema: collection.schema.clone(),
+        object: object("snapshots/60.parquet"),
+        creator: "akidb 0.1.0".to_owned(),
+    };
+    Edit {
+        put: vec![collection],
+        put_snapshot: vec![snapshot],
+        add_garbage: vec!["c0/5e.parquet".to_owned()],
+        next_file: 5,
+        log_floor: Lsn::new(8),
+        ..Edit::default()
+    }
+}
+
+fn example() -> [Record; 3] {
+    [Record::Full(first_state()), Record::Edit(creation()), Record::Edit(full_edit())]
 }
 
 /// A new database with one collection, as the store writes it.
@@ -44,7 +94,9 @@ fn written() -> (SimFs, Vec<u8>) {
     let fs: Arc<dyn Fs> = Arc::new(sim.clone());
     let random: Arc<dyn Random> = Arc::new(SystemRandom::from_seed(1));
     let mut store = ManifestStore::create(&fs, &random, Path::new(DIR), first_state()).unwrap();
-    assert!(store.commit(&first_edit()).is_ok());
+    for edit in [creation(), full_edit()] {
+        assert!(store.commit(&edit).is_ok());
+    }
     let bytes = read_file(&sim, Path::new(FILE)).unwrap();
     (sim, bytes)
 }
@@ -64,11 +116,12 @@ fn the_page_and_the_golden_file_show_the_same_manifest() {
     let block = PAGE.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     let on_the_page: Vec<Record> =
         block.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(on_the_page, [Record::Full(first_state()), Record::Edit(first_edit())]);
+    assert_eq!(on_the_page, example());
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/manifest-v1.bin");
     assert_eq!(records_in(&RealFs, &golden), on_the_page);
     let state = read_state(&RealFs, &golden).unwrap();
-    assert_eq!(state.collections.len(), 1);
+    assert_eq!(state.collections[&0].segments[0].number, 3);
+    assert_eq!(state.snapshots["friday"].object.rows, 2);
 }
 
 #[test]

@@ -196,6 +196,79 @@ fn every_file_format_has_a_page_and_a_golden_file() {
 }
 
 #[test]
+fn every_golden_file_is_opened_by_a_test() {
+    let code: String = rust_files().into_iter().map(|source| source.text).collect();
+    let findings: Vec<_> = ["engine/tests/golden", "wal/tests/golden"]
+        .iter()
+        .flat_map(|dir| list(dir))
+        .map(|(name, _)| name)
+        .filter(|name| !code.contains(&**name))
+        .collect();
+    report("golden files that no test names:", &findings);
+}
+
+#[test]
+fn every_format_page_has_an_example_and_a_history() {
+    let mut findings = Vec::new();
+    for (page, _) in formats() {
+        let text = Source::read(&format!("docs/format/{page}")).text;
+        // A WAL file's bytes are those of a framed file; its page points there.
+        let example = text.contains("\n```") || text.contains("](framed.md)");
+        if !example || !text.contains("\n## Versions") {
+            findings.push(page);
+        }
+    }
+    report("format pages without a worked example or a version history:", &findings);
+}
+
+/// Where a stranger starts to read, and the type there.
+const ENTRY_TYPES: [(&str, &str); 19] = [
+    ("engine/src/api/db.rs", "Db"),
+    ("engine/src/api/collection.rs", "Collection"),
+    ("engine/src/api/builder.rs", "DbBuilder"),
+    ("engine/src/settings.rs", "Settings"),
+    ("engine/src/point.rs", "Point"),
+    ("engine/src/id.rs", "PointId"),
+    ("engine/src/schema.rs", "Schema"),
+    ("engine/src/filter/tree.rs", "Filter"),
+    ("engine/src/error.rs", "Error"),
+    ("engine/src/import/mod.rs", "ParquetImport"),
+    ("vfs/src/real.rs", "RealFs"),
+    ("vfs/src/sim/fs.rs", "SimFs"),
+    ("wal/src/group/handle.rs", "GroupCommit"),
+    ("wal/src/log/mod.rs", "Log"),
+    ("wal/src/framed/scan.rs", "FramedFile"),
+    ("tiering/src/local.rs", "LocalStore"),
+    ("tiering/src/key.rs", "ObjectKey"),
+    ("index/src/metric.rs", "Scorer"),
+    ("index/src/topk.rs", "TopK"),
+];
+
+#[test]
+fn every_entry_type_has_a_running_example() {
+    let mut findings = Vec::new();
+    for (path, name) in ENTRY_TYPES {
+        let source = Source::read(path);
+        let declares = |line: &str| {
+            let rest = line.strip_prefix("pub struct ").or_else(|| line.strip_prefix("pub enum "));
+            rest.is_some_and(|rest| rest.split(|c| !is_word(c)).next() == Some(name))
+        };
+        let lines: Vec<_> = source.text.lines().collect();
+        let at = lines.iter().position(|line| declares(line));
+        let at = at.unwrap_or_else(|| panic!("{path} declares no {name} any more"));
+        // The doc comment, and the attributes between it and the declaration.
+        let above =
+            lines.iter().take(at).rev().take_while(|line| !line.is_empty() && **line != "}");
+        if !above.into_iter().any(|line| line.trim() == "/// ```") {
+            findings.push(format!("{path}: {name}"));
+        }
+    }
+    let blocking = Source::read("engine/src/api/blocking.rs").text;
+    assert!(blocking.contains("\n//! ```\n"), "akidb::blocking has no example");
+    report("entry types without an example that runs:", &findings);
+}
+
+#[test]
 fn every_magic_number_is_on_a_page() {
     let documents = documents();
     let pages: Vec<_> =

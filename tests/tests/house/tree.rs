@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 /// The crates, in the order in which they may depend on each other.
 pub(crate) const CRATES: [&str; 7] = ["vfs", "wal", "index", "tiering", "engine", "cli", "tests"];
 
-/// Never entered: build output, and what is not ours.
-const SKIPPED: [&str; 4] = ["target", "artifacts", "corpus", "node_modules"];
+/// How the names of folders begin that are never entered: build output, and what is not ours.
+const SKIPPED: [&str; 5] = [".", "target", "artifacts", "corpus", "node_modules"];
 
 /// The root of the checkout.
 pub(crate) fn root() -> &'static Path {
@@ -65,7 +65,7 @@ pub(crate) fn files_below(dir: &str, suffix: &str) -> Vec<Source> {
         for (name, kind) in list(&dir) {
             let path = if dir.is_empty() { name.clone() } else { format!("{dir}/{name}") };
             match kind {
-                EntryKind::Dir if name.starts_with('.') || SKIPPED.contains(&&*name) => {}
+                EntryKind::Dir if SKIPPED.iter().any(|start| name.starts_with(start)) => {}
                 EntryKind::Dir => left.push(PathBuf::from(path)),
                 EntryKind::File if name.ends_with(suffix) => found.push(Source::read(&path)),
                 EntryKind::File | EntryKind::Other => {}

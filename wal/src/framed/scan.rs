@@ -109,10 +109,11 @@ impl FramedFile {
     pub fn read(fs: &dyn Fs, path: &Path, kind: FileKind) -> Result<Self, WalError> {
         let (header, len, file) = open_header(fs, path, kind)?;
         let no_room = |_| FsError::new(FsOp::Read, path, io::ErrorKind::OutOfMemory.into());
-        let mut bytes = Vec::new();
         // At most the file's own length, so a hostile header cannot ask for more than there is.
-        bytes.try_reserve_exact(len).map_err(no_room)?;
-        bytes.resize(len, 0);
+        // Asked for first, because a `vec!` without memory ends the process; and not filled by
+        // hand, because `vec!` gets zeroed pages that the read then touches for the first time.
+        Vec::<u8>::new().try_reserve_exact(len).map_err(no_room)?;
+        let mut bytes = vec![0; len];
         file.read_exact_at(&mut bytes, 0)?;
         Ok(Self { path: path.to_owned(), header, bytes })
     }

@@ -65,7 +65,7 @@ impl<'a> Walk<'a> {
             }
             // Only a place without a frame can be the unused part of the file; looking at all of
             // it for every bad frame would be no error, but slow.
-            Err(FrameDefect::NotAFrame) if rest.iter().all(|&byte| byte == 0) => Step::End,
+            Err(FrameDefect::NotAFrame) if all_zero(rest) => Step::End,
             Err(defect) => Step::Bad(defect),
         }
     }
@@ -141,6 +141,13 @@ impl<'a> Walk<'a> {
 
 /// What only a writer with a bug, or a forger who knows the salt, can put on disk: headers with good
 /// checksums and impossible contents.
+/// True if every byte is zero. Looks at a piece at a time without an exit inside it, so that the
+/// compiler uses wide registers: the unused part of a file is most of what a short replay reads.
+fn all_zero(bytes: &[u8]) -> bool {
+    const PIECE: usize = 4096;
+    bytes.chunks(PIECE).all(|piece| piece.iter().fold(0, |seen, byte| seen | byte) == 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
