@@ -1,5 +1,7 @@
 //! What `inspect` says of a cold object on local disk: its footer, read without a manifest.
 
+#![deny(clippy::indexing_slicing)]
+
 use super::{footer::Footer, guard};
 use crate::error::{Error, Result};
 use akidb_vfs::{Fs, read_file};
