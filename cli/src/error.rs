@@ -133,7 +133,6 @@ fn engine_hint(error: &akidb::Error) -> Option<String> {
         Cause::Input(InputError::FilterType { .. }) => {
             "`akidb stats --json` shows the types of the indexed fields"
         }
-        Cause::Fs(error) if error.is_not_found() => "check the path",
         _ => return None,
     };
     Some(hint.to_owned())

@@ -67,6 +67,15 @@ impl Error {
         &self.0
     }
 
+    /// A failure to open a file that the caller named: not there means a wrong path, not damage.
+    pub(crate) fn opening(error: FsError) -> Self {
+        if error.is_not_found() {
+            Cause::FileNotFound { file: error.path }.into()
+        } else {
+            error.into()
+        }
+    }
+
     /// A broken invariant of ours.
     pub(crate) fn bug(detail: &'static str) -> Self {
         Cause::Bug { detail }.into()
@@ -114,7 +123,9 @@ pub enum Cause {
         name: String,
     },
     /// The name is taken.
-    #[error("a collection named {name:?} exists already")]
+    #[error(
+        "a collection named {name:?} exists already; choose another name, or open it with collection()"
+    )]
     CollectionExists {
         /// The name.
         name: String,
@@ -126,19 +137,19 @@ pub enum Cause {
         id: PointId,
     },
     /// A partial update named a row that does not exist; nothing of its batch was written.
-    #[error("there is no row {id}")]
+    #[error("there is no row {id}; upsert makes one")]
     RowNotFound {
         /// The id.
         id: PointId,
     },
     /// There is no snapshot of this name.
-    #[error("there is no snapshot named {name:?}")]
+    #[error("there is no snapshot named {name:?}; list_snapshots() names those that exist")]
     SnapshotNotFound {
         /// The name.
         name: String,
     },
     /// The snapshot's name is taken.
-    #[error("a snapshot named {name:?} exists already")]
+    #[error("a snapshot named {name:?} exists already; choose another name, or delete it first")]
     SnapshotExists {
         /// The name.
         name: String,
@@ -181,6 +192,12 @@ pub enum Cause {
         /// What was found.
         detail: String,
     },
+    /// There is no such file to read.
+    #[error("there is no file {}; check the path", file.display())]
+    FileNotFound {
+        /// The path asked for.
+        file: PathBuf,
+    },
     /// A file that is none of AkiDB's kinds.
     #[error("{} is not a file of AkiDB", file.display())]
     UnknownFile {
@@ -221,7 +238,7 @@ pub enum Cause {
     )]
     Poisoned(#[source] Error),
     /// The database was closed.
-    #[error("the database is closed")]
+    #[error("the database is closed; open it again")]
     Closed,
     /// A file call failed.
     #[error(transparent)]
@@ -236,7 +253,7 @@ pub enum Cause {
     #[error("bug in AkiDB: an object key is refused ({0}); please report it")]
     Key(#[from] KeyError),
     /// The machine gave no thread.
-    #[error("cannot start a thread: {0}")]
+    #[error("cannot start a thread: {0}; retry when the machine has threads to give")]
     Thread(#[source] std::io::Error),
     /// A broken invariant of ours.
     #[error("bug in AkiDB: {detail}; please report it")]
@@ -252,6 +269,7 @@ impl Cause {
             Self::Input(_) | Self::Pinned { .. } => ErrorKind::InvalidInput,
             Self::CollectionNotFound { .. }
             | Self::RowNotFound { .. }
+            | Self::FileNotFound { .. }
             | Self::SnapshotNotFound { .. } => ErrorKind::NotFound,
             Self::CollectionExists { .. }
             | Self::RowExists { .. }
@@ -321,7 +339,13 @@ fn fs_kind(error: &FsError) -> ErrorKind {
     } else if error.is_read_only() {
         ErrorKind::PermissionDenied
     } else if error.is_not_found() {
+        // A file that the database knows of; one that the caller named is `FileNotFound`.
         ErrorKind::Corruption
+    } else if matches!(
+        error.kind(),
+        std::io::ErrorKind::NotADirectory | std::io::ErrorKind::IsADirectory
+    ) {
+        ErrorKind::Incompatible
     } else {
         ErrorKind::Unavailable
     }

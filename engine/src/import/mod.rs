@@ -101,10 +101,12 @@ impl ParquetImport {
     /// Opens a file, settles which columns to use, and reads the first vector for its dimension.
     ///
     /// # Errors
-    /// `InvalidInput` that names the file and what is wrong: not Parquet or cut short, no rows, no
-    /// vector or id column (and which columns there are), a dimension that is not possible.
+    /// `NotFound` if there is no such file; `InvalidInput` that names it and what is wrong: not
+    /// Parquet or cut short, no rows, no vector or id column (and which columns there are), a
+    /// dimension that is not possible.
     pub fn open(fs: &dyn Fs, path: &Path, options: &ImportOptions) -> Result<Self> {
-        let input = FileChunks::new(fs.open(path, OpenMode::Read)?)?;
+        let file = fs.open(path, OpenMode::Read).map_err(Error::opening)?;
+        let input = FileChunks::new(file)?;
         let bad = |detail: String| refused(path, &input, detail);
         let tail = input.tail(guard::TAIL_BYTES)?;
         guard::check_tail(&tail, parquet::file::reader::Length::len(&input)).map_err(bad)?;
