@@ -202,8 +202,10 @@ fn k_of_nothing_or_above_the_limit() {
     for bad in [0, 51, usize::MAX] {
         let rule = fixture.input(|f| f.docs.search(&good()).k(bad).run());
         assert_eq!(rule, InputError::BadK { k: bad, max: 50 });
+    }
+    for bad in [0, 10_001, usize::MAX] {
         let rule = fixture.input(|f| f.docs.scan().limit(bad).run());
-        assert_eq!(rule, InputError::BadK { k: bad, max: 50 });
+        assert_eq!(rule, InputError::BadLimit { limit: bad, max: 10_000 });
     }
     assert_eq!(fixture.docs.search(&good()).k(50).run().expect("the limit").len(), 8);
 }

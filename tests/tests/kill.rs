@@ -103,7 +103,7 @@ fn start(dir: &Path, round: u64, level: &str) -> Child {
         .env(ROUND, round.to_string())
         .env(LEVEL, level)
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::inherit())
         .spawn()
         .expect("this program starts again")
 }
