@@ -7,6 +7,8 @@
 //! files from strangers still run an import in a process of its own, with a memory limit, for
 //! running out of memory cannot be caught.
 
+#![deny(clippy::indexing_slicing)]
+
 mod chunks;
 mod columns;
 mod json;
