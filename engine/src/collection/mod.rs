@@ -56,6 +56,38 @@ pub(crate) struct State {
     pub(crate) dropped: bool,
 }
 
+impl State {
+    /// The live version of an id in local parts. The commit path calls it, so nothing newer is
+    /// being applied meanwhile.
+    pub(crate) fn current(&self, id: &PointId) -> Result<Option<CurrentRow>> {
+        let memtables = std::iter::once(&self.active).chain(self.frozen.iter().rev());
+        for memtable in memtables {
+            let found = memtable.with_newest(id, |row| {
+                row.map(|row| (row.lsn, row.vector.clone(), row.metadata.clone()))
+            });
+            match found {
+                Some(Some((lsn, vector, json))) => {
+                    let metadata = parse_metadata(&json)?;
+                    return Ok(Some(CurrentRow { lsn, vector, metadata }));
+                }
+                Some(None) => return Ok(None),
+                None => {}
+            }
+        }
+        for part in &self.segments {
+            if let Some(row) = part.find_live(id)? {
+                let segment = &part.segment;
+                return Ok(Some(CurrentRow {
+                    lsn: Lsn::new(segment.lsn(row)?),
+                    vector: segment.vectors(row, 1)?.to_vec().into_boxed_slice(),
+                    metadata: segment.metadata(row)?,
+                }));
+            }
+        }
+        Ok(None)
+    }
+}
+
 /// One collection.
 #[derive(Debug)]
 pub(crate) struct CollectionCore {
@@ -173,37 +205,6 @@ impl CollectionCore {
         pool.charge(bytes);
         state.applied = lsn;
         Ok(())
-    }
-
-    /// The live version of an id in local parts. The commit path calls it, so nothing newer is
-    /// being applied meanwhile.
-    pub(crate) fn current(&self, id: &PointId) -> Result<Option<CurrentRow>> {
-        let state = self.state.read();
-        let memtables = std::iter::once(&state.active).chain(state.frozen.iter().rev());
-        for memtable in memtables {
-            let found = memtable.with_newest(id, |row| {
-                row.map(|row| (row.lsn, row.vector.clone(), row.metadata.clone()))
-            });
-            match found {
-                Some(Some((lsn, vector, json))) => {
-                    let metadata = parse_metadata(&json)?;
-                    return Ok(Some(CurrentRow { lsn, vector, metadata }));
-                }
-                Some(None) => return Ok(None),
-                None => {}
-            }
-        }
-        for part in &state.segments {
-            if let Some(row) = part.find_live(id)? {
-                let segment = &part.segment;
-                return Ok(Some(CurrentRow {
-                    lsn: Lsn::new(segment.lsn(row)?),
-                    vector: segment.vectors(row, 1)?.to_vec().into_boxed_slice(),
-                    metadata: segment.metadata(row)?,
-                }));
-            }
-        }
-        Ok(None)
     }
 
     /// Puts a new memtable in front and freezes the old one; false if it was empty.

@@ -1,27 +1,31 @@
 //! A collection as it will be once the writes staged before are applied: what a write that
 //! depends on the present (insert-only, partial update, conditional delete) must look at.
+//!
+//! # Invariants
+//! - One lock of the state covers the whole look, beginning with the caller's check that nothing is
+//!   cold: a demotion between two looks would make every row of a segment seem absent.
 
 use super::{MetadataPatch, canonical_json, check_metadata, sink::Change};
 use crate::{
-    PointId, Schema,
-    collection::{CollectionCore, CurrentRow, NewRow},
+    PointId,
+    collection::{CurrentRow, NewRow, State},
     error::{Cause, Result},
     filter::{CompiledFilter, Filter},
     settings::Settings,
 };
 use akidb_wal::Lsn;
-use std::{collections::HashMap, sync::Arc};
+use parking_lot::RwLockReadGuard;
+use std::collections::HashMap;
 
 /// The present of a collection, as the next write in the log sees it.
 pub(super) struct Overlay<'a> {
-    collection: &'a CollectionCore,
-    schema: Arc<Schema>,
+    state: RwLockReadGuard<'a, State>,
     staged: HashMap<&'a PointId, (Lsn, Option<&'a NewRow>)>,
 }
 
 impl<'a> Overlay<'a> {
     pub(super) fn new(
-        collection: &'a CollectionCore,
+        state: RwLockReadGuard<'a, State>,
         staged: impl Iterator<Item = (Lsn, &'a Change)>,
     ) -> Self {
         let mut newest = HashMap::new();
@@ -33,7 +37,7 @@ impl<'a> Overlay<'a> {
                 Change::Deletes(ids) => newest.extend(ids.iter().map(|id| (id, (lsn, None)))),
             }
         }
-        Self { collection, schema: collection.schema(), staged: newest }
+        Self { state, staged: newest }
     }
 
     fn current(&self, id: &PointId) -> Result<Option<CurrentRow>> {
@@ -44,7 +48,7 @@ impl<'a> Overlay<'a> {
                 metadata: row.parsed.clone(),
             })),
             Some((_, None)) => Ok(None),
-            None => self.collection.current(id),
+            None => self.state.current(id),
         }
     }
 
@@ -92,7 +96,7 @@ impl<'a> Overlay<'a> {
         filter: &Filter,
         seen: Vec<(PointId, Lsn)>,
     ) -> Result<Vec<PointId>> {
-        let filter = CompiledFilter::new(filter, &self.schema)?;
+        let filter = CompiledFilter::new(filter, &self.state.schema)?;
         let mut ids = Vec::with_capacity(seen.len());
         for (id, lsn) in seen {
             let Some(row) = self.current(&id)? else { continue };

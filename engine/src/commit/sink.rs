@@ -65,8 +65,7 @@ impl CommitSink {
         if needs_local && !state.cold.is_empty() {
             return Err(Cause::Moved { name: collection.name.clone() }.into());
         }
-        drop(state);
-        let overlay = || Overlay::new(collection, self.staged_for(collection));
+        let overlay = || Overlay::new(state, self.staged_for(collection));
         match op {
             WriteOp::Upsert { rows, payload } => Ok(Some((Change::Rows(rows), payload))),
             WriteOp::Insert { rows, payload } => {

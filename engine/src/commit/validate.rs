@@ -87,7 +87,8 @@ pub(crate) fn check_metadata(
     check_depth(id, metadata, settings.metadata_depth_max)
 }
 
-fn check_depth(id: &PointId, metadata: &Metadata, max: usize) -> Result<(), InputError> {
+/// Checks the depth of a row's metadata: before anything that recurses into it.
+pub(crate) fn check_depth(id: &PointId, metadata: &Metadata, max: usize) -> Result<(), InputError> {
     // The object itself is one level.
     if metadata.values().any(|value| depth(value) + 1 > max) {
         return Err(InputError::MetadataTooDeep { id: id.clone(), max });

@@ -212,29 +212,36 @@ fn flush_due(core: &DbCore) -> Result<bool> {
         return Ok(false);
     }
     freeze_old(core);
-    freeze_for_log(core)?;
+    let mut failed = freeze_for_log(core).err();
     let mut flushed = 0;
     for collection in core.all_collections() {
         if !collection.state.read().frozen.is_empty() {
-            flushed += flush::flush_frozen(core, &collection)?;
+            match flush::flush_frozen(core, &collection) {
+                Ok(count) => flushed += count,
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
     }
     if flushed > 0 {
         core.background.bell.ring();
     }
-    Ok(flushed > 0)
+    // Reported after all were tried: one that always fails must not keep the others waiting.
+    failed.map_or(Ok(flushed > 0), Err)
 }
 
 fn compact_due(core: &DbCore) -> Result<bool> {
     if !core.shared.settings.compaction_auto || core.shared.check_writable().is_err() {
         return Ok(false);
     }
+    let (mut failed, mut compacted) = (None, false);
     for collection in core.all_collections() {
-        if compaction::compact_due(core, &collection)? {
-            return Ok(true);
+        match compaction::compact_due(core, &collection) {
+            Ok(done) => compacted |= done,
+            // As in `flush_due`: damage in one collection must not stop the others.
+            Err(error) => failed = failed.or(Some(error)),
         }
     }
-    Ok(false)
+    failed.map_or(Ok(compacted), Err)
 }
 
 /// Freezes memtables that are old: a quiet collection must not keep the log for ever.

@@ -9,6 +9,8 @@ mod open;
 mod ops;
 pub(crate) mod paths;
 mod report;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use counters::Counters;
 pub(crate) use open::{Components, open};
@@ -129,6 +131,9 @@ impl DbCore {
     /// behind poisons the database (M3).
     pub(crate) fn commit_manifest(&self, edit: &Edit) -> Result<()> {
         let mut manifest = self.manifest.lock();
+        // Asked under the lock: a job that was let in earlier must not write behind another's
+        // record of which nobody knows whether it is there, nor after a close.
+        self.shared.check_writable()?;
         let mut edit = edit.clone();
         // Edits are made before the lock is taken and may arrive out of order; marks only rise.
         edit.next_file = edit.next_file.max(manifest.state().next_file);
@@ -164,10 +169,11 @@ impl DbCore {
         schema: Schema,
         fill: impl FnOnce(u32) -> Result<Vec<Arc<SegmentPart>>>,
     ) -> Result<Arc<CollectionCore>> {
-        self.shared.check_writable()?;
         validate_name(name)?;
         schema.validate()?;
         let _creating = self.creating.lock();
+        // After the lock, for which a close may have been waiting: see `wait_for_jobs`.
+        self.shared.check_writable()?;
         if self.collections.read().values().any(|c| c.name == name) {
             return Err(Cause::CollectionExists { name: name.to_owned() }.into());
         }
@@ -186,9 +192,10 @@ impl DbCore {
             cold: Vec::new(),
             pinned: false,
         };
-        let collection = Arc::new(CollectionCore::new(&record, parts));
+        let collection = Arc::new(CollectionCore::new(&record, parts.clone()));
         let next_file = self.next_file.load(Ordering::Relaxed);
-        self.commit_manifest(&Edit { put: vec![record], next_file, ..Edit::default() })?;
+        self.commit_manifest(&Edit { put: vec![record], next_file, ..Edit::default() })
+            .inspect_err(|_| self.discard(&parts))?;
         self.collections.write().insert(collection.id, collection.clone());
         Ok(collection)
     }
@@ -213,6 +220,9 @@ impl DbCore {
         let _moves = collection.moves.lock();
         let _flushing = collection.flushing.lock();
         let _structure = collection.structure.lock();
+        // Another drop, or a close, may have come first while this one waited.
+        collection.check_exists()?;
+        self.shared.check_writable()?;
         let garbage: Vec<_> =
             collection.state.read().cold.iter().map(|cold| cold.key.clone()).collect();
         let edit = Edit {
@@ -283,6 +293,32 @@ impl DbCore {
             if let Err(error) = self.fs.remove_file(&path) {
                 self.background.note(error.into());
             }
+        }
+    }
+
+    /// Unlinks segments that were written for a change that did not happen: a job that fails and
+    /// is tried again must not fill the disk. A poisoned database does not know what happened.
+    pub(crate) fn discard(&self, parts: &[Arc<SegmentPart>]) {
+        if self.shared.poisoned().is_some() {
+            return;
+        }
+        for part in parts {
+            if let Err(error) = self.fs.remove_file(part.segment.path()) {
+                self.background.note(error.into());
+            }
+        }
+    }
+
+    /// Deletes an object that was put for a change that did not happen, as [`DbCore::discard`].
+    pub(crate) fn discard_object(&self, key: &str) {
+        if self.shared.poisoned().is_some() {
+            return;
+        }
+        let deleted = self
+            .parse_key(key)
+            .and_then(|key| self.block_on(self.store.delete(&key)).map_err(Error::from));
+        if let Err(error) = deleted {
+            self.background.note(error);
         }
     }
 
@@ -358,13 +394,28 @@ impl DbCore {
         pollster::block_on(future)
     }
 
-    /// Stops the background work, seals the log and lets go of the directory.
+    /// Stops the background work, seals the log, waits for jobs that other threads are at, and
+    /// lets go of the directory. A second closer waits for the first.
     pub(crate) fn close(&self) -> Result<()> {
+        let mut lock = self.lock.lock();
         self.background.stop();
         let sealed = if self.shared.set_closed() { self.commit.close() } else { Ok(()) };
+        self.wait_for_jobs();
         self.sweep();
-        *self.lock.lock() = None;
+        *lock = None;
         sealed.map_err(Error::from)
+    }
+
+    /// Returns when no job writes or unlinks files any more. The database is closed by now, and
+    /// each job looks at that after it took its lock and before it makes a file. Without the wait
+    /// the next opener and a job under way would give one number to two files.
+    fn wait_for_jobs(&self) {
+        drop(self.creating.lock());
+        for collection in self.all_collections() {
+            drop(collection.moves.lock());
+            drop(collection.flushing.lock());
+            drop(collection.structure.lock());
+        }
     }
 }
 

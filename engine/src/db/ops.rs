@@ -6,14 +6,14 @@ use crate::{
     Cursor, FieldDef, Hit, Page, Point, PointId, Receipt, Record, Schema,
     collection::{CollectionCore, View},
     commit::{
-        BATCH_BYTES_MAX, MetadataPatch, Request, WriteOp, check_id, check_ids, check_query,
-        check_rows, dedup_ids, payload,
+        BATCH_BYTES_MAX, MetadataPatch, Request, WriteOp, check_depth, check_id, check_ids,
+        check_query, check_rows, dedup_ids, payload,
     },
     error::{Cause, Error, InputError, Result},
     filter::Filter,
     maintenance::{compaction, flush, install::Change, moves, reindex},
     read::{self, Explain, ScanSpec, SearchSpec},
-    settings::Durability,
+    settings::{Durability, Settings},
 };
 use serde_json::Value;
 use std::sync::Arc;
@@ -201,7 +201,9 @@ impl DbCore {
                 let payload = self.rows_payload(collection, &schema, &rows)?;
                 WriteOp::Insert { rows, payload }
             }
-            Write::Update(patches) => WriteOp::Update { patches: check_patches(patches)? },
+            Write::Update(patches) => {
+                WriteOp::Update { patches: check_patches(patches, settings)? }
+            }
             Write::Delete(ids) => {
                 check_ids(&ids)?;
                 let ids = dedup_ids(ids);
@@ -299,7 +301,10 @@ fn check_filter(filter: Option<&Filter>, schema: &Schema) -> Result<(), InputErr
     filter.map_or(Ok(()), |filter| filter.validate(schema))
 }
 
-fn check_patches(patches: Vec<(PointId, Value)>) -> Result<Vec<MetadataPatch>> {
+fn check_patches(
+    patches: Vec<(PointId, Value)>,
+    settings: &Settings,
+) -> Result<Vec<MetadataPatch>> {
     // Patches of one id are merged in order, so that a batch holds each id once.
     let mut merged: Vec<MetadataPatch> = Vec::new();
     for (id, changes) in patches {
@@ -308,6 +313,9 @@ fn check_patches(patches: Vec<(PointId, Value)>) -> Result<Vec<MetadataPatch>> {
             let found = crate::commit::json_type(&changes);
             return Err(InputError::MetadataNotObject { id, found }.into());
         };
+        // Here and not only where the rows are known: the log thread clones and serialises the
+        // values, which recurses, and its stack must not depend on what it was sent.
+        check_depth(&id, &changes, settings.metadata_depth_max)?;
         match merged.iter_mut().find(|patch| patch.id == id) {
             Some(patch) => patch.changes.extend(changes),
             None => merged.push(MetadataPatch { id, changes }),

@@ -43,6 +43,9 @@ impl DbCore {
     /// Makes a change durable, then visible. `last_kills` runs under the state lock just before
     /// the swap, to carry over kills that came while the manifest was written; it must not fail
     /// half-way, so it looks up first and kills after.
+    ///
+    /// On an error nothing changed, and the files of `change.add` are gone; or the database is
+    /// poisoned, and they stay.
     pub(crate) fn install(
         &self,
         collection: &CollectionCore,
@@ -50,17 +53,28 @@ impl DbCore {
         change: Change,
         last_kills: impl FnOnce(&State) -> Result<()>,
     ) -> Result<()> {
+        let added = change.add.clone();
+        self.try_install(collection, change, last_kills).inspect_err(|_| self.discard(&added))
+    }
+
+    fn try_install(
+        &self,
+        collection: &CollectionCore,
+        change: Change,
+        last_kills: impl FnOnce(&State) -> Result<()>,
+    ) -> Result<()> {
         self.shared.check_writable()?;
         let (mut record, tombstones, captured_at) = self.describe(collection, &change)?;
         self.commit.sync(captured_at).wait()?;
         record.tombstones = self.write_tombstones(collection, &tombstones)?;
+        let written = record.tombstones.clone();
         let edit = Edit {
             add_garbage: change.garbage.clone(),
             put: vec![record],
             ..self.edit(Some((collection.id, change.retires.as_ref())))
         };
         let replaced = self.named_tombstones(collection.id);
-        self.commit_manifest(&edit)?;
+        self.commit_manifest(&edit).inspect_err(|_| self.unlink_tombstones(written))?;
         self.unlink_tombstones(replaced);
 
         let mut state = collection.state.write();

@@ -24,7 +24,7 @@ use super::{build::SegmentBuilder, flush, install::Change};
 use crate::{
     Schema,
     cold::{self, ColdRow},
-    collection::{CollectionCore, SegmentPart, SegmentView, State, canonical},
+    collection::{CollectionCore, SegmentPart, State, View, canonical, parse_metadata},
     db::DbCore,
     error::{Cause, Error, Result},
     manifest::ColdMeta,
@@ -48,34 +48,50 @@ pub(crate) fn demote(core: &DbCore, collection: &Arc<CollectionCore>) -> Result<
         return Ok(false);
     }
     promote_locked(core, collection)?;
-    let view = collection.view();
+    let mut view = collection.view();
     core.commit.sync(view.lsn).wait()?;
-    let parts = view.segments;
-    let cold = if parts.iter().all(|part| part.live_rows() == 0) {
+    // What was written since the flush stays local, and hides the object's rows by id.
+    view.memtables.clear();
+    let cold = if view.live_rows() == 0 {
         Vec::new()
     } else {
         let key = format!("c{}/{:032x}.parquet", collection.id, core.random.next_u128());
-        vec![put_object(core, collection, &parts, &key)?]
+        vec![put_object(core, collection, &view, &key)?]
     };
+    let key = cold.first().map(|object| object.key.clone());
     let structure = collection.structure.lock();
     let change = Change {
-        remove: parts.iter().map(|part| part.part.number()).collect(),
+        remove: view.segments.iter().map(|part| part.part.number()).collect(),
         cold: Some(cold),
         ..Change::default()
     };
-    core.install(collection, &structure, change, |_| Ok(()))?;
+    core.install(collection, &structure, change, |_| Ok(())).inspect_err(|_| {
+        if let Some(key) = &key {
+            core.discard_object(key);
+        }
+    })?;
     Ok(true)
 }
 
-/// Encodes the live rows of segments and puts them as one verified object.
+/// Encodes the live rows of a view and puts them as one verified object.
 pub(crate) fn put_object(
     core: &DbCore,
     collection: &CollectionCore,
-    parts: &[SegmentView],
+    view: &View,
     name: &str,
 ) -> Result<ColdMeta> {
-    let schema = collection.schema();
-    let rows = parts.iter().flat_map(|part| {
+    let in_memtables = view.memtables.iter().flat_map(|part| {
+        let live = part.rows.iter().filter(|(_, row)| row.live_at(view.lsn));
+        live.map(|(_, row)| {
+            Ok(ColdRow {
+                id: row.id.clone(),
+                lsn: row.lsn.get(),
+                vector: row.vector.to_vec(),
+                metadata: parse_metadata(&row.metadata)?,
+            })
+        })
+    });
+    let in_segments = view.segments.iter().flat_map(|part| {
         let segment = &part.part.segment;
         part.live().map(|row| {
             Ok(ColdRow {
@@ -86,7 +102,8 @@ pub(crate) fn put_object(
             })
         })
     });
-    let encoded = cold::encode(&core.cold_context(collection, &schema), rows)?;
+    let rows = in_memtables.chain(in_segments);
+    let encoded = cold::encode(&core.cold_context(collection, &view.schema), rows)?;
     let key = core.object_key(name)?;
     let meta = ColdMeta {
         key: key.to_string(),
@@ -97,7 +114,7 @@ pub(crate) fn put_object(
         max_lsn: encoded.max_lsn,
     };
     core.block_on(core.store.put(&key, encoded.bytes, PutOptions::default()))?;
-    verify_object(core, &key, &meta)?;
+    verify_object(core, &key, &meta).inspect_err(|_| core.discard_object(&meta.key))?;
     Ok(meta)
 }
 
@@ -126,6 +143,8 @@ pub(crate) fn promote_locked(core: &DbCore, collection: &CollectionCore) -> Resu
     if objects.is_empty() {
         return Ok(false);
     }
+    // Reads come here too: a database that cannot install must not write a segment for each.
+    core.shared.check_writable()?;
     let schema = collection.schema();
     let mut metas = Vec::new();
     for object in &objects {

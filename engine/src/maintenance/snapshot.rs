@@ -2,8 +2,9 @@
 //! a new collection.
 //!
 //! # Protocol
-//! Create: freeze and flush, capture at LSN V, encode and put the object, verify it, then name it
-//! in the manifest. Restore: fetch and verify, write a segment, then create the collection with
+//! Create: capture a view at LSN V and sync the log up to V, encode the view's memtables and
+//! segments, put the object, verify it, then name it in the manifest. Memtables are part of it
+//! because a write after any flush hides a row of a segment and holds its new version. Restore: fetch and verify, write a segment, then create the collection with
 //! that segment in one manifest record: it exists whole or not at all. Delete: the record drops
 //! the name and lists the object as garbage, which is deleted after.
 
@@ -46,12 +47,10 @@ pub(crate) fn create(
     collection.check_exists()?;
     // Under `moves`, so that no demotion takes rows away between the two.
     moves::promote_locked(core, collection)?;
-    collection.freeze();
-    super::flush::flush_frozen(core, collection)?;
     let view = collection.view();
     core.commit.sync(view.lsn).wait()?;
     let key = format!("snapshots/{:032x}.parquet", core.random.next_u128());
-    let object = moves::put_object(core, collection, &view.segments, &key)?;
+    let object = moves::put_object(core, collection, &view, &key)?;
     let snapshot = SnapshotManifest {
         name: name.to_owned(),
         collection: collection.name.clone(),
@@ -61,8 +60,11 @@ pub(crate) fn create(
     };
     let info = SnapshotInfo::of(&snapshot);
     let _creating = core.creating.lock();
-    require_free(core, name)?;
-    core.commit_manifest(&Edit { put_snapshot: vec![snapshot], ..core.edit(None) })?;
+    require_free(core, name)
+        .and_then(|()| {
+            core.commit_manifest(&Edit { put_snapshot: vec![snapshot], ..core.edit(None) })
+        })
+        .inspect_err(|_| core.discard_object(&info.object))?;
     Ok(info)
 }
 
@@ -98,12 +100,15 @@ pub(crate) fn restore(core: &DbCore, name: &str, new_name: &str) -> Result<Arc<C
 /// Drops a snapshot and its object.
 pub(crate) fn delete(core: &DbCore, name: &str) -> Result<()> {
     core.shared.check_writable()?;
+    // Else a snapshot that takes the name between the look and the record goes with the old one.
+    let creating = core.creating.lock();
     let snapshot = find(core, name)?;
     core.commit_manifest(&Edit {
         drop_snapshot: vec![snapshot.name],
         add_garbage: vec![snapshot.object.key],
         ..core.edit(None)
     })?;
+    drop(creating);
     core.collect_garbage();
     Ok(())
 }

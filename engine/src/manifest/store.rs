@@ -18,10 +18,10 @@
 #![deny(clippy::indexing_slicing)]
 
 use super::state::{Edit, ManifestState, Record};
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use akidb_vfs::{Fs, Random};
 use akidb_wal::{
-    Env, frame_bytes,
+    Env, WalError, frame_bytes,
     framed::{FileKind, FramedFile, FramedWriter, NewFile, TEMP_SUFFIX, framed_file_bytes},
 };
 use std::{
@@ -121,8 +121,11 @@ impl ManifestStore {
     fn roll(&mut self, next: &ManifestState) -> Result<(), CommitFailure> {
         let number = self.number.saturating_add(1);
         let writer = start_file(&self.env, &self.dir, number, next).map_err(|error| {
-            // A full disk shows before the rename; anything else may have come after it.
-            let maybe_written = error.kind() != crate::ErrorKind::NoSpace;
+            // Only the log crate's own word for a full disk says that no name was given: a
+            // directory sync can run out of space too, with the new file in place already.
+            let full =
+                matches!(error.cause(), Cause::Wal(e) if matches!(**e, WalError::NoSpace { .. }));
+            let maybe_written = !full;
             CommitFailure { error, maybe_written }
         })?;
         let old = std::mem::replace(&mut self.number, number);
