@@ -93,7 +93,8 @@ impl CliError {
             }
             Self::NotEmpty { .. } => "give a new or empty directory".to_owned(),
             Self::NotOurs { .. } => {
-                "inspect knows WAL files, manifests, segments, tombstone files and cold objects"
+                "inspect knows WAL files, manifests, segments, tombstone files and cold objects; \
+                 LOCK is a line of text, for people"
                     .to_owned()
             }
             Self::IsDirectory { dir } => {
@@ -117,6 +118,9 @@ impl CliError {
                 "give a JSON array of numbers (.json) or raw little-endian floats (.f32)".to_owned()
             }
             Self::Fs(error) if error.is_not_found() => "check the path".to_owned(),
+            Self::Fs(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                "give the directory of a database, or a new one".to_owned()
+            }
             Self::Engine(error) => return engine_hint(error),
             _ => return None,
         };
@@ -133,7 +137,6 @@ fn engine_hint(error: &akidb::Error) -> Option<String> {
         Cause::Input(InputError::FilterType { .. }) => {
             "`akidb stats --json` shows the types of the indexed fields"
         }
-        Cause::Fs(error) if error.is_not_found() => "check the path",
         _ => return None,
     };
     Some(hint.to_owned())

@@ -68,9 +68,9 @@ fn collections_text(collections: &[CollectionStats]) -> String {
 
 fn log_text(stats: &DbStats) -> String {
     let mut text = format!(
-        "log: {} in {} files; applied up to LSN {}, durable up to LSN {}",
+        "log: {} in {}; applied up to LSN {}, durable up to LSN {}",
         units::bytes(stats.wal_bytes),
-        stats.wal_files,
+        units::things(stats.wal_files as u64, "file"),
         stats.applied_lsn,
         stats.durable_lsn,
     );
@@ -78,6 +78,7 @@ fn log_text(stats: &DbStats) -> String {
         ("writes are refused", &stats.poisoned),
         ("the last flush failed", &stats.flush_error),
         ("the last compaction failed", &stats.compaction_error),
+        ("the last clean-up failed", &stats.cleanup_error),
     ];
     for (what, trouble) in troubles {
         if let Some(trouble) = trouble {
@@ -90,14 +91,14 @@ fn log_text(stats: &DbStats) -> String {
 /// What was recovered by this opening.
 pub(crate) fn recovery_text(report: &RecoveryReport) -> String {
     let mut text = format!(
-        "opened in {}: read {} of log in {} files, applied {} of {} batches ({} rows), opened {} segments",
+        "opened in {}: read {} of log in {}, applied {} of {} batches ({} rows), opened {}",
         units::micros(report.elapsed_ms * 1e3),
         units::bytes(report.wal_bytes),
-        report.wal_files,
+        units::things(report.wal_files, "file"),
         units::count(report.batches_applied),
         units::count(report.batches),
         units::count(report.rows_applied),
-        report.segments,
+        units::things(report.segments, "segment"),
     );
     if let Some(tail) = &report.torn_tail {
         text.push_str(&format!(

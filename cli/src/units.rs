@@ -35,6 +35,11 @@ pub(crate) fn count(n: u64) -> String {
     out
 }
 
+/// `1 file`, `2 files`: the count and the thing, which takes an s.
+pub(crate) fn things(n: u64, thing: &str) -> String {
+    format!("{} {thing}{}", count(n), if n == 1 { "" } else { "s" })
+}
+
 /// `n` things in `time`, per second; 0 if no time passed.
 pub(crate) fn per_second(n: u64, time: Duration) -> f64 {
     let seconds = time.as_secs_f64();

@@ -1,11 +1,15 @@
 //! The one public error, whose [`ErrorKind`] says what the caller can do, and the typed causes
 //! behind it. Every cause names what failed and where: the file and offset, the id, the field.
 
-use crate::{FieldType, PointId};
+use crate::PointId;
 use akidb_tiering::{KeyError, StoreError, StoreErrorKind};
 use akidb_vfs::FsError;
 use akidb_wal::WalError;
 use std::{fmt, path::PathBuf, sync::Arc};
+
+mod input;
+
+pub use input::InputError;
 
 /// A result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -63,6 +67,15 @@ impl Error {
         &self.0
     }
 
+    /// A failure to open a file that the caller named: not there means a wrong path, not damage.
+    pub(crate) fn opening(error: FsError) -> Self {
+        if error.is_not_found() {
+            Cause::FileNotFound { file: error.path }.into()
+        } else {
+            error.into()
+        }
+    }
+
     /// A broken invariant of ours.
     pub(crate) fn bug(detail: &'static str) -> Self {
         Cause::Bug { detail }.into()
@@ -110,7 +123,9 @@ pub enum Cause {
         name: String,
     },
     /// The name is taken.
-    #[error("a collection named {name:?} exists already")]
+    #[error(
+        "a collection named {name:?} exists already; choose another name, or open it with collection()"
+    )]
     CollectionExists {
         /// The name.
         name: String,
@@ -122,19 +137,19 @@ pub enum Cause {
         id: PointId,
     },
     /// A partial update named a row that does not exist; nothing of its batch was written.
-    #[error("there is no row {id}")]
+    #[error("there is no row {id}; upsert makes one")]
     RowNotFound {
         /// The id.
         id: PointId,
     },
     /// There is no snapshot of this name.
-    #[error("there is no snapshot named {name:?}")]
+    #[error("there is no snapshot named {name:?}; list_snapshots() names those that exist")]
     SnapshotNotFound {
         /// The name.
         name: String,
     },
     /// The snapshot's name is taken.
-    #[error("a snapshot named {name:?} exists already")]
+    #[error("a snapshot named {name:?} exists already; choose another name, or delete it first")]
     SnapshotExists {
         /// The name.
         name: String,
@@ -177,6 +192,12 @@ pub enum Cause {
         /// What was found.
         detail: String,
     },
+    /// There is no such file to read.
+    #[error("there is no file {}; check the path", file.display())]
+    FileNotFound {
+        /// The path asked for.
+        file: PathBuf,
+    },
     /// A file that is none of AkiDB's kinds.
     #[error("{} is not a file of AkiDB", file.display())]
     UnknownFile {
@@ -217,7 +238,7 @@ pub enum Cause {
     )]
     Poisoned(#[source] Error),
     /// The database was closed.
-    #[error("the database is closed")]
+    #[error("the database is closed; open it again")]
     Closed,
     /// A file call failed.
     #[error(transparent)]
@@ -232,7 +253,7 @@ pub enum Cause {
     #[error("bug in AkiDB: an object key is refused ({0}); please report it")]
     Key(#[from] KeyError),
     /// The machine gave no thread.
-    #[error("cannot start a thread: {0}")]
+    #[error("cannot start a thread: {0}; retry when the machine has threads to give")]
     Thread(#[source] std::io::Error),
     /// A broken invariant of ours.
     #[error("bug in AkiDB: {detail}; please report it")]
@@ -248,6 +269,7 @@ impl Cause {
             Self::Input(_) | Self::Pinned { .. } => ErrorKind::InvalidInput,
             Self::CollectionNotFound { .. }
             | Self::RowNotFound { .. }
+            | Self::FileNotFound { .. }
             | Self::SnapshotNotFound { .. } => ErrorKind::NotFound,
             Self::CollectionExists { .. }
             | Self::RowExists { .. }
@@ -317,196 +339,14 @@ fn fs_kind(error: &FsError) -> ErrorKind {
     } else if error.is_read_only() {
         ErrorKind::PermissionDenied
     } else if error.is_not_found() {
+        // A file that the database knows of; one that the caller named is `FileNotFound`.
         ErrorKind::Corruption
+    } else if matches!(
+        error.kind(),
+        std::io::ErrorKind::NotADirectory | std::io::ErrorKind::IsADirectory
+    ) {
+        ErrorKind::Incompatible
     } else {
         ErrorKind::Unavailable
     }
-}
-
-/// Input that breaks a rule. Nothing was changed.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum InputError {
-    /// A dimension outside 1 to the maximum.
-    #[error("a dimension of {dim} is not possible; give 1 to {max}")]
-    BadDimension {
-        /// The dimension given.
-        dim: u32,
-        /// The largest.
-        max: u32,
-    },
-    /// More indexed fields than a collection may have.
-    #[error("{found} indexed fields are too many; the maximum is {max}")]
-    TooManyFields {
-        /// How many were given.
-        found: usize,
-        /// The most.
-        max: usize,
-    },
-    /// An empty or over-long field name.
-    #[error("{name:?} cannot name a field; give 1 to 128 bytes")]
-    BadFieldName {
-        /// The name.
-        name: String,
-    },
-    /// A field was named twice, or is indexed already with another type.
-    #[error("field {name:?} is indexed already")]
-    DuplicateField {
-        /// The field.
-        name: String,
-    },
-    /// A name that breaks the rule.
-    #[error(
-        "{name:?} cannot be a name; use 1 to 63 of a-z, 0-9, - and _, starting with a letter or digit"
-    )]
-    BadName {
-        /// The name given.
-        name: String,
-    },
-    /// A vector of another length than the collection's dimension.
-    #[error("the vector of {what} has {found} numbers, the collection has dimension {expected}")]
-    WrongDimension {
-        /// The row's id, or "the query".
-        what: String,
-        /// The collection's dimension.
-        expected: u32,
-        /// The vector's length.
-        found: usize,
-    },
-    /// NaN or infinity in a vector.
-    #[error(
-        "the vector of {what} holds {value} at position {position}; every number must be finite"
-    )]
-    NotFinite {
-        /// The row's id, or "the query".
-        what: String,
-        /// The index in the vector.
-        position: usize,
-        /// The offending value.
-        value: f32,
-    },
-    /// A zero vector (or one whose length is not a finite number) has no direction.
-    #[error("the vector of {what} has no direction (length {norm}), which cosine needs")]
-    ZeroVector {
-        /// The row's id, or "the query".
-        what: String,
-        /// The Euclidean length.
-        norm: f32,
-    },
-    /// An empty string id.
-    #[error("an id must not be empty")]
-    EmptyId,
-    /// An over-long string id.
-    #[error("the id {start:?}... has {found} bytes; the maximum is {max}")]
-    IdTooLong {
-        /// Its first characters.
-        start: String,
-        /// Its bytes.
-        found: usize,
-        /// The most.
-        max: usize,
-    },
-    /// Metadata that is not a JSON object.
-    #[error("the metadata of row {id} is a JSON {found}; it must be an object")]
-    MetadataNotObject {
-        /// The row.
-        id: PointId,
-        /// What it is: "array", "string", ...
-        found: &'static str,
-    },
-    /// Metadata nested too deep.
-    #[error("the metadata of row {id} nests deeper than {max} levels")]
-    MetadataTooDeep {
-        /// The row.
-        id: PointId,
-        /// The most levels.
-        max: usize,
-    },
-    /// Metadata with too many bytes of JSON.
-    #[error("the metadata of row {id} has {found} bytes of JSON; the maximum is {max}")]
-    MetadataTooLarge {
-        /// The row.
-        id: PointId,
-        /// Its bytes.
-        found: usize,
-        /// The most.
-        max: usize,
-    },
-    /// `k` of 0 or above the limit.
-    #[error("k of {k} is not possible; give 1 to {max}")]
-    BadK {
-        /// The k asked for.
-        k: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// A page size of 0 or above the limit.
-    #[error("a page of {limit} rows is not possible; give 1 to {max}")]
-    BadLimit {
-        /// The page size asked for.
-        limit: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// A batch that does not fit one log frame.
-    #[error("the batch takes {found} bytes in the log; the maximum is {max}, split it")]
-    BatchTooLarge {
-        /// Its bytes.
-        found: u64,
-        /// The most.
-        max: u64,
-    },
-    /// A filter compares an indexed field with a value of another type.
-    #[error("field {field:?} is a {expected}, the filter's {operator} compares it with {found}")]
-    FilterType {
-        /// The field.
-        field: String,
-        /// Its type.
-        expected: FieldType,
-        /// The operator of the filter.
-        operator: &'static str,
-        /// What the filter gives: "a string", "a number", ...
-        found: &'static str,
-    },
-    /// A filter nested too deep.
-    #[error("the filter nests deeper than {max} levels")]
-    FilterTooDeep {
-        /// The most levels.
-        max: usize,
-    },
-    /// A filter with too many conditions.
-    #[error("the filter has more than {max} conditions")]
-    FilterTooLarge {
-        /// The most conditions.
-        max: usize,
-    },
-    /// JSON that is not a filter.
-    #[error("not a filter at {path}: {detail}")]
-    FilterSyntax {
-        /// Where in the JSON, like `$.and[1]`.
-        path: String,
-        /// What is wrong.
-        detail: String,
-    },
-    /// A scan cursor that this collection did not give out.
-    #[error("this cursor does not belong to a scan of this collection")]
-    BadCursor,
-    /// A setting outside its range.
-    #[error("setting {name} is {value}: {rule}")]
-    BadSetting {
-        /// The setting.
-        name: &'static str,
-        /// Its value.
-        value: String,
-        /// What it must be.
-        rule: &'static str,
-    },
-    /// A file to import that cannot be.
-    #[error("cannot import {}: {detail}", file.display())]
-    Import {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong, with row or column.
-        detail: String,
-    },
 }

@@ -1,9 +1,11 @@
 //! What a file of ours says, in words, without a database: for operators and for `akidb inspect`.
 //! It reads and never repairs; damage is part of the answer where the structure still stands.
 
+#![deny(clippy::indexing_slicing)]
+
 use crate::{
     commit::payload::{self, LogRecord},
-    error::{Cause, Result},
+    error::{Cause, Error, Result},
     manifest, segment, tombstones,
 };
 use akidb_vfs::{Fs, OpenMode};
@@ -60,8 +62,8 @@ impl fmt::Display for FileReport {
 /// Describes a WAL file, manifest, segment, tombstone file or cold object.
 ///
 /// # Errors
-/// `Incompatible` if it is none of these or of a newer version; `Corruption` if its header is
-/// damaged; errors of reading.
+/// `NotFound` if there is no such file; `Incompatible` if it is none of these or of a newer
+/// version; `Corruption` if its header is damaged; errors of reading.
 ///
 /// ```
 /// use akidb::{Metric, Schema, blocking::Db, inspect, vfs::RealFs};
@@ -74,7 +76,7 @@ impl fmt::Display for FileReport {
 /// # Ok::<(), akidb::Error>(())
 /// ```
 pub fn inspect(fs: &dyn Fs, path: &Path) -> Result<FileReport> {
-    let file = fs.open(path, OpenMode::Read)?;
+    let file = fs.open(path, OpenMode::Read).map_err(Error::opening)?;
     let bytes = file.len()?;
     let mut magic = [0; 8];
     let n = usize::try_from(bytes.min(8)).unwrap_or(8);

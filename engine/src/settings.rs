@@ -40,43 +40,52 @@ pub struct Settings {
     /// larger segments; memory and recovery time grow with it.
     pub memtable_bytes: u64,
     /// A memtable older than this many milliseconds is flushed though it is small, so that a
-    /// quiet collection does not keep the log for ever. Default: 10 minutes.
+    /// quiet collection does not keep the log for ever. Default: 600,000 (10 minutes). Lower it for
+    /// less log to replay; many small segments are the price.
     pub memtable_age_ms: u64,
     /// What all memtables together may hold; writers wait beyond it until a flush makes room.
-    /// Default: 256 MiB.
+    /// Default: 256 MiB. Raise it to ride out longer bursts of writes; memory grows with it.
     pub memtable_pool_bytes: u64,
-    /// Size of one WAL file, reserved on disk when the file is made. Default: 64 MiB.
+    /// Size of one WAL file, reserved on disk when the file is made. Default: 64 MiB. At least this
+    /// much disk is taken by an empty database; smaller files go sooner, but each costs syncs.
     pub wal_file_bytes: u64,
     /// When the log holds more than this, the memtables that keep its oldest file alive are
-    /// flushed. Default: 512 MiB. Recovery reads at most about this much.
+    /// flushed. Default: 512 MiB. Recovery reads at most about this much: lower it for a faster
+    /// open, at the price of smaller flushes when many collections are written.
     pub wal_bytes_max: u64,
-    /// The most bytes of one group commit. Default: 8 MiB.
+    /// The most bytes of one group commit. Default: 8 MiB. Raise it for more throughput with large
+    /// batches; the wait of each writer in the group grows with it.
     pub wal_group_bytes: u64,
-    /// The most batches of one group commit. Default: 1,024.
+    /// The most batches of one group commit. Default: 1,024: more writers than most programs have,
+    /// so that it seldom limits. Lower it to bound how many wait for one sync.
     pub wal_group_count: usize,
     /// How long, in microseconds, the log waits for company before it writes. Default: 0; raise
     /// it on disks with slow syncs and many writers.
     pub wal_group_delay_us: u64,
     /// After this many milliseconds without writes the log is sealed, which makes rot in its last
-    /// acknowledged bytes detectable. Default: 100.
+    /// acknowledged bytes detectable. Default: 100. A seal costs a sync, so a much smaller number
+    /// costs one for every pause between writes.
     pub wal_seal_idle_ms: u64,
     /// This many segments of like size are merged into one. Default: 4. Raise it to write less
     /// and search more segments.
     pub compaction_fanout: usize,
-    /// A segment with at least this share of dead rows is rewritten. Default: 0.2.
+    /// A segment with at least this share of dead rows, above 0 and at most 1, is rewritten.
+    /// Default: 0.2. Lower it to search and keep fewer dead rows; more is rewritten.
     pub compaction_dead_share: f64,
-    /// Whether compaction runs by itself. Default: true.
+    /// Whether compaction runs by itself. Default: true. Without it segments add up, and searches
+    /// slow down, until `compact` is called.
     pub compaction_auto: bool,
     /// Segments are mapped into memory (default) or read with positional reads, which is slower
     /// but cannot end in SIGBUS when the disk fails under a mapped page.
     pub read_mode: ReadMode,
     /// Threads that run searches of the async API. 0 (default) means one per core.
     pub search_threads: usize,
-    /// The largest `k` of a search. Default: 10,000.
+    /// The largest `k` of a search. Default: 10,000. The memory of a search grows with its `k`.
     pub k_max: usize,
-    /// The most bytes of JSON in one row's metadata. Default: 1 MiB.
+    /// The most bytes of JSON in one row's metadata. Default: 1 MiB. A batch must fit 16 MiB in
+    /// all, whatever this says.
     pub metadata_bytes_max: usize,
-    /// The most levels of nesting in metadata. Default: 32.
+    /// The most levels of nesting in metadata, 1 to 100. Default: 32. Reading takes stack for each.
     pub metadata_depth_max: usize,
     /// Free space below which upserts are refused; deletes, flushes and compaction may use it.
     /// Default: 64 MiB; 0 switches the check off.

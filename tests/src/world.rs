@@ -2,8 +2,10 @@
 //! seed, and the settings that make rare paths common.
 
 use akidb::{
-    DbBuilder, Durability, ReadMode, Result, Settings, blocking::Db, tiering::ObjectStore,
-    vfs::SystemRandom,
+    DbBuilder, Durability, ReadMode, Result, Settings,
+    blocking::Db,
+    tiering::ObjectStore,
+    vfs::{SystemClock, SystemRandom},
 };
 use akidb_vfs::sim::{SimClock, SimFs};
 use std::{
@@ -80,12 +82,13 @@ impl World {
         self.builder().inline().open_blocking()
     }
 
-    /// Opens the database with its threads: one writes the log, others flush and compact.
+    /// Opens the database with its threads: one writes the log, others flush and compact. They
+    /// need a clock that goes.
     ///
     /// # Errors
     /// Those of the database.
     pub fn open_with_threads(&self) -> Result<Db> {
-        self.builder().open_blocking()
+        self.builder().clock(Arc::new(SystemClock::new())).open_blocking()
     }
 
     /// The bytes of all WAL files.
@@ -103,15 +106,16 @@ impl World {
 
 /// Settings under which a few dozen rows flush, compact, roll the log and fill the manifest.
 pub fn tiny_settings() -> Settings {
-    let mut settings = Settings::default();
-    settings.memtable_bytes = 4 << 10;
-    settings.memtable_pool_bytes = 16 << 10;
-    settings.wal_file_bytes = 4096;
-    settings.wal_bytes_max = 16 << 10;
-    settings.compaction_fanout = 2;
-    settings.compaction_dead_share = 0.5;
-    settings.disk_reserve_bytes = 0;
-    settings
+    Settings {
+        memtable_bytes: 4 << 10,
+        memtable_pool_bytes: 16 << 10,
+        wal_file_bytes: 4096,
+        wal_bytes_max: 16 << 10,
+        compaction_fanout: 2,
+        compaction_dead_share: 0.5,
+        disk_reserve_bytes: 0,
+        ..Settings::default()
+    }
 }
 
 /// Tiny settings that differ from seed to seed, in both read modes.
@@ -122,7 +126,7 @@ pub fn settings_for(rng: &mut fastrand::Rng) -> Settings {
     settings.wal_file_bytes = rng.choice([4096, 8192, 32 << 10]).unwrap_or(4096);
     settings.wal_bytes_max = rng.choice([8 << 10, 64 << 10]).unwrap_or(8 << 10);
     settings.compaction_fanout = rng.usize(2..4);
-    settings.compaction_auto = rng.u8(..) % 4 != 0;
+    settings.compaction_auto = rng.u8(0..4) > 0;
     settings.read_mode = if rng.bool() { ReadMode::Mmap } else { ReadMode::Pread };
     settings.durability = any_durability(rng);
     settings

@@ -101,6 +101,24 @@ fn d9_a_second_open_on_a_real_directory_fails_too() {
     drop(Db::open(dir.path()).expect("it was let go"));
 }
 
+#[test]
+fn d9_the_last_handle_lets_go_of_the_directory_however_busy_it_is() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut settings = tiny_settings();
+    settings.memtable_bytes = 1 << 10;
+    for round in 0..8 {
+        let db = DbBuilder::new(dir.path()).settings(settings.clone()).open_blocking();
+        let db = db.unwrap_or_else(|error| panic!("round {round}: {error}"));
+        let docs = match db.collection("docs") {
+            Ok(docs) => docs,
+            Err(_) => db.create_collection("docs", plain_schema()).expect("a new name"),
+        };
+        for n in 0..40 {
+            docs.upsert([row(n)]).durability(akidb::Durability::Memory).run().expect("a row");
+        }
+    }
+}
+
 /// The version field of files under the framed format: two bytes behind the magic.
 fn make_newer(world: &World, part: &str) -> PathBuf {
     let path = only_file(world, part);

@@ -61,6 +61,9 @@ impl Fixture {
     }
 }
 
+/// A call that is to be refused.
+type Call<'a> = &'a dyn Fn(&Fixture) -> Result<()>;
+
 fn good() -> Vec<f32> {
     vec![1.0, 2.0, 3.0]
 }
@@ -124,7 +127,7 @@ fn an_id_of_nothing_or_too_long() {
     let rule = fixture.input(|f| f.docs.upsert([Point::new("", good())]).run());
     assert_eq!(rule, InputError::EmptyId);
     let long = "é".repeat(33);
-    let calls: [&dyn Fn(&Fixture) -> Result<()>; 4] = [
+    let calls: [Call<'_>; 4] = [
         &|f| f.docs.upsert([Point::new(long.as_str(), good())]).run().map(drop),
         &|f| f.docs.delete([long.as_str()]).run().map(drop),
         &|f| f.docs.get([long.as_str()]).map(drop),
@@ -199,8 +202,10 @@ fn k_of_nothing_or_above_the_limit() {
     for bad in [0, 51, usize::MAX] {
         let rule = fixture.input(|f| f.docs.search(&good()).k(bad).run());
         assert_eq!(rule, InputError::BadK { k: bad, max: 50 });
+    }
+    for bad in [0, 10_001, usize::MAX] {
         let rule = fixture.input(|f| f.docs.scan().limit(bad).run());
-        assert_eq!(rule, InputError::BadK { k: bad, max: 50 });
+        assert_eq!(rule, InputError::BadLimit { limit: bad, max: 10_000 });
     }
     assert_eq!(fixture.docs.search(&good()).k(50).run().expect("the limit").len(), 8);
 }
@@ -295,7 +300,7 @@ fn a_filter_on_a_field_of_another_type() {
         ("year", field("year").eq(1) & !field("year").eq("x")),
     ];
     for (name, filter) in filters {
-        let calls: [&dyn Fn(&Fixture) -> Result<()>; 4] = [
+        let calls: [Call<'_>; 4] = [
             &|f| f.docs.search(&good()).filter(filter.clone()).run().map(drop),
             &|f| f.docs.scan().limit(5).filter(filter.clone()).run().map(drop),
             &|f| f.docs.count(Some(&filter)).map(drop),

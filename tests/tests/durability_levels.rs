@@ -153,7 +153,7 @@ fn d5_a_failed_write_is_whole_or_absent_and_may_be_repeated() {
 }
 
 /// A fault on files like `path` while `work` runs poisons; then D6 in all its parts.
-fn poisons(fault: Fault, work: impl Fn(&Db, &Collection) -> akidb::Result<()>) {
+fn poisons(fault: &Fault, work: impl Fn(&Db, &Collection) -> akidb::Result<()>) {
     let (world, db, docs) = quiet();
     docs.upsert((0..4).map(|n| row(n, 1))).run().expect("rows");
     docs.flush().expect("a flush");
@@ -193,7 +193,7 @@ fn poisons(fault: Fault, work: impl Fn(&Db, &Collection) -> akidb::Result<()>) {
 #[test]
 fn d6_a_failed_write_of_the_log_poisons_and_a_reopen_recovers() {
     let fault = Fault::new(FaultKind::Eio).on(FsOp::Write).path("/wal/");
-    poisons(fault, |_, docs| docs.upsert([row(3, 2)]).run().map(drop));
+    poisons(&fault, |_, docs| docs.upsert([row(3, 2)]).run().map(drop));
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn d6_a_failed_sync_of_the_log_poisons_and_a_reopen_recovers() {
     for kind in [FaultKind::SyncFailsCacheKept, FaultKind::SyncFailsCacheDropped] {
         let fault = Fault::new(kind).path("/wal/");
         // Another id than the deleted one: it may exist or not afterwards.
-        poisons(fault, |_, docs| docs.upsert([row(8, 2)]).run().map(drop));
+        poisons(&fault, |_, docs| docs.upsert([row(8, 2)]).run().map(drop));
     }
 }
 
@@ -209,11 +209,11 @@ fn d6_a_failed_sync_of_the_log_poisons_and_a_reopen_recovers() {
 fn d6_a_failed_write_or_sync_of_the_manifest_poisons_and_a_reopen_recovers() {
     for kind in [FaultKind::Eio, FaultKind::SyncFailsCacheKept, FaultKind::SyncFailsCacheDropped] {
         let fault = Fault::new(kind).path("MANIFEST-");
-        poisons(fault.clone(), |db, _| db.create_collection("new", plain_schema()).map(drop));
-        poisons(fault.clone(), |_, docs| docs.flush());
-        poisons(fault.clone(), |_, docs| docs.compact());
-        poisons(fault.clone(), |_, docs| docs.demote().map(drop));
-        poisons(fault, |_, docs| docs.pin(true));
+        poisons(&fault, |db, _| db.create_collection("new", plain_schema()).map(drop));
+        poisons(&fault, |_, docs| docs.flush());
+        poisons(&fault, |_, docs| docs.compact());
+        poisons(&fault, |_, docs| docs.demote().map(drop));
+        poisons(&fault, |_, docs| docs.pin(true));
     }
 }
 

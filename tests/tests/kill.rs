@@ -23,13 +23,15 @@ const ROUND_IDS: u64 = 1_000_000;
 const HOT: u64 = 0;
 
 fn open(dir: &Path) -> Db {
-    let mut settings = Settings::default();
-    settings.memtable_bytes = 64 << 10;
-    settings.memtable_pool_bytes = 512 << 10;
-    settings.wal_file_bytes = 64 << 10;
-    settings.wal_bytes_max = 256 << 10;
-    settings.compaction_fanout = 2;
-    settings.disk_reserve_bytes = 0;
+    let settings = Settings {
+        memtable_bytes: 64 << 10,
+        memtable_pool_bytes: 512 << 10,
+        wal_file_bytes: 64 << 10,
+        wal_bytes_max: 256 << 10,
+        compaction_fanout: 2,
+        disk_reserve_bytes: 0,
+        ..Settings::default()
+    };
     DbBuilder::new(dir).settings(settings).open_blocking().expect("the directory opens")
 }
 
@@ -101,7 +103,7 @@ fn start(dir: &Path, round: u64, level: &str) -> Child {
         .env(ROUND, round.to_string())
         .env(LEVEL, level)
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::inherit())
         .spawn()
         .expect("this program starts again")
 }

@@ -7,13 +7,16 @@
 use akidb_tests::run::{Tally, run_sequence};
 use std::env::var;
 
-/// Sequences of each test below in an ordinary run.
-const SEQUENCES: u64 = 700;
+/// Short sequences of each test below in an ordinary run; fewer of the long ones, for as many steps.
+const SEQUENCES: u64 = 3000;
+
+/// Steps of a short sequence.
+const SHORT: u64 = 60;
 
 /// Runs the seeds of one test, or the one that the environment names.
 fn run(name: &str, first: u64, steps: usize, faults: bool) -> Tally {
     let number = |key| var(key).ok().and_then(|text| text.parse::<u64>().ok());
-    let count = number("AKIDB_SEQUENCES").unwrap_or(SEQUENCES);
+    let count = number("AKIDB_SEQUENCES").unwrap_or(SEQUENCES) * SHORT / steps as u64;
     let mut tally = Tally::default();
     match number("AKIDB_SEED") {
         Some(seed) if (first..first + (1 << 32)).contains(&seed) => {

@@ -1,6 +1,7 @@
 //! Writers, flush, compaction and moves between tiers race on a simulated disk, and the power goes
 //! in the middle: of every writer exactly its writes up to the recovered LSN are there (D1 to D3).
 //! The threads make it different in every run; what is checked holds in each.
+//! `AKIDB_SEQUENCES=5000` runs more.
 
 use akidb::{
     Durability, ErrorKind, Point, PointId,
@@ -193,5 +194,6 @@ fn race(seed: u64) {
 
 #[test]
 fn d3_a_power_loss_amid_racing_writers_flushes_and_moves_leaves_a_prefix() {
-    (0..60).for_each(race);
+    let count = std::env::var("AKIDB_SEQUENCES").ok().and_then(|text| text.parse().ok());
+    (0..count.unwrap_or(150)).for_each(race);
 }

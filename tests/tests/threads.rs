@@ -23,14 +23,15 @@ const STABLE: u64 = 60;
 const RUN_TIME: Duration = Duration::from_millis(1500);
 
 fn settings() -> Settings {
-    let mut settings = Settings::default();
-    settings.memtable_bytes = 16 << 10;
-    settings.memtable_pool_bytes = 128 << 10;
-    settings.wal_file_bytes = 64 << 10;
-    settings.wal_bytes_max = 256 << 10;
-    settings.compaction_fanout = 2;
-    settings.disk_reserve_bytes = 0;
-    settings
+    Settings {
+        memtable_bytes: 16 << 10,
+        memtable_pool_bytes: 128 << 10,
+        wal_file_bytes: 64 << 10,
+        wal_bytes_max: 256 << 10,
+        compaction_fanout: 2,
+        disk_reserve_bytes: 0,
+        ..Settings::default()
+    }
 }
 
 fn open(dir: &Path) -> Db {

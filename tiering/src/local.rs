@@ -30,6 +30,8 @@
 //! directory are not fenced from each other; the engine's directory lock does that. A key cannot
 //! also be the directory of another (`a` and `a/b`); such a put fails with `Unsupported`.
 
+#![deny(clippy::indexing_slicing)]
+
 use crate::{
     ETag, Head, ListPage, ListedObject, Object, ObjectKey, ObjectStore, Outcome, PageToken,
     PutCondition, PutOptions, PutReceipt, StoreError, StoreErrorKind, StoreResult,
@@ -354,7 +356,7 @@ fn describe(key: &ObjectKey, file: &dyn FsFile) -> StoreResult<Head> {
     let mut offset = 0;
     while offset < len {
         let want = (len - offset).min(HEAD_BUFFER_BYTES as u64) as usize;
-        let part = &mut buffer[..want];
+        let part = buffer.get_mut(..want).expect("want is at most the length of the buffer");
         file.read_exact_at(part, offset).map_err(|source| failed(key, Outcome::NotDone, source))?;
         hasher.update(part);
         offset += want as u64;

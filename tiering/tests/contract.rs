@@ -4,7 +4,7 @@ use akidb_tiering::{
     LocalStore, MemoryStore, ObjectKey, ObjectStore, PutCondition, PutOptions, StoreErrorKind,
     contract,
 };
-use akidb_vfs::{RealFs, sim::SimFs};
+use akidb_vfs::{RealFs, sim::SimFs, thread::spawn_scoped};
 use pollster::block_on;
 use std::sync::Arc;
 
@@ -38,10 +38,11 @@ fn one_winner(store: &dyn ObjectStore) {
         let results: Vec<_> = std::thread::scope(|scope| {
             let racers: Vec<_> = (0..8_u8)
                 .map(|racer| {
-                    scope.spawn(move || {
+                    let race = move || {
                         let body = vec![round, racer].into();
                         (racer, block_on(store.put(key, body, options.clone())))
-                    })
+                    };
+                    spawn_scoped(scope, "racer", race).expect("a thread")
                 })
                 .collect();
             racers.into_iter().map(|racer| racer.join().expect("a racer does not panic")).collect()

@@ -15,6 +15,7 @@ fn the_simulated_file_system_keeps_the_contract() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "blocks are what the seam does not tell")]
 fn a_real_allocation_has_blocks_not_only_a_length() {
     use std::os::unix::fs::MetadataExt;
     let dir = tempfile::tempdir().unwrap();

@@ -105,7 +105,7 @@ pub enum WalError {
     Closed,
 
     /// The replay callback refused a frame. Nothing was changed.
-    #[error("replay stopped at lsn {lsn}: {source}")]
+    #[error("replay stopped at LSN {lsn}: {source}")]
     Replay {
         /// The frame's number.
         lsn: Lsn,
@@ -114,7 +114,7 @@ pub enum WalError {
     },
 
     /// The machine gave no thread for the log; nothing was changed. Retry.
-    #[error("cannot start the log's thread: {0}")]
+    #[error("cannot start the log's thread: {0}; retry when the machine has threads to give")]
     Thread(#[source] io::Error),
 }
 
@@ -253,11 +253,11 @@ impl fmt::Display for CorruptionDetail {
                 write!(f, "the file begins at frame {first_seq} and should at {expected_seq}")
             }
             Self::MissingStart { needed, first } => {
-                write!(f, "the log begins at lsn {first}, and {needed} is still needed")
+                write!(f, "the log begins at LSN {first}, and {needed} is still needed")
             }
             Self::MissingLog => write!(f, "every WAL file is missing"),
             Self::EndsEarly { last, expected } => {
-                write!(f, "the log ends at lsn {last}, and {expected} was durable in it")
+                write!(f, "the log ends at LSN {last}, and {expected} was durable in it")
             }
         }
     }

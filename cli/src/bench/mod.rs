@@ -9,14 +9,15 @@ mod write;
 
 use crate::{
     args::{BenchArgs, BenchCommand},
-    error::Result,
+    error::{CliError, Result},
     machine::Machine,
     output::{Output, Report},
 };
+use akidb::vfs::thread::spawn_scoped;
 pub(crate) use latency::Latency;
 pub(crate) use recovery::write_until_killed;
 use serde::Serialize;
-use std::path::Path;
+use std::{io, panic::resume_unwind, path::Path, thread};
 
 pub(crate) fn run(args: &BenchArgs, output: Output) -> Result<()> {
     match &args.command {
@@ -24,6 +25,21 @@ pub(crate) fn run(args: &BenchArgs, output: Output) -> Result<()> {
         BenchCommand::Search(args) => search::run(args, output),
         BenchCommand::Recovery(args) => recovery::run(args, output),
     }
+}
+
+/// Runs `work(0)` to `work(threads - 1)` at the same time and waits for all of them.
+fn in_parallel<T: Send>(
+    name: &str,
+    threads: usize,
+    work: impl Fn(usize) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let work = &work;
+    thread::scope(|scope| {
+        let started: io::Result<Vec<_>> =
+            (0..threads).map(|n| spawn_scoped(scope, name, move || work(n))).collect();
+        let finished = started.map_err(CliError::Thread)?.into_iter();
+        finished.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    })
 }
 
 /// A measurement with what it was measured by and on.

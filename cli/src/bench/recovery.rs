@@ -43,12 +43,12 @@ struct RecoveryResult {
 impl Report for RecoveryResult {
     fn text(&self) -> String {
         format!(
-            "recovered {} rows of dimension {} ({} of log in {} files, {} batches) in {}\n\
+            "recovered {} rows of dimension {} ({} of log in {}, {} batches) in {}\n\
              {:.0} MB/s, {}",
             units::count(self.rows as u64),
             self.dim,
             units::bytes(self.wal_bytes),
-            self.wal_files,
+            units::things(self.wal_files, "file"),
             units::count(self.batches),
             units::micros(self.open_s * 1e6),
             self.mb_per_s,

@@ -1,11 +1,11 @@
 //! `akidb bench search`: builds a collection, searches it from several threads, measures recall
 //! against the exact neighbours, and the cost of each tier.
 
-use super::{Latency, Measured};
+use super::{Latency, Measured, in_parallel};
 use crate::{
     args::BenchSearchArgs,
     database::Workplace,
-    error::{CliError, Result},
+    error::Result,
     ingest, machine,
     output::{self, Output, Report},
     progress::Progress,
@@ -19,7 +19,7 @@ use akidb::{
     vfs::{Clock, SystemClock},
 };
 use serde::Serialize;
-use std::{collections::HashSet, sync::mpsc, thread, time::Duration};
+use std::{collections::HashSet, time::Duration};
 
 /// Rows per batch while building.
 const BATCH: usize = 1000;
@@ -168,7 +168,7 @@ fn measure(
 }
 
 /// Answers with the position of their query, and how long each took.
-type Share = Result<(Vec<(usize, Vec<Hit>)>, Latency)>;
+type Share = (Vec<(usize, Vec<Hit>)>, Latency);
 
 /// Deals the queries out to the threads and waits for all.
 fn search_parallel(
@@ -177,28 +177,14 @@ fn search_parallel(
     args: &BenchSearchArgs,
 ) -> Result<(Vec<Vec<Hit>>, Duration, Latency)> {
     let clock = SystemClock::new();
-    let (send, done) = mpsc::channel();
-    thread::scope(|scope| {
-        for thread in 0..args.threads {
-            let (send, clock) = (send.clone(), &clock);
-            let work = move || {
-                let share = queries.iter().enumerate().skip(thread).step_by(args.threads);
-                // The receiver outlives the threads: the scope waits for them.
-                drop(send.send(search_share(collection, share, args.k, clock)));
-            };
-            thread::Builder::new()
-                .name("akidb-bench-search".to_owned())
-                .spawn_scoped(scope, work)
-                .map_err(CliError::Thread)?;
-        }
-        Ok::<(), CliError>(())
+    let shares = in_parallel("bench-search", args.threads, |thread| {
+        let share = queries.iter().enumerate().skip(thread).step_by(args.threads);
+        search_share(collection, share, args.k, &clock)
     })?;
     let time = clock.monotonic();
-    drop(send);
     let mut latency = Latency::new();
     let mut answers = Vec::with_capacity(queries.len());
-    for share in done {
-        let (hits, times) = share?;
+    for (hits, times) in shares {
         answers.extend(hits);
         latency.merge(&times);
     }
@@ -211,7 +197,7 @@ fn search_share<'a>(
     share: impl Iterator<Item = (usize, &'a Query)>,
     k: usize,
     clock: &SystemClock,
-) -> Share {
+) -> Result<Share> {
     let mut latency = Latency::new();
     let mut answers = Vec::new();
     for (at, query) in share {

@@ -1,10 +1,10 @@
 //! `akidb bench write`: what a durable insert costs, alone and in company.
 
-use super::{Latency, Measured, latency::Percentiles, rows::Rows};
+use super::{Latency, Measured, in_parallel, latency::Percentiles, rows::Rows};
 use crate::{
     args::BenchWriteArgs,
     database::Workplace,
-    error::{CliError, Result},
+    error::Result,
     machine,
     output::{Output, Report},
     progress::Progress,
@@ -17,11 +17,7 @@ use akidb::{
 };
 use serde::Serialize;
 use std::{
-    sync::{
-        atomic::{AtomicUsize, Ordering},
-        mpsc,
-    },
-    thread,
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -130,27 +126,12 @@ fn write_all(
 ) -> Result<(Duration, Latency)> {
     let next = AtomicUsize::new(0);
     let clock = SystemClock::new();
-    let (send, done) = mpsc::channel();
-    thread::scope(|scope| {
-        for _ in 0..args.writers {
-            let (send, next, clock) = (send.clone(), &next, &clock);
-            let work = move || {
-                // The receiver outlives every writer: the scope waits for them.
-                drop(send.send(write_some(collection, rows, args, next, clock, progress)));
-            };
-            thread::Builder::new()
-                .name("akidb-bench-writer".to_owned())
-                .spawn_scoped(scope, work)
-                .map_err(CliError::Thread)?;
-        }
-        Ok::<(), CliError>(())
+    let latencies = in_parallel("bench-writer", args.writers, |_| {
+        write_some(collection, rows, args, &next, &clock, progress)
     })?;
     let time = clock.monotonic();
-    drop(send);
     let mut all = Latency::new();
-    for latency in done {
-        all.merge(&latency?);
-    }
+    latencies.iter().for_each(|latency| all.merge(latency));
     Ok((time, all))
 }
 

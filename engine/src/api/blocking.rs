@@ -20,8 +20,9 @@ use super::{
 use crate::{
     CollectionStats, Cursor, DbStats, Durability, Explain, FieldType, Filter, Hit, Page, Point,
     PointId, Receipt, Record, RecoveryReport, Schema, SnapshotInfo,
+    api::owner::Owner,
     collection::CollectionCore,
-    db::{DbCore, Write as CoreWrite},
+    db::Write as CoreWrite,
     error::Result,
     maintenance::{moves, snapshot},
     read::{ScanSpec, SearchSpec},
@@ -36,11 +37,11 @@ use std::{
 /// An open database. The verbs, their errors and promises are those of [`crate::Db`].
 #[derive(Clone, Debug)]
 pub struct Db {
-    core: Arc<DbCore>,
+    core: Arc<Owner>,
 }
 
 impl Db {
-    pub(super) fn new(core: Arc<DbCore>) -> Self {
+    pub(super) fn new(core: Arc<Owner>) -> Self {
         Self { core }
     }
 
@@ -164,7 +165,7 @@ impl Db {
 /// [`crate::Collection`].
 #[derive(Clone, Debug)]
 pub struct Collection {
-    core: Arc<DbCore>,
+    core: Arc<Owner>,
     collection: Arc<CollectionCore>,
 }
 

@@ -1,8 +1,9 @@
 //! Building a database: settings are data, components are things a test or a host replaces.
 
+use super::owner::Owner;
 use crate::{
     Db, blocking,
-    db::{self, Components, DbCore},
+    db::{self, Components},
     error::Result,
     settings::Settings,
 };
@@ -103,7 +104,7 @@ impl DbBuilder {
         self.open_core().map(blocking::Db::new)
     }
 
-    fn open_core(self) -> Result<Arc<DbCore>> {
-        db::open(&self.dir, self.settings, self.components)
+    fn open_core(self) -> Result<Arc<Owner>> {
+        db::open(&self.dir, self.settings, self.components).map(Owner::new)
     }
 }

@@ -1,6 +1,7 @@
 //! The async handle of a collection.
 
 use super::{
+    owner::Owner,
     requests::{Scan, Search, Write},
     task,
 };
@@ -34,7 +35,7 @@ use std::sync::Arc;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Collection {
-    pub(super) core: Arc<DbCore>,
+    pub(super) core: Arc<Owner>,
     pub(super) collection: Arc<CollectionCore>,
 }
 

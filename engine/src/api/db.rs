@@ -1,6 +1,6 @@
 //! The async handle of a database.
 
-use super::{Collection, DbBuilder, task};
+use super::{Collection, DbBuilder, owner::Owner, task};
 use crate::{
     DbStats, RecoveryReport, Schema, SnapshotInfo, db::DbCore, error::Result, maintenance::snapshot,
 };
@@ -24,11 +24,11 @@ use std::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct Db {
-    core: Arc<DbCore>,
+    core: Arc<Owner>,
 }
 
 impl Db {
-    pub(super) fn new(core: Arc<DbCore>) -> Self {
+    pub(super) fn new(core: Arc<Owner>) -> Self {
         Self { core }
     }
 

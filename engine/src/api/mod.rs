@@ -5,6 +5,7 @@ pub mod blocking;
 mod builder;
 mod collection;
 mod db;
+mod owner;
 mod requests;
 mod task;
 

@@ -2,6 +2,7 @@
 //! search pool, long jobs (open, flush, compaction, moves) to a thread of their own, so that a
 //! search never waits behind a compaction.
 
+use super::owner::Owner;
 use crate::{
     db::DbCore,
     error::{Cause, Error, Result},
@@ -21,7 +22,7 @@ pub(super) async fn on_thread<T: Send + 'static>(
 
 /// Runs a read on the search pool.
 pub(super) async fn on_pool<T: Send + 'static>(
-    core: &Arc<DbCore>,
+    core: &Arc<Owner>,
     work: impl FnOnce(&DbCore) -> Result<T> + Send + 'static,
 ) -> Result<T> {
     if core.background.is_inline() {
@@ -29,13 +30,18 @@ pub(super) async fn on_pool<T: Send + 'static>(
     }
     let (reply, result) = oneshot::channel();
     let shared = core.clone();
-    core.search_pool()?.spawn(move || drop(reply.send(work(&shared))));
+    core.search_pool()?.spawn(move || {
+        let result = work(&shared);
+        // Before the answer: a caller who drops its handle then is the last to hold one.
+        drop(shared);
+        drop(reply.send(result));
+    });
     result.await.unwrap_or_else(|_| Err(Error::bug("a search panicked")))
 }
 
 /// Runs a long job on a thread of its own.
 pub(super) async fn job<T: Send + 'static>(
-    core: &Arc<DbCore>,
+    core: &Arc<Owner>,
     name: &str,
     work: impl FnOnce(&DbCore) -> Result<T> + Send + 'static,
 ) -> Result<T> {
@@ -43,5 +49,10 @@ pub(super) async fn job<T: Send + 'static>(
         return work(core);
     }
     let core = core.clone();
-    on_thread(name, move || work(&core)).await
+    let work = move || {
+        let result = work(&core);
+        drop(core); // before the answer, as above
+        result
+    };
+    on_thread(name, work).await
 }

@@ -1,10 +1,11 @@
-#![deny(clippy::indexing_slicing)]
 //! A checksum of a row group's values, as they are after decoding.
 //!
 //! The Parquet writer puts no checksum on its pages, and page checksums would not cover the footer
 //! anyway. This one covers everything on the way from bytes to values: a flip in a page, a level,
 //! an offset or a statistic that changes any value shows, whatever the reader made of it. It is
 //! specified in `docs/format/cold.md` ("Row group checksum").
+
+#![deny(clippy::indexing_slicing)]
 
 use arrow_array::{Array, RecordBatch, cast::AsArray, types};
 use arrow_schema::{DataType, TimeUnit};

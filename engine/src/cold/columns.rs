@@ -1,6 +1,7 @@
-#![deny(clippy::indexing_slicing)]
 //! The table of a cold object: which columns, their names and types. Encoder and decoder both
 //! derive it from the collection's schema, so neither trusts the other.
+
+#![deny(clippy::indexing_slicing)]
 
 use crate::{FieldDef, FieldType, Schema};
 use arrow_schema::{DataType, Field, TimeUnit};

@@ -1,4 +1,3 @@
-#![deny(clippy::indexing_slicing)]
 //! The bytes of a cold object to rows, one row group at a time.
 //!
 //! # Protocol
@@ -6,6 +5,8 @@
 //! 2. `open` checks the footer's size, parses it, and checks key-values, schema, row counts and
 //!    column extents, before anything is allocated by them.
 //! 3. Each row group is decoded, compared with its checksum, and only then turned into rows.
+
+#![deny(clippy::indexing_slicing)]
 
 use super::{
     GROUP_ROWS_MAX, checksum,
@@ -22,9 +23,7 @@ use crate::{
 use arrow_array::{Array, RecordBatch, StringArray, cast::AsArray, types};
 use bytes::Bytes;
 use parquet::{
-    arrow::arrow_reader::{
-        ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
-    },
+    arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder},
     errors::ParquetError,
     file::metadata::ParquetMetaData,
 };
@@ -49,14 +48,7 @@ impl ColdReader {
     /// be others, for fields are added while objects stay as they are.
     pub(crate) fn open(bytes: Bytes, key: &str, schema: &Schema) -> Result<Self> {
         let damaged = |detail: String| Error::corruption(key, 0, detail);
-        let tail = bytes.len().saturating_sub(guard::TAIL_BYTES);
-        guard::check_tail(bytes.get(tail..).unwrap_or_default(), bytes.len() as u64)
-            .map_err(damaged)?;
-        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let metadata =
-            guard::contain(|| ArrowReaderMetadata::load(&bytes, options)).map_err(damaged)?;
-        let pairs = metadata.metadata().file_metadata().key_value_metadata();
-        let footer = Footer::from_key_values(key, pairs.map_or(&[], Vec::as_slice))?;
+        let (metadata, footer) = Footer::read(&bytes, key)?;
         if (footer.schema.dim, footer.schema.metric) != (schema.dim, schema.metric) {
             return Err(damaged("it has another dimension or metric than its collection".into()));
         }

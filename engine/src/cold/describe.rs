@@ -1,10 +1,11 @@
 //! What `inspect` says of a cold object on local disk: its footer, read without a manifest.
 
-use super::{footer::Footer, guard};
-use crate::error::{Error, Result};
+#![deny(clippy::indexing_slicing)]
+
+use super::footer::Footer;
+use crate::error::Result;
 use akidb_vfs::{Fs, read_file};
 use bytes::Bytes;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -14,16 +15,8 @@ use std::path::Path;
 /// Corruption if it is not a whole Parquet file or not an object of ours; a failed read.
 pub(crate) fn describe(fs: &dyn Fs, path: &Path) -> Result<Value> {
     let bytes = Bytes::from(read_file(fs, path)?);
-    let damaged = |detail: String| Error::corruption(path, 0, detail);
-    let tail = bytes.len().saturating_sub(guard::TAIL_BYTES);
-    guard::check_tail(bytes.get(tail..).unwrap_or_default(), bytes.len() as u64)
-        .map_err(damaged)?;
-    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let metadata =
-        guard::contain(|| ArrowReaderMetadata::load(&bytes, options)).map_err(damaged)?;
+    let (metadata, footer) = Footer::read(&bytes, &path.to_string_lossy())?;
     let file = metadata.metadata().file_metadata();
-    let pairs = file.key_value_metadata().map_or(&[][..], Vec::as_slice);
-    let footer = Footer::from_key_values(&path.to_string_lossy(), pairs)?;
     Ok(json!({
         "database": footer.database,
         "collection": footer.collection,

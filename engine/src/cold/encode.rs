@@ -3,6 +3,8 @@
 //! Called by demotion and snapshots. A row group is built as an Arrow batch, whose values are
 //! checksummed before they are encoded, so that the encoder itself is covered too.
 
+#![deny(clippy::indexing_slicing)]
+
 use super::{
     ColdContext, ColdRow, GROUP_BYTES_MAX, GROUP_ROWS_MAX, checksum,
     columns::{self, FieldColumn},

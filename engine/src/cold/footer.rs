@@ -1,16 +1,21 @@
-#![deny(clippy::indexing_slicing)]
 //! The key-values of a cold object's footer: what it holds, where it comes from, and the checksums
 //! of its row groups, themselves under a checksum.
 //!
 //! Keys that this version does not know are ignored; a key given twice, one that is missing or one
 //! that does not parse makes the object damaged.
 
-use super::FORMAT_VERSION;
+#![deny(clippy::indexing_slicing)]
+
+use super::{FORMAT_VERSION, guard};
 use crate::{
     Schema,
     error::{Cause, Error, Result},
 };
-use parquet::file::metadata::KeyValue;
+use bytes::Bytes;
+use parquet::{
+    arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions},
+    file::metadata::KeyValue,
+};
 use uuid::Uuid;
 
 const VERSION: &str = "akidb.format_version";
@@ -47,6 +52,21 @@ pub(super) struct Footer {
 }
 
 impl Footer {
+    /// Parses the footer of a whole object, called `name` in errors: Parquet's own part and ours.
+    /// Its size is checked before anything is allocated by it.
+    pub(super) fn read(bytes: &Bytes, name: &str) -> Result<(ArrowReaderMetadata, Self)> {
+        let damaged = |detail: String| Error::corruption(name, 0, detail);
+        let tail = bytes.len().saturating_sub(guard::TAIL_BYTES);
+        guard::check_tail(bytes.get(tail..).unwrap_or_default(), bytes.len() as u64)
+            .map_err(damaged)?;
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let metadata =
+            guard::contain(|| ArrowReaderMetadata::load(bytes, options)).map_err(damaged)?;
+        let pairs = metadata.metadata().file_metadata().key_value_metadata();
+        let footer = Self::from_key_values(name, pairs.map_or(&[], Vec::as_slice))?;
+        Ok((metadata, footer))
+    }
+
     /// The key-values, ending with their checksum.
     pub(super) fn to_key_values(&self) -> Result<Vec<KeyValue>> {
         let schema = serde_json::to_string(&self.schema)

@@ -1,8 +1,9 @@
-#![deny(clippy::indexing_slicing)]
 //! Containment of the Parquet reader, which treats panics and huge allocations on hostile files as
 //! mere bugs: limits are checked before it runs, and a panic inside it becomes an error.
 //!
 //! Called by the decoder of cold objects and by the import of foreign files.
+
+#![deny(clippy::indexing_slicing)]
 
 use parquet::errors::ParquetError;
 use std::panic::{AssertUnwindSafe, catch_unwind};

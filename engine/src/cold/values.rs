@@ -1,6 +1,7 @@
-#![deny(clippy::indexing_slicing)]
 //! JSON values as typed columns, without loss: a value leaves the JSON only if its column gives
 //! back exactly that value.
+
+#![deny(clippy::indexing_slicing)]
 
 use crate::{
     FieldType,

@@ -110,12 +110,16 @@ impl Shared {
 
     /// Marks the database closed; true for the first caller.
     pub(crate) fn set_closed(&self) -> bool {
-        !self.closed.swap(true, Ordering::AcqRel)
+        let first = !self.closed.swap(true, Ordering::AcqRel);
+        self.pool.wake();
+        first
     }
 
     /// Refuses all later writes with this reason, and returns the error to report.
     pub(crate) fn poison(&self, error: Error) -> Error {
         let first = self.poison.get_or_init(|| error);
+        // Flushes end here, so writers that wait for one must look at the reason.
+        self.pool.wake();
         Cause::Poisoned(first.clone()).into()
     }
 

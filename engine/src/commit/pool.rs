@@ -40,12 +40,13 @@ impl MemoryPool {
         self.freed.notify_waiters();
     }
 
-    /// Waits for the next release or wake-up, unless there is room already.
-    pub(crate) async fn wait_for_change(&self) {
+    /// Waits for the next release or wake-up, unless there is room already or `hopeless` says
+    /// that none will come. Whoever makes it hopeless must [`MemoryPool::wake`] afterwards.
+    pub(crate) async fn wait_for_change(&self, hopeless: impl Fn() -> bool) {
         let mut freed = std::pin::pin!(self.freed.notified());
-        // Registered before the check: a release between check and wait is not missed.
+        // Registered before the checks: a release between check and wait is not missed.
         freed.as_mut().enable();
-        if !self.has_room() {
+        if !self.has_room() && !hopeless() {
             freed.await;
         }
     }
@@ -66,11 +67,18 @@ mod tests {
         pool.charge(100);
         let waiting = pool.clone();
         let writer = akidb_vfs::thread::spawn("test", move || {
-            pollster::block_on(waiting.wait_for_change());
+            pollster::block_on(waiting.wait_for_change(|| false));
         })
         .unwrap();
         assert!(!writer.is_finished());
         pool.release(1);
         writer.join().unwrap();
+    }
+
+    #[test]
+    fn a_writer_does_not_wait_for_what_will_never_come() {
+        let pool = MemoryPool::new(100);
+        pool.charge(100);
+        pollster::block_on(pool.wait_for_change(|| true));
     }
 }

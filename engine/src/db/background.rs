@@ -179,6 +179,9 @@ fn round(core: &DbCore, job: Job) -> Result<()> {
             Ok(more) => {
                 *error_slot.lock() = None;
                 if !more {
+                    // A writer may have waited for a flush that gave back too little: it must
+                    // freeze more, or nobody will.
+                    core.shared.pool.wake();
                     return Ok(());
                 }
             }
@@ -286,7 +289,7 @@ impl DbCore {
                 round(self, Job::Flush)?;
             } else {
                 self.background.bell.ring();
-                self.shared.pool.wait_for_change().await;
+                self.shared.pool.wait_for_change(|| self.shared.check_writable().is_err()).await;
             }
             self.shared.check_writable()?;
             if !self.shared.pool.has_room()

@@ -15,6 +15,8 @@
 //! Every step can be interrupted and repeated: recovery changes only the log's live tail (copied
 //! to a fresh file before anything is acknowledged) and rolls the manifest by rename.
 
+#![deny(clippy::indexing_slicing)]
+
 use super::{
     Background, DbCore, RecoveryReport, TornTail,
     paths::{self, Paths},

@@ -1,5 +1,7 @@
 //! The index that grows: of a memtable, and of a segment while it is built.
 
+#![deny(clippy::indexing_slicing)]
+
 use super::{
     Query,
     query::below,

@@ -19,6 +19,8 @@
 //!
 //! The bytes are specified in `docs/format/field-index.md`.
 
+#![deny(clippy::indexing_slicing)]
+
 mod format;
 mod mem;
 mod query;

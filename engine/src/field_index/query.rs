@@ -1,5 +1,7 @@
 //! What an index can be asked, in the terms of its keys.
 
+#![deny(clippy::indexing_slicing)]
+
 use super::value::{Extracted, elements, extract};
 use crate::FieldType;
 use serde_json::Value;

@@ -1,5 +1,7 @@
 //! Gathering matching rows, which come in the order of their values, into a bitmap.
 
+#![deny(clippy::indexing_slicing)]
+
 use roaring::RoaringBitmap;
 
 /// How many rows one hit may cost in a flat bit set: at 32 rows a hit it takes no more memory

@@ -3,6 +3,8 @@
 //! Integers, floats and timestamps become one `i64` key each, whose order is the order of the
 //! values, so that one sorted column serves all three.
 
+#![deny(clippy::indexing_slicing)]
+
 use crate::FieldType;
 use chrono::DateTime;
 use serde_json::{Number, Value};

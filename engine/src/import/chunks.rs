@@ -1,6 +1,7 @@
-#![deny(clippy::indexing_slicing)]
 //! A file behind `akidb_vfs` as the Parquet reader wants it, so that only the pages in use are in
 //! memory. Never loads the whole file; every range is checked against the length first.
+
+#![deny(clippy::indexing_slicing)]
 
 use akidb_vfs::{FsError, FsFile};
 use bytes::Bytes;

@@ -1,5 +1,6 @@
-#![deny(clippy::indexing_slicing)]
 //! Which column of a foreign table is the id, which the vector, and what becomes of the rest.
+
+#![deny(clippy::indexing_slicing)]
 
 use super::{ImportOptions, SkippedColumn, json};
 use arrow_schema::{DataType, Fields};

@@ -1,5 +1,6 @@
-#![deny(clippy::indexing_slicing)]
 //! Values of foreign columns as JSON metadata.
+
+#![deny(clippy::indexing_slicing)]
 
 use crate::cold::timestamp_text;
 use arrow_array::{Array, cast::AsArray, types};

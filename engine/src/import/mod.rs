@@ -7,6 +7,8 @@
 //! files from strangers still run an import in a process of its own, with a memory limit, for
 //! running out of memory cannot be caught.
 
+#![deny(clippy::indexing_slicing)]
+
 mod chunks;
 mod columns;
 mod json;
@@ -101,10 +103,12 @@ impl ParquetImport {
     /// Opens a file, settles which columns to use, and reads the first vector for its dimension.
     ///
     /// # Errors
-    /// `InvalidInput` that names the file and what is wrong: not Parquet or cut short, no rows, no
-    /// vector or id column (and which columns there are), a dimension that is not possible.
+    /// `NotFound` if there is no such file; `InvalidInput` that names it and what is wrong: not
+    /// Parquet or cut short, no rows, no vector or id column (and which columns there are), a
+    /// dimension that is not possible.
     pub fn open(fs: &dyn Fs, path: &Path, options: &ImportOptions) -> Result<Self> {
-        let input = FileChunks::new(fs.open(path, OpenMode::Read)?)?;
+        let file = fs.open(path, OpenMode::Read).map_err(Error::opening)?;
+        let input = FileChunks::new(file)?;
         let bad = |detail: String| refused(path, &input, detail);
         let tail = input.tail(guard::TAIL_BYTES)?;
         guard::check_tail(&tail, parquet::file::reader::Length::len(&input)).map_err(bad)?;

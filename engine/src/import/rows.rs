@@ -1,5 +1,6 @@
-#![deny(clippy::indexing_slicing)]
 //! Rows of a batch as points. Errors name the row of the file, counted from 0.
+
+#![deny(clippy::indexing_slicing)]
 
 use super::{columns::Roles, json};
 use crate::{Point, PointId};

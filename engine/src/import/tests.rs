@@ -246,3 +246,10 @@ fn a_failing_disk_is_not_blamed_on_the_file() {
     }
     assert!(failures > 2, "open, first vector and batches all read: {failures}");
 }
+
+#[test]
+fn a_path_where_nothing_is_is_not_found_rather_than_damaged() {
+    let error = open(&SimFs::new(1), &options()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    assert!(error.to_string().contains(PATH) && error.to_string().contains("check the path"));
+}

@@ -119,6 +119,16 @@ fn the_page_and_the_golden_file_show_the_same_manifest() {
     assert_eq!(on_the_page, example());
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/manifest-v1.bin");
     assert_eq!(records_in(&RealFs, &golden), on_the_page);
+    let bytes = read_file(&RealFs, &golden).unwrap();
+    let hex = PAGE.split("```hex\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    for line in hex.lines() {
+        let mut columns = line.split("  ");
+        let offset = usize::from_str_radix(columns.next().unwrap(), 16).unwrap();
+        let shown = columns.next().unwrap().split(' ');
+        let shown: Vec<u8> = shown.map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+        assert_eq!(bytes[offset..offset + shown.len()], shown, "offset {offset:#x}");
+    }
+    assert!(hex.lines().count() > 10);
     let state = read_state(&RealFs, &golden).unwrap();
     assert_eq!(state.collections[&0].segments[0].number, 3);
     assert_eq!(state.snapshots["friday"].object.rows, 2);

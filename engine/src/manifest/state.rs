@@ -3,6 +3,8 @@
 //! Pure data and pure rules; `store` puts it on disk. An edit carries the whole new state of each
 //! collection it touches, so applying it twice is applying it once.
 
+#![deny(clippy::indexing_slicing)]
+
 use crate::{Schema, schema::validate_name, segment::SegmentMeta, tombstones::TombstoneMeta};
 use akidb_wal::Lsn;
 use serde::{Deserialize, Serialize};

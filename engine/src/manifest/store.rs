@@ -15,6 +15,8 @@
 //! # Crash consistency
 //! Between rename and removal two files exist; the higher one holds everything the lower one did.
 
+#![deny(clippy::indexing_slicing)]
+
 use super::state::{Edit, ManifestState, Record};
 use crate::error::{Cause, Error, Result};
 use akidb_vfs::{Fs, Random};

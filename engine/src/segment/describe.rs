@@ -1,6 +1,8 @@
 //! What `inspect` says of a segment file, read without a manifest and without trust: structure
 //! that does not check out is an error, damaged data is part of the answer.
 
+#![deny(clippy::indexing_slicing)]
+
 use super::{
     ReadMode,
     block::Block,

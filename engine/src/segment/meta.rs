@@ -1,5 +1,7 @@
 //! What the manifest remembers of a segment, and what a caller hands to the writer.
 
+#![deny(clippy::indexing_slicing)]
+
 use crate::{FieldDef, Metric, PointId};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};

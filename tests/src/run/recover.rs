@@ -194,14 +194,13 @@ impl Runner {
             assert!(fine, "a scan of {name} fails though nothing is wrong");
             return;
         };
-        if found != wanted.rows {
-            panic!(
-                "{name} differs from the oracle at LSN {}; it would be right at LSNs {:?}\n{}",
-                self.oracle.last_lsn,
-                self.oracle.prefixes_like(name, &found),
-                difference(&found, &wanted.rows),
-            );
-        }
+        assert!(
+            found == wanted.rows,
+            "{name} differs from the oracle at LSN {}; it would be right at LSNs {:?}\n{}",
+            self.oracle.last_lsn,
+            self.oracle.prefixes_like(name, &found),
+            difference(&found, &wanted.rows),
+        );
     }
 
     /// Counts the work of the database that is about to end.

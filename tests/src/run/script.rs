@@ -7,7 +7,7 @@ use crate::{
     world::{World, tiny_settings},
 };
 use akidb::{Durability, Settings};
-use akidb_vfs::sim::{CrashPolicy, PowerMoment};
+use akidb_vfs::sim::{CrashPolicy, Fault, FaultKind, PowerMoment};
 
 /// A life of a database.
 #[derive(Clone, Debug)]
@@ -78,13 +78,34 @@ impl Script {
             // The cut lies in the close, or nowhere.
             runner.close_and_restart(cut.policy);
         }
-        runner.verify();
-        let (point, durability) = (any_point(&mut runner.rng), Durability::Sync);
-        let more = Op::Upsert(vec![point], durability);
-        let collection = runner.oracle.collections.keys().next().cloned();
-        runner.step(&Step { collection: collection.unwrap_or_default(), op: more });
-        runner.restart(End::Crash(CrashPolicy::DropAll), None);
-        runner.verify();
+        runner.live_on();
+    }
+
+    /// Lives with a call that fails: the nth that can fail so. Checks every answer, restarts as
+    /// a user would, and tells whether any call did fail.
+    ///
+    /// # Panics
+    /// If the database and the oracle disagree.
+    pub fn run_with_fault(&self, kind: FaultKind, nth: u64) -> bool {
+        let world = World::new(nth, self.settings.clone());
+        let sim = world.sim.clone();
+        sim.inject(Fault::new(kind).nth(nth));
+        let opened = world.open();
+        let fired = || !sim.fired().is_empty();
+        let db = match opened {
+            Ok(db) => db,
+            Err(error) => {
+                assert!(fired(), "an empty disk does not open: {error:?}");
+                sim.clear_faults();
+                world.open().unwrap_or_else(|error| panic!("the next try: {error:?} {error}"))
+            }
+        };
+        let mut runner = Runner::new(world, db, fastrand::Rng::with_seed(nth));
+        self.steps.iter().for_each(|step| runner.step(step));
+        let fired = fired();
+        runner.disarm();
+        runner.live_on();
+        fired
     }
 
     fn first_open_was_cut(world: &World, cut: Cut) {
@@ -93,5 +114,19 @@ impl Script {
         let db = world.open().unwrap_or_else(|error| panic!("after {cut:?}: {error:?} {error}"));
         assert!(db.list_collections().expect("it lists").is_empty());
         db.close().expect("it closes");
+    }
+}
+
+impl Runner {
+    /// The rest of a life after something went wrong: all is right, and stays so.
+    fn live_on(&mut self) {
+        let runner = self;
+        runner.verify();
+        let (point, durability) = (any_point(&mut runner.rng), Durability::Sync);
+        let more = Op::Upsert(vec![point], durability);
+        let collection = runner.oracle.collections.keys().next().cloned();
+        runner.step(&Step { collection: collection.unwrap_or_default(), op: more });
+        runner.restart(End::Crash(CrashPolicy::DropAll), None);
+        runner.verify();
     }
 }

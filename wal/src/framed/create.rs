@@ -6,6 +6,8 @@
 //! - Under its final name a file is complete and synced up to its first appended frame.
 //! - A failure before the rename leaves nothing behind but, at worst, a `.tmp` file.
 
+#![deny(clippy::indexing_slicing)]
+
 use super::{
     FileHeader, FileKind, FramedWriter, HEADER_PAGE_BYTES, Predecessor,
     writer::{SEAL_BYTES, checked_len},

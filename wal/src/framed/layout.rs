@@ -2,6 +2,8 @@
 //! headers, because a kernel call with few large slices is cheaper than one with thousands of
 //! small ones; large payloads are written from where they are. Does no I/O; called by the writer.
 
+#![deny(clippy::indexing_slicing)]
+
 use crate::frame::{FrameHeader, frame_bytes, payload_crc};
 use std::{io::IoSlice, ops::Range};
 
@@ -84,8 +86,11 @@ impl GroupLayout {
         self.pieces
             .iter()
             .map(|piece| match piece {
-                Piece::Copied(range) => IoSlice::new(&self.copied[range.clone()]),
-                Piece::Payload(index) => IoSlice::new(&payloads[*index]),
+                Piece::Copied(range) => self.copied.get(range.clone()),
+                Piece::Payload(index) => payloads.get(*index).map(Vec::as_slice),
+            })
+            .map(|bytes| {
+                IoSlice::new(bytes.expect("pushed with these payloads, not cleared since"))
             })
             .collect()
     }

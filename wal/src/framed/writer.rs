@@ -8,6 +8,8 @@
 //! - After a failed write or sync nothing is ever written again through this writer, whatever a
 //!   later sync would say.
 
+#![deny(clippy::indexing_slicing)]
+
 use super::{FileHeader, HEADER_PAGE_BYTES, Predecessor, layout::GroupLayout};
 use crate::{
     FRAME_PAYLOAD_MAX, FrameKind, LogIo, WalError,

@@ -1,6 +1,8 @@
 //! The names of WAL files, and what a directory holds. A WAL file is called by its number, in
 //! twenty decimal digits, so that names sort as numbers do: `00000000000000000001.wal`.
 
+#![deny(clippy::indexing_slicing)]
+
 use crate::{
     Lsn, WalError,
     framed::{FileKind, TEMP_SUFFIX},

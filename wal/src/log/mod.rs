@@ -19,6 +19,8 @@
 //! # Not here
 //! Threads and waiting ([`crate::GroupCommit`]); what a payload means (the engine).
 
+#![deny(clippy::indexing_slicing)]
+
 mod files;
 mod open;
 mod options;

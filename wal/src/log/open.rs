@@ -15,6 +15,8 @@
 //! log. It never grows: an open adds a file of the size of the one that it removes, seals are not
 //! carried over, and at most one such pair exists at a time, because step 2 comes before step 3.
 
+#![deny(clippy::indexing_slicing)]
+
 use super::{
     Log, LogOptions, ReplayReport, WAL_KIND,
     files::wal_path,

@@ -1,5 +1,7 @@
 //! The settings of the log: plain data.
 
+#![deny(clippy::indexing_slicing)]
+
 use crate::FRAME_PAYLOAD_MAX;
 
 /// Settings of a [`crate::Log`].

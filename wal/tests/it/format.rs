@@ -2,7 +2,7 @@
 //! the newest one byte for byte, and the worked examples in the documentation are that file.
 
 use crate::model::OPTIONS;
-use akidb_vfs::{Fs, SystemRandom, read_file, sim::SimFs};
+use akidb_vfs::{Fs, OpenMode, SystemRandom, read_file, sim::SimFs};
 use akidb_wal::{
     Env, FrameKind, Log, LogOptions, Lsn, WAL_KIND,
     framed::{FrameStatus, FramedFile},
@@ -43,9 +43,9 @@ fn hex(bytes: &[u8]) -> String {
     out
 }
 
-/// The bytes of the first code block of `hex` lines in a page.
-fn example(page: &str, len: usize) -> Vec<u8> {
-    let block = page.split("```hex\n").nth(1).unwrap().split("```").next().unwrap();
+/// The bytes of the nth code block (from 1) of `hex` lines in a page.
+fn example(page: &str, nth: usize, len: usize) -> Vec<u8> {
+    let block = page.split("```hex\n").nth(nth).unwrap().split("```").next().unwrap();
     let mut bytes = vec![0; len];
     for line in block.lines().filter(|line| !line.is_empty()) {
         let mut words = line.split_whitespace();
@@ -87,7 +87,7 @@ fn todays_code_writes_version_1_byte_for_byte() {
 
 #[test]
 fn the_example_in_the_documentation_is_the_golden_file() {
-    let documented = example(FRAMED_MD, GOLDEN_V1.len());
+    let documented = example(FRAMED_MD, 1, GOLDEN_V1.len());
     assert!(documented == GOLDEN_V1, "the example should be\n{}", hex(GOLDEN_V1));
     let file = FramedFile::read(&on_disk(&documented), Path::new(NAME), WAL_KIND).unwrap();
     let frames: Vec<_> = file
@@ -104,6 +104,32 @@ fn the_example_in_the_documentation_is_the_golden_file() {
     let expected = [(512, data, 1, 5, 512), (568, data, 2, 14, 568), (632, seal, 2, 0, 632)];
     assert_eq!(frames, expected);
     assert_eq!(file.payloads(), [&b"hello"[..], b"vector storage"]);
+}
+
+/// The golden file after a crash: recovery replaces it by file 2, a third batch goes there, and a
+/// roll makes file 3.
+#[test]
+fn the_example_of_a_chain_is_what_recovery_and_a_roll_make_of_the_golden_file() {
+    let sim = on_disk(GOLDEN_V1);
+    let env = Env::new(Arc::new(sim.clone()), Arc::new(SystemRandom::from_seed(43)));
+    let options = LogOptions { file_bytes: 1024, ..LogOptions::default() };
+    let opened = Log::open(&env, Path::new(DIR), options, Lsn::ZERO, &mut |_, _| Ok(()));
+    let (mut log, _) = opened.unwrap();
+    log.append(b"third".to_vec()).unwrap();
+    log.commit(true).unwrap();
+    log.roll().unwrap();
+    assert!(sim.open(Path::new(NAME), OpenMode::Read).is_err(), "file 1 is gone");
+
+    let header = |number: u64| {
+        let path = Path::new(DIR).join(format!("{number:020}.wal"));
+        let file = FramedFile::read(&sim, &path, WAL_KIND).unwrap();
+        assert_eq!(file.header().number, number);
+        read_file(&sim, &path).unwrap()[..512].to_vec()
+    };
+    let made = [header(2), header(3)];
+    let documented = [example(WAL_MD, 1, 512), example(WAL_MD, 2, 512)];
+    let [second, third] = made.each_ref().map(|header| hex(header));
+    assert!(documented == made, "the examples should be\n{second}and\n{third}");
 }
 
 /// The field tables of the documentation state the offsets that the encoder uses.
