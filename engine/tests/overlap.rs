@@ -116,8 +116,15 @@ impl ObjectStore for GatedStore {
     }
 }
 
+/// Without compaction by itself, which would wait for a move that a test holds up, and let a close
+/// wait for it.
 fn settings() -> Settings {
-    Settings { disk_reserve_bytes: 0, wal_file_bytes: 64 << 10, ..Settings::default() }
+    Settings {
+        compaction_auto: false,
+        disk_reserve_bytes: 0,
+        wal_file_bytes: 64 << 10,
+        ..Settings::default()
+    }
 }
 
 fn open(fs: &SimFs, store: &Arc<GatedStore>) -> akidb::Result<Db> {
@@ -311,10 +318,8 @@ fn reads_of_a_cold_collection_leave_no_files_when_nothing_can_be_installed() {
 #[test]
 fn a_flush_that_fails_again_and_again_takes_no_more_space() {
     let (fs, store) = (SimFs::new(7), Arc::new(GatedStore::default()));
-    let mut settings = settings();
-    settings.compaction_auto = false;
     let db = Db::builder(Path::new(DIR))
-        .settings(settings)
+        .settings(settings())
         .file_system(Arc::new(fs.clone()))
         .object_store(store.clone())
         .inline()
@@ -380,8 +385,7 @@ fn a_damaged_collection_does_not_stop_the_compaction_of_others() {
 fn a_new_field_is_indexed_in_segments_that_were_being_flushed() {
     let (fs, store) = (SimFs::new(9), Arc::new(GatedStore::default()));
     let builder = Db::builder(Path::new(DIR)).file_system(Arc::new(fs.clone()));
-    let settings = Settings { compaction_auto: false, ..settings() };
-    let db = builder.settings(settings).object_store(store).open_blocking().unwrap();
+    let db = builder.settings(settings()).object_store(store).open_blocking().unwrap();
     let docs = create(&db, "docs");
     let writer = docs.clone();
     let write = move |round| {
