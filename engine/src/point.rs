@@ -72,6 +72,7 @@ pub struct Receipt {
     pub lsn: u64,
     /// Rows or ids in the write, repeated ids counted once.
     pub rows: usize,
-    /// The durability reached, which may be better than the one asked for.
+    /// The durability reached, which may be better than the one asked for; `Memory` if there was
+    /// nothing to write.
     pub durability: Durability,
 }

@@ -244,6 +244,14 @@ impl Collection {
         write: CoreWrite,
         durability: Option<Durability>,
     ) -> Result<Receipt> {
+        if write.needs_local() {
+            // It reads first, and may promote: not on the caller's thread.
+            return self
+                .job("write", move |core, collection| {
+                    pollster::block_on(core.write(collection, write, durability))
+                })
+                .await;
+        }
         self.core.write(&self.collection, write, durability).await
     }
 

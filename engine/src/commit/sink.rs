@@ -67,6 +67,10 @@ impl CommitSink {
         }
         let overlay = || Overlay::new(state, self.staged_for(collection));
         match op {
+            WriteOp::Upsert { rows, .. } | WriteOp::Insert { rows, .. } if rows.is_empty() => {
+                Ok(None)
+            }
+            WriteOp::Delete { ids, .. } if ids.is_empty() => Ok(None),
             WriteOp::Upsert { rows, payload } => Ok(Some((Change::Rows(rows), payload))),
             WriteOp::Insert { rows, payload } => {
                 overlay().require_absent(rows.iter().map(|row| &row.id))?;
@@ -154,7 +158,9 @@ impl Sink for CommitSink {
                 Staged::Write { payload, durability: durability.for_log() }
             }
             Ok(None) => {
+                // Nothing was written, and nothing is said of what was written before.
                 let lsn = collection.state.read().applied.get();
+                let durability = Durability::Memory;
                 drop(reply.send(Ok(Receipt { lsn, rows: 0, durability })));
                 Staged::Answered
             }

@@ -43,7 +43,7 @@ impl Write {
     }
 
     /// Whether the write depends on what is there.
-    fn needs_local(&self) -> bool {
+    pub(crate) fn needs_local(&self) -> bool {
         matches!(self, Self::Insert(_) | Self::Update(_) | Self::DeleteMatching(_))
     }
 }
@@ -291,6 +291,8 @@ impl DbCore {
 
     /// Sets or clears the pin.
     pub(crate) fn pin(&self, collection: &Arc<CollectionCore>, pinned: bool) -> Result<()> {
+        // A pin that overtakes a demotion would leave the collection pinned and cold.
+        let _moves = collection.moves.lock();
         let structure = collection.structure.lock();
         let change = Change { pinned: Some(pinned), ..Change::default() };
         self.install(collection, &structure, change, |_| Ok(()))
