@@ -156,6 +156,7 @@ impl CollectionCore {
 
     /// Makes rows visible and hides their old versions. On an error (damage met while looking
     /// for the old versions) nothing is visible of the batch.
+    ///
     /// The memory is charged to `pool`. Rows for a dropped collection go nowhere.
     pub(crate) fn apply_rows(
         &self,

@@ -16,8 +16,8 @@ mod validate;
 pub(crate) use pool::MemoryPool;
 pub(crate) use sink::CommitSink;
 pub(crate) use validate::{
-    canonical_json, check_depth, check_id, check_ids, check_metadata, check_query, check_rows,
-    dedup_ids, json_type,
+    canonical_json, check_depth, check_id, check_ids, check_query, check_rows, dedup_ids,
+    json_type, stored_metadata,
 };
 
 use crate::{

@@ -5,7 +5,7 @@
 //! - One lock of the state covers the whole look, beginning with the caller's check that nothing is
 //!   cold: a demotion between two looks would make every row of a segment seem absent.
 
-use super::{MetadataPatch, canonical_json, check_metadata, sink::Change};
+use super::{MetadataPatch, sink::Change, stored_metadata};
 use crate::{
     PointId,
     collection::{CurrentRow, NewRow, State},
@@ -81,8 +81,7 @@ impl<'a> Overlay<'a> {
                         parsed.insert(key.clone(), value.clone());
                     }
                 }
-                let metadata = canonical_json(&parsed)?;
-                check_metadata(id, &parsed, &metadata, settings)?;
+                let metadata = stored_metadata(id, &parsed, settings)?;
                 let inv_norm = akidb_index::inv_norm(&row.vector);
                 Ok(NewRow { id: id.clone(), vector: row.vector, inv_norm, metadata, parsed })
             })

@@ -73,18 +73,20 @@ fn depth(value: &Value) -> usize {
     deepest
 }
 
-/// Checks size and depth of a row's metadata. `json` is its canonical form.
-pub(crate) fn check_metadata(
+/// The stored form of a row's metadata, once its depth and size are within the settings. Depth
+/// comes first: serialising recurses.
+pub(crate) fn stored_metadata(
     id: &PointId,
     metadata: &Metadata,
-    json: &[u8],
     settings: &Settings,
-) -> Result<(), InputError> {
-    let max = settings.metadata_bytes_max;
-    if json.len() > max {
-        return Err(InputError::MetadataTooLarge { id: id.clone(), found: json.len(), max });
+) -> Result<Box<[u8]>> {
+    check_depth(id, metadata, settings.metadata_depth_max)?;
+    let json = canonical_json(metadata)?;
+    let (found, max) = (json.len(), settings.metadata_bytes_max);
+    if found > max {
+        return Err(InputError::MetadataTooLarge { id: id.clone(), found, max }.into());
     }
-    check_depth(id, metadata, settings.metadata_depth_max)
+    Ok(json)
 }
 
 /// Checks the depth of a row's metadata: before anything that recurses into it.
@@ -122,21 +124,14 @@ pub(crate) fn check_rows(
         let Value::Object(parsed) = metadata else {
             return Err(InputError::MetadataNotObject { found: json_type(&metadata), id }.into());
         };
-        // Depth first: serialising recurses.
-        check_depth(&id, &parsed, settings.metadata_depth_max)?;
-        let json = canonical_json(&parsed)?;
-        check_metadata(&id, &parsed, &json, settings)?;
+        let metadata = stored_metadata(&id, &parsed, settings)?;
         let vector = vector.into_boxed_slice();
-        let row = NewRow { id: id.clone(), vector, inv_norm, metadata: json, parsed };
-        match last.insert(id, rows.len()) {
-            Some(earlier) => {
-                // Replacing in place keeps the batch free of duplicates, which the memtable and
-                // the segment's id table rely on.
-                if let Some(slot) = rows.get_mut(earlier) {
-                    *slot = row;
-                }
-                last.insert(rows[earlier].id.clone(), earlier);
-            }
+        let row = NewRow { id: id.clone(), vector, inv_norm, metadata, parsed };
+        // Replacing in place keeps the batch free of duplicates, which the memtable and the
+        // segment's id table rely on.
+        let at = *last.entry(id).or_insert(rows.len());
+        match rows.get_mut(at) {
+            Some(earlier) => *earlier = row,
             None => rows.push(row),
         }
     }
