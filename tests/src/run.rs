@@ -8,14 +8,17 @@
 //! - A restart yields the prefix of writes that its recovery report names. It holds everything
 //!   synced, after a kill everything written, after a close everything (D1 to D3).
 
+mod ordeal;
 mod recover;
 mod script;
 mod verbs;
 
+pub use ordeal::{Ordeal, Trouble, disk_part};
 pub use recover::{difference, scan_all};
 pub use script::{Cut, Script};
 
 use crate::{
+    fault_store::FaultStore,
     ops::{End, Op, Step},
     oracle::{Change, Oracle, Rows},
     world::{World, settings_for},
@@ -25,6 +28,7 @@ use akidb_vfs::sim::{CrashPolicy, FaultKind, PowerMoment};
 use std::{
     fmt::Write as _,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::Arc,
 };
 
 /// What a failed call may have done.
@@ -79,6 +83,10 @@ pub(crate) struct Runner {
     /// Faults that had fired when none was armed last.
     excused: u64,
     pending: Pending,
+    /// Errors since somebody last looked.
+    errors: Vec<Error>,
+    /// The object store, where it may fail too.
+    store: Option<Arc<FaultStore>>,
     tally: Tally,
 }
 
@@ -152,6 +160,8 @@ impl Runner {
             faulty: false,
             excused: 0,
             pending: Pending::Nothing,
+            errors: Vec::new(),
+            store: None,
             tally: Tally { sequences: 1, ..Tally::default() },
         }
     }
@@ -209,6 +219,7 @@ impl Runner {
         let powered = self.world.sim.is_powered();
         assert!(!powered || self.fault_fired(), "nothing is wrong, yet: {error:?} {error}");
         self.tally.failures += 1;
+        self.errors.push(error.clone());
         self.pending = pending;
         if powered && self.db().stats().poisoned.is_none() {
             // The database goes on, so a failed write did not happen; structure may have changed.
@@ -227,7 +238,8 @@ impl Runner {
     fn faults(&self) -> u64 {
         let quiet = |kind| matches!(kind, FaultKind::ShortWrite | FaultKind::Interrupted);
         let fired = self.world.sim.fired().into_iter();
-        fired.filter(|(kind, _)| !quiet(*kind)).map(|(_, count)| count).sum()
+        let on_disk: u64 = fired.filter(|(kind, _)| !quiet(*kind)).map(|(_, count)| count).sum();
+        on_disk + self.store.as_ref().map_or(0, |store| store.fired())
     }
 
     /// D6: a poisoned database refuses writes, answers reads, and a new open recovers.

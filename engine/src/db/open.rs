@@ -294,7 +294,10 @@ fn apply_record(
         if record.collection() < state.next_collection {
             return Ok(()); // dropped since
         }
-        return Err(damaged(format!("collection {} was never created", record.collection())));
+        let number = record.collection();
+        return Err(damaged(format!(
+            "the manifest never created collection {number}; one of the two is damaged"
+        )));
     };
     let flushed = collection.state.read().flushed;
     let off_by_one = planted("replay.mark-off-by-one") && flushed > Lsn::ZERO;

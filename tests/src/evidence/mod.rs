@@ -16,7 +16,10 @@
 //! first in every run.
 
 mod counts;
+
+mod corruption;
 pub mod defects;
+mod errors;
 mod ledger;
 mod regressions;
 mod report;
@@ -94,5 +97,5 @@ impl Options {
 
 /// All machines, in the order in which they are listed.
 pub fn machines() -> Vec<Machine> {
-    vec![defects::MACHINE]
+    vec![errors::MACHINE, errors::THREADS, corruption::MACHINE, defects::MACHINE]
 }
