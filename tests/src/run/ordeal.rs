@@ -244,7 +244,10 @@ impl Runner {
     }
 
     fn restart_in_trouble(&mut self, end: End, trouble: &Trouble, ordeal: &mut Ordeal) {
-        self.note_durable();
+        // A write whose application failed is durable, and nobody was told its number.
+        let claimed = self.db().stats().durable_lsn;
+        assert!(claimed <= self.oracle.last_lsn + u64::from(self.db().stats().poisoned.is_some()));
+        self.oracle.durable(claimed.min(self.oracle.last_lsn));
         // A log that was not sealed cannot tell a flipped bit from a torn end (D8).
         let end = if trouble.lingers() { End::Close } else { end };
         let keeps = self.end_in_trouble(end);

@@ -53,6 +53,8 @@ pub(super) fn judge(
             let named = names(&text, path)
                 || damage.other(golden).is_some_and(|other| names(&text, other))
                 || (damage == Damage::Deleted && names_neighbour(&text, path))
+                // What is not there any more has no place: the log as a whole is named.
+                || (disk_part(path) == "log" && names_neighbour(&text, path))
                 || (damage == Damage::Duplicated)
                 // Where two files contradict each other both are named.
                 || (disk_part(path) == "manifest" && text.contains("the manifest"));
@@ -70,7 +72,10 @@ fn names(text: &str, file: &Path) -> bool {
 
 /// Of a file that is gone its directory may be named: nobody knows what it was called.
 fn names_neighbour(text: &str, file: &Path) -> bool {
-    file.parent().is_some_and(|dir| text.contains(&*dir.to_string_lossy()))
+    let dir = file.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    text.contains(&format!("/{dir} "))
+        || text.contains(&format!("the directory {dir}"))
+        || text.contains("its manifest")
 }
 
 /// The limits that docs/durability.md states beside D8.
@@ -83,6 +88,12 @@ fn limit(golden: &Golden, file: usize, damage: Damage) -> Option<&'static str> {
     }
     match damage {
         Damage::Deleted => Some("the newest log file is gone"),
+        Damage::Zero(_)
+        | Damage::Swap(..)
+        | Damage::Foreign { .. }
+        | Damage::Overwritten(_)
+        | Damage::Exchange(_)
+        | Damage::Older(_) => Some("the last block of the log is gone"),
         _ if !golden.closed => Some("the log was not sealed"),
         _ => None,
     }

@@ -71,7 +71,7 @@ fn everything() -> Script {
 
 fn writes() -> Script {
     let red = || Condition::Eq("color", json!("red"));
-    Script::new([
+    let mut script = Script::new([
         Op::Create(plain_schema()),
         Op::Insert(rows(0..6, 1), SYNC),
         Op::Insert(rows(3..4, 1), SYNC),
@@ -91,7 +91,10 @@ fn writes() -> Script {
         Op::DeleteWhere(Condition::Range("n", json!(0), json!(22)), SYNC),
         Op::Compact(true),
         Op::Scan(3, Some(red())),
-    ])
+    ]);
+    // Above zero, so that the free space is asked for.
+    script.settings.disk_reserve_bytes = 1;
+    script
 }
 
 fn tiers() -> Script {
