@@ -318,7 +318,7 @@ fn wal_kind(error: &WalError) -> ErrorKind {
         WalError::TooLarge { .. } => ErrorKind::InvalidInput,
         WalError::Poisoned(_) => ErrorKind::Reopen,
         WalError::Closed => ErrorKind::Closed,
-        WalError::Thread(_) => ErrorKind::Unavailable,
+        WalError::Thread(_) | WalError::Backend { .. } => ErrorKind::Unavailable,
         _ => ErrorKind::Bug,
     }
 }

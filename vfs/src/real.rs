@@ -18,7 +18,10 @@ use std::{
     collections::BTreeSet,
     fs::{self, File, FileType, OpenOptions, TryLockError},
     io::{self, ErrorKind, IoSlice},
-    os::unix::fs::{FileExt, MetadataExt},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::{FileExt, MetadataExt},
+    },
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -264,6 +267,10 @@ impl FsFile for RealFile {
     fn allocate(&self, len: u64) -> Result<(), FsError> {
         let have = self.len()?;
         allocate(&self.file, have, len).map_err(|source| self.error(FsOp::Allocate, source))
+    }
+
+    fn os_file(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.file.as_fd())
     }
 }
 

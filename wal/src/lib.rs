@@ -28,7 +28,7 @@ mod lsn;
 mod sync;
 mod ticket;
 
-pub use backend::{Env, LogIo, StdIo};
+pub use backend::{Backend, BackendChoice, BackendError, Chosen, Env, LogIo, StdIo};
 pub use error::{CorruptionDetail, ReplayStop, WalError};
 pub use frame::{FRAME_HEADER_BYTES, FRAME_PAYLOAD_MAX, FrameDefect, FrameKind, frame_bytes};
 pub use group::{Commit, Drive, Durability, GroupCommit, GroupOptions, LogStats, Sink, Staged};

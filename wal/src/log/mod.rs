@@ -26,6 +26,7 @@ mod open;
 mod options;
 mod recover;
 
+pub(crate) use files::scratch_path;
 pub use files::{LogFile, WAL_KIND};
 pub use options::LogOptions;
 pub use recover::{Replay, ReplayReport, TornFile};
