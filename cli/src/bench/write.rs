@@ -3,7 +3,7 @@
 use super::{Latency, Measured, in_parallel, latency::Percentiles, rows::Rows};
 use crate::{
     args::BenchWriteArgs,
-    database::Workplace,
+    database::{self, Workplace},
     error::Result,
     machine,
     output::{Output, Report},
@@ -11,8 +11,8 @@ use crate::{
     units,
 };
 use akidb::{
-    Durability, Metric, Schema,
-    blocking::{Collection, Db},
+    Durability, Metric, Schema, WalBackend,
+    blocking::Collection,
     vfs::{Clock, SystemClock},
 };
 use serde::Serialize;
@@ -28,6 +28,9 @@ struct WriteResult {
     rows: usize,
     dim: u32,
     durability: Durability,
+    wal_backend: WalBackend,
+    /// Why it is not the one that `auto` prefers, if that was asked for.
+    wal_backend_fallback: Option<String>,
     elapsed_s: f64,
     rows_per_s: f64,
     batches_per_s: f64,
@@ -49,7 +52,7 @@ impl Report for WriteResult {
     fn text(&self) -> String {
         let Percentiles { p50_us, p95_us, p99_us } = self.latency;
         format!(
-            "{} rows of dimension {} in batches of {} by {} writers, durability {}\n\
+            "{} rows of dimension {} in batches of {} by {} writers, durability {}, log {}\n\
              {} ({} batches/s) in {}\n\
              acknowledged in {} (p50), {} (p95), {} (p99)\n\
              {} syncs; {:.0} bytes a row in segments",
@@ -58,6 +61,7 @@ impl Report for WriteResult {
             self.batch,
             self.writers,
             durability_name(self.durability),
+            self.wal_backend,
             units::rows_per_s(self.rows_per_s),
             units::count(self.batches_per_s.round() as u64),
             units::micros(self.elapsed_s * 1e6),
@@ -81,7 +85,7 @@ fn durability_name(durability: Durability) -> String {
 
 pub(super) fn run(args: &BenchWriteArgs, output: Output) -> Result<()> {
     let place = Workplace::new(args.dir.as_deref())?;
-    let db = Db::open(place.path())?;
+    let db = database::open_or_create(place.path(), args.wal_backend)?;
     let collection = db.create_collection("bench", Schema::new(args.dim, Metric::Cosine))?;
     let rows = Rows::new(args.dim, args.rows);
     let before = db.stats();
@@ -102,6 +106,8 @@ pub(super) fn run(args: &BenchWriteArgs, output: Output) -> Result<()> {
         rows: args.rows,
         dim: args.dim,
         durability: args.durability,
+        wal_backend: stats.wal_backend,
+        wal_backend_fallback: stats.wal_backend_fallback.clone(),
         elapsed_s: time.as_secs_f64(),
         rows_per_s: units::per_second(args.rows as u64, time),
         batches_per_s: units::per_second(args.rows.div_ceil(args.batch) as u64, time),
