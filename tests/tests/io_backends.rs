@@ -40,6 +40,7 @@ fn count(db: &Db) -> u64 {
 }
 
 /// Names the backends that this build or machine does not have.
+#[expect(clippy::print_stdout, reason = "a run must say what it did not cover")]
 fn available(dir: &Path) -> Vec<WalBackend> {
     let works = |backend: &WalBackend| match open(&dir.join(backend.to_string()), *backend) {
         Ok(_) => true,

@@ -343,6 +343,17 @@ mod tests {
     }
 
     #[test]
+    fn the_systems_handle_is_that_of_the_same_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RealFs.create_new(&dir.path().join("file")).unwrap();
+        let own = file.os_file().unwrap().try_clone_to_owned().unwrap();
+        File::from(own).write_all_at(b"seen", 0).unwrap();
+        let mut bytes = [0; 4];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        assert_eq!(&bytes, b"seen");
+    }
+
+    #[test]
     fn filling_with_zeros_never_shortens() {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(b"longer than asked", 0).unwrap();

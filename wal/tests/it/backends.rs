@@ -22,6 +22,7 @@ const OPTIONS: LogOptions =
 const PROBE: &str = "18446744073709551615.wal.tmp";
 
 /// A directory, and each backend that works in it.
+#[expect(clippy::print_stdout, reason = "a run must say what it did not cover")]
 pub(crate) fn on_each_backend(test: impl Fn(Backend, &Arc<dyn LogIo>, &Path)) {
     for choice in [BackendChoice::Std, BackendChoice::Uring, BackendChoice::TokioUring] {
         let dir = TempDir::new().unwrap();
