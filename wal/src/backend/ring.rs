@@ -196,3 +196,58 @@ fn passes(error: &io::Error) -> bool {
 fn count_of(answer: i32) -> io::Result<usize> {
     usize::try_from(answer).map_err(|_| io::Error::from_raw_os_error(answer.saturating_neg()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use akidb_vfs::{Fs, OpenMode, RealFs};
+    use std::path::Path;
+    use tempfile::TempDir;
+
+    /// `None` where the machine allows no ring; the contract tests say so.
+    fn ring() -> Option<Ring> {
+        Ring::new().ok()
+    }
+
+    #[test]
+    fn a_sync_counts_only_behind_a_whole_write() {
+        let Some(mut ring) = ring() else { return };
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("file");
+        let file = RealFs.create_new(&path).unwrap();
+        let slices = [IoSlice::new(b"some"), IoSlice::new(b"bytes")];
+        let whole = ring.write_then_sync(file.os_file().unwrap(), &slices, 0).unwrap();
+        assert!(matches!(whole, Linked { written: Ok(9), synced: Ok(true) }), "{whole:?}");
+
+        let only_read = RealFs.open(&path, OpenMode::Read).unwrap();
+        let failed = ring.write_then_sync(only_read.os_file().unwrap(), &slices, 0).unwrap();
+        assert!(matches!(failed, Linked { written: Err(_), synced: Ok(false) }), "{failed:?}");
+    }
+
+    /// An entry that the kernel refuses before it begins takes the sync with it, and what is left
+    /// in the queue is not there in the next call.
+    #[test]
+    fn a_refused_entry_leaves_nothing_to_the_next_call() {
+        let Some(mut ring) = ring() else { return };
+        let dir = TempDir::new().unwrap();
+        let file = RealFs.create_new(&dir.path().join("file")).unwrap();
+        let fd = file.os_file().unwrap();
+        let too_many = vec![IoSlice::new(b"x"); 1025];
+        let refused = ring.write_then_sync(fd, &too_many, 0).unwrap();
+        assert!(refused.written.is_err() && matches!(refused.synced, Ok(false)), "{refused:?}");
+        for offset in 0..20 {
+            assert_eq!(ring.write(fd, &[IoSlice::new(b"x")], offset).unwrap(), 1);
+            ring.sync(fd).unwrap();
+        }
+        assert_eq!(file.len().unwrap(), 20);
+    }
+
+    #[test]
+    fn a_sync_that_fails_is_told_from_one_that_never_ran() {
+        let Some(mut ring) = ring() else { return };
+        let null = RealFs.open(Path::new("/dev/null"), OpenMode::ReadWrite).unwrap();
+        let linked =
+            ring.write_then_sync(null.os_file().unwrap(), &[IoSlice::new(b"x")], 0).unwrap();
+        assert!(matches!(linked, Linked { written: Ok(1), synced: Err(_) }), "{linked:?}");
+    }
+}
