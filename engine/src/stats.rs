@@ -68,6 +68,8 @@ pub struct DbStats {
     pub wal_bytes: u64,
     /// WAL files.
     pub wal_files: usize,
+    /// Bytes written to the log, frame headers included.
+    pub wal_bytes_written: u64,
     /// Group commits written.
     pub wal_groups: u64,
     /// Syncs of the log.
@@ -159,6 +161,7 @@ impl DbCore {
             durable_lsn: log.durable_upto.get(),
             wal_bytes: log.bytes,
             wal_files: self.commit.files().len(),
+            wal_bytes_written: log.bytes_written,
             wal_groups: log.groups,
             wal_syncs: log.syncs,
             memtable_bytes: self.shared.pool.used(),
