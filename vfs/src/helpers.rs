@@ -6,7 +6,7 @@
 //! [`FsFile`]. Called by the provided methods of [`FsFile`], by both file systems, and by the
 //! crates above for small files.
 
-use crate::{EntryKind, Fs, FsError, FsFile, FsOp, OpenMode};
+use crate::{EntryKind, Fs, FsError, FsFile, FsOp, OpenMode, defect::planted};
 use std::{
     io::{self, ErrorKind, IoSlice},
     path::{Path, PathBuf},
@@ -60,10 +60,14 @@ pub(crate) fn write_all_vectored_at(
                 return Err(FsError::new(FsOp::Write, file.path(), source).at(offset));
             }
             Ok(written) => {
+                let asked = || bufs.iter().take(group).map(|buf| buf.len()).sum();
+                let written = if planted("vfs.short-write-ignored") { asked() } else { written };
                 IoSlice::advance_slices(&mut bufs, written);
                 offset += written as u64;
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error)
+                if error.kind() == ErrorKind::Interrupted
+                    && !planted("vfs.interrupted-write-fails") => {}
             Err(error) => return Err(error),
         }
     }
@@ -148,13 +152,14 @@ fn replace_durably(
         }
         other => other?,
     };
-    let renamed = fill(&*file).and_then(|()| file.sync_all()).and_then(|()| fs.rename(&temp, path));
+    let sync = || if planted("vfs.replaced-unsynced") { Ok(()) } else { file.sync_all() };
+    let renamed = fill(&*file).and_then(|()| sync()).and_then(|()| fs.rename(&temp, path));
     if let Err(error) = renamed {
         // The caller needs the first failure; a leftover is removed by the next attempt.
         drop(fs.remove_file(&temp));
         return Err(error);
     }
-    fs.sync_dir(parent_of(path))
+    if planted("vfs.replaced-name-unsynced") { Ok(()) } else { fs.sync_dir(parent_of(path)) }
 }
 
 fn temp_name(path: &Path) -> Result<PathBuf, FsError> {

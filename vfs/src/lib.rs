@@ -6,6 +6,7 @@
 //! forgets unsynced bytes and fails on request. Both pass the suite in `contract`.
 
 mod clock;
+mod defect;
 mod error;
 mod file;
 mod helpers;
@@ -20,6 +21,9 @@ pub mod contract;
 pub mod sim;
 
 pub use clock::{Clock, SystemClock};
+pub use defect::planted;
+#[cfg(feature = "defects")]
+pub use defect::{defect_reached, plant};
 pub use error::{FsError, FsOp, LockHeld};
 pub use file::{DirEntry, EntryKind, FileMeta, Fs, FsFile, FsLock, OpenMode};
 pub use helpers::{copy_file_durably, read_file, write_file_durably};

@@ -29,7 +29,7 @@ use crate::{
     point::Metadata,
     settings::{Durability, Settings},
 };
-use akidb_vfs::Clock;
+use akidb_vfs::{Clock, planted};
 use akidb_wal::{Lsn, WalError};
 use std::{
     sync::{
@@ -117,6 +117,9 @@ impl Shared {
 
     /// Refuses all later writes with this reason, and returns the error to report.
     pub(crate) fn poison(&self, error: Error) -> Error {
+        if planted("wal.poison-forgotten") {
+            return Cause::Poisoned(error).into();
+        }
         let first = self.poison.get_or_init(|| error);
         // Flushes end here, so writers that wait for one must look at the reason.
         self.pool.wake();

@@ -31,7 +31,7 @@ use crate::{
     tombstones,
 };
 use akidb_tiering::{LocalStore, ObjectStore};
-use akidb_vfs::{Clock, Fs, FsLock, Random};
+use akidb_vfs::{Clock, Fs, FsLock, Random, planted};
 use akidb_wal::{
     Drive, Env, GroupCommit, GroupOptions, Log, LogOptions, Lsn, ReplayReport, WalError,
 };
@@ -296,7 +296,9 @@ fn apply_record(
         }
         return Err(damaged(format!("collection {} was never created", record.collection())));
     };
-    if lsn <= collection.state.read().flushed {
+    let flushed = collection.state.read().flushed;
+    let off_by_one = planted("replay.mark-off-by-one") && flushed > Lsn::ZERO;
+    if lsn <= if off_by_one { flushed.next() } else { flushed } {
         return Ok(());
     }
     let now = parts.clock.monotonic();
@@ -311,6 +313,7 @@ fn apply_record(
                 .collect::<Result<Vec<_>>>()?;
             collection.apply_rows(lsn, rows, now, &shared.pool)?;
         }
+        payload::LogRecord::Delete { .. } if planted("replay.deletes-ignored") => {}
         payload::LogRecord::Delete { ids, .. } => {
             report.rows_applied += ids.len() as u64;
             collection.apply_deletes(lsn, ids, now, &shared.pool)?;
@@ -355,6 +358,10 @@ fn find_strays(
         if !known {
             report.unknown_files.push(paths.root.join(&entry.name));
         }
+    }
+    if planted("open.file-numbers-reused") {
+        let named = state.collections.values().flat_map(CollectionManifest::file_numbers).max();
+        return Ok(named.map_or(1, |number| number + 1));
     }
     Ok(above.max(state.next_file).max(1))
 }

@@ -20,6 +20,7 @@ use crate::{
     db::DbCore,
     error::{Error, Result},
 };
+use akidb_vfs::planted;
 use akidb_wal::Lsn;
 use roaring::RoaringBitmap;
 use std::{collections::BTreeMap, sync::Arc};
@@ -118,7 +119,7 @@ fn capture(
         inputs.iter().map(|part| SegmentView { part: part.clone(), dead: part.dead() }).collect();
     // Deleted ids matter only while an older version may lie in a cold object; `moves` is held,
     // so no demotion can create one meanwhile.
-    (views, state.applied, !state.cold.is_empty())
+    (views, state.applied, !state.cold.is_empty() && !planted("compaction.deletes-dropped"))
 }
 
 fn write_output(
@@ -167,6 +168,9 @@ fn newest_deletes(views: &[SegmentView]) -> Result<BTreeMap<PointId, Lsn>> {
 /// Hides in the output what was hidden in the inputs since they were captured. Looks every row
 /// up before it hides any.
 fn carry_kills(views: &[SegmentView], output: &SegmentPart) -> Result<()> {
+    if planted("compaction.kills-not-carried") {
+        return Ok(());
+    }
     let mut rows = Vec::new();
     for view in views {
         let now = view.part.dead();

@@ -21,6 +21,7 @@ use crate::{
     memtable::Memtable,
     segment::SegmentMeta,
 };
+use akidb_vfs::planted;
 use akidb_wal::Lsn;
 use roaring::RoaringBitmap;
 use std::sync::Arc;
@@ -54,9 +55,10 @@ fn flush_one(core: &DbCore, collection: &CollectionCore, memtable: &Arc<Memtable
             Ok::<_, crate::Error>((part, slots))
         })
         .transpose()?;
+    let last = memtable.last_lsn();
     let change = Change {
         add: part.iter().map(|(part, _)| part.clone()).collect(),
-        flushed: Some(memtable.last_lsn()),
+        flushed: Some(if planted("flush.mark-too-high") { last.next() } else { last }),
         retires: Some(memtable.clone()),
         ..Change::default()
     };

@@ -15,8 +15,10 @@ use crate::{
     error::{Cause, Result},
     manifest::{ColdMeta, CollectionManifest, Edit},
     memtable::Memtable,
+    segment::segment_path,
     tombstones::{self, TombstoneMeta, TombstoneSet},
 };
+use akidb_vfs::planted;
 use akidb_wal::Lsn;
 use parking_lot::MutexGuard;
 use std::sync::Arc;
@@ -65,7 +67,9 @@ impl DbCore {
     ) -> Result<()> {
         self.shared.check_writable()?;
         let (mut record, tombstones, captured_at) = self.describe(collection, &change)?;
-        self.commit.sync(captured_at).wait()?;
+        if !planted("install.log-unsynced") {
+            self.commit.sync(captured_at).wait()?;
+        }
         record.tombstones = self.write_tombstones(collection, &tombstones)?;
         let written = record.tombstones.clone();
         let edit = Edit {
@@ -74,7 +78,15 @@ impl DbCore {
             ..self.edit(Some((collection.id, change.retires.as_ref())))
         };
         let replaced = self.named_tombstones(collection.id);
-        self.commit_manifest(&edit).inspect_err(|_| self.unlink_tombstones(written))?;
+        if planted("install.old-files-removed-first") {
+            for number in &change.remove {
+                drop(self.fs.remove_file(&segment_path(&self.paths.segments, *number)));
+            }
+        }
+        match self.commit_manifest(&edit) {
+            Err(_) if planted("install.manifest-error-dropped") => {}
+            committed => committed.inspect_err(|_| self.unlink_tombstones(written))?,
+        }
         self.unlink_tombstones(replaced);
 
         let mut state = collection.state.write();

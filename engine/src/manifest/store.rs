@@ -19,7 +19,7 @@
 
 use super::state::{Edit, ManifestState, Record};
 use crate::error::{Cause, Error, Result};
-use akidb_vfs::{Fs, Random};
+use akidb_vfs::{Fs, Random, planted};
 use akidb_wal::{
     Env, WalError, frame_bytes,
     framed::{FileKind, FramedFile, FramedWriter, NewFile, TEMP_SUFFIX, framed_file_bytes},
@@ -113,6 +113,9 @@ impl ManifestStore {
     fn append(&mut self, body: Vec<u8>) -> Result<()> {
         self.writer.append(body)?;
         self.writer.write_group()?;
+        if planted("manifest.edit-unsynced") {
+            return Ok(());
+        }
         self.writer.sync()?;
         self.writer.seal()?;
         Ok(())
@@ -120,6 +123,9 @@ impl ManifestStore {
 
     fn roll(&mut self, next: &ManifestState) -> Result<(), CommitFailure> {
         let number = self.number.saturating_add(1);
+        if planted("manifest.old-removed-first") {
+            drop(self.remove_old(self.number));
+        }
         let writer = start_file(&self.env, &self.dir, number, next).map_err(|error| {
             // Only the log crate's own word for a full disk says that no name was given: a
             // directory sync can run out of space too, with the new file in place already.

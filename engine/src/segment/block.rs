@@ -17,6 +17,7 @@ use super::{
     source::{AlignedBuf, Bytes, Source},
 };
 use crate::{Error, Result};
+use akidb_vfs::planted;
 use parking_lot::Mutex;
 use std::{
     ops::Range,
@@ -141,6 +142,7 @@ impl Block {
     fn matches(&self, extent: u64, bytes: &[u8]) -> bool {
         let crc = usize::try_from(extent).ok().and_then(|extent| self.crcs.get(extent));
         crc == Some(&extent_crc(self.salt, self.offset + extent * EXTENT, bytes))
+            || planted("segment.block-checksum-ignored")
     }
 
     fn check(&self, source: &Source, extent: u64, bytes: &[u8]) -> Result<()> {

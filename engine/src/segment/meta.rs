@@ -66,6 +66,6 @@ pub(crate) struct SegmentMeta {
 }
 
 /// The final path of a segment.
-pub(super) fn segment_path(dir: &Path, number: u64) -> PathBuf {
+pub(crate) fn segment_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:012}.seg"))
 }

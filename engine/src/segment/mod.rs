@@ -36,7 +36,7 @@ pub(crate) use describe::describe;
 pub use describe::{BlockDescription, SegmentDescription};
 pub(crate) use format::HEADER_MAGIC as MAGIC;
 pub use meta::ReadMode;
-pub(crate) use meta::{RowRef, SegmentMeta, SegmentParams};
+pub(crate) use meta::{RowRef, SegmentMeta, SegmentParams, segment_path};
 pub(crate) use reader::Segment;
 pub(crate) use writer::SegmentWriter;
 

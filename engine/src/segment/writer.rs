@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{Error, FieldDef, ID_BYTES_MAX, PointId, Result, schema::FIELD_NAME_BYTES_MAX};
 use akidb_index::inv_norm;
-use akidb_vfs::{Fs, FsError, Random};
+use akidb_vfs::{Fs, FsError, Random, planted};
 use std::{
     fmt,
     io::ErrorKind,
@@ -236,7 +236,9 @@ fn publish(unfinished: &mut Unfinished, dir: &Path, number: u64) -> Result<(), F
     let temp = path.with_extension("seg.tmp");
     unfinished.paths.push(path.clone());
     unfinished.fs.rename(&temp, &path)?;
-    unfinished.fs.sync_dir(dir)?;
+    if !planted("segment.name-unsynced") {
+        unfinished.fs.sync_dir(dir)?;
+    }
     unfinished.paths.clear();
     Ok(())
 }

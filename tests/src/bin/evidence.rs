@@ -1,6 +1,8 @@
 //! The evidence machines on the command line: which one, how long, from which seed. Prints a
 //! report, writes it as JSON, and ends with 1 if anything failed. Holds no check of its own.
 
+#[cfg(feature = "defects")]
+use akidb_tests::evidence::defects::DEFECTS;
 use akidb_tests::evidence::{Entry, Machine, Options, machines, read_ledger, run, table};
 use akidb_vfs::{RealFs, read_file, write_file_durably};
 use clap::{Parser, error::ErrorKind};
@@ -93,6 +95,12 @@ fn print_table(ledger: Option<&Path>) -> ExitCode {
 }
 
 fn play(machine: &Machine, arguments: &Arguments) -> ExitCode {
+    if let Some((_, defect)) = arguments.set.iter().find(|(key, _)| key == "defect")
+        && let Err(error) = switch_on(defect)
+    {
+        say(&error);
+        return ExitCode::from(2);
+    }
     // The report tells what panicked; thousands of caught panics need not be told twice.
     std::panic::set_hook(Box::new(|_| {}));
     let options = Options {
@@ -120,6 +128,19 @@ fn play(machine: &Machine, arguments: &Arguments) -> ExitCode {
         save(path, &format!("{before}{}\n", Entry::line(&report)));
     }
     if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Plants a known bug, for the machine `defects`.
+#[cfg(feature = "defects")]
+fn switch_on(defect: &str) -> Result<(), String> {
+    let known = DEFECTS.iter().any(|known| known.name == defect);
+    akidb_vfs::plant(Some(defect));
+    known.then_some(()).ok_or_else(|| format!("no defect is called {defect}"))
+}
+
+#[cfg(not(feature = "defects"))]
+fn switch_on(defect: &str) -> Result<(), String> {
+    Err(format!("to switch {defect} on, build with --features defects"))
 }
 
 fn save(path: &Path, text: &str) {

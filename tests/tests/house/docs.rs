@@ -324,3 +324,18 @@ fn paths_are_told_from_other_quoted_text() {
     }
     assert_eq!(resolve("docs/format", "../durability.md"), "docs/durability.md");
 }
+
+#[test]
+fn the_evidence_table_is_the_sum_of_the_ledger() {
+    let page = Source::read("docs/durability.md").text;
+    let shown = page.split_once("<!-- evidence -->").and_then(|(_, rest)| {
+        rest.split_once("<!-- /evidence -->").map(|(table, _)| table.trim().to_owned())
+    });
+    let ledger = akidb_tests::evidence::read_ledger(&Source::read("docs/evidence.jsonl").text);
+    let table = akidb_tests::evidence::table(&ledger.expect("the ledger is readable"));
+    assert_eq!(
+        shown.as_deref(),
+        Some(table.trim()),
+        "put the output of `evidence ledger` between the marks in docs/durability.md"
+    );
+}

@@ -5,6 +5,7 @@
 
 mod docs;
 mod manifests;
+mod planted;
 mod sources;
 mod stack;
 mod tree;

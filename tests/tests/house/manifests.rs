@@ -16,6 +16,9 @@ const ARROWS: [(&str, &[&str]); 7] = [
     ("tests", &["vfs", "wal", "index", "tiering", "engine"]),
 ];
 
+/// The features that only test builds may have.
+const TEST_FEATURES: [&str; 4] = ["\"sim\"", "\"testing\"", "\"defects\"", "\"crash-points\""];
+
 /// One dependency of one crate.
 #[derive(Debug)]
 struct Dependency {
@@ -117,7 +120,7 @@ fn the_simulated_disk_is_never_in_a_shipped_binary() {
     let mut findings = Vec::new();
     for dir in CRATES.iter().filter(|dir| **dir != "tests") {
         for dependency in dependencies(dir) {
-            let on = dependency.spec.contains("\"sim\"") || dependency.spec.contains("\"testing\"");
+            let on = TEST_FEATURES.iter().any(|feature| dependency.spec.contains(feature));
             if on && dependency.table != "dev-dependencies" {
                 findings.push(format!("{dir}/Cargo.toml: {}", dependency.spec));
             }

@@ -13,7 +13,7 @@ use super::{
     writer::{SEAL_BYTES, checked_len},
 };
 use crate::{Env, FRAME_PAYLOAD_MAX, WalError, frame::frame_bytes};
-use akidb_vfs::{Fs, FsError, FsFile, FsOp};
+use akidb_vfs::{Fs, FsError, FsFile, FsOp, planted};
 use std::{
     ffi::OsString,
     io::ErrorKind,
@@ -105,7 +105,9 @@ impl FramedWriter {
             drop(env.fs.remove_file(&temp));
         })?;
         // A full disk is no excuse from here on: the name may or may not be there after a crash.
-        env.fs.sync_dir(parent_of(new.path))?;
+        if !planted("framed.name-unsynced") {
+            env.fs.sync_dir(parent_of(new.path))?;
+        }
         Ok(writer)
     }
 

@@ -18,7 +18,7 @@ use super::{
     walk::{Step, Walk},
 };
 use crate::{CorruptionDetail, FrameDefect, FrameKind, WalError};
-use akidb_vfs::{Fs, FsError, FsFile, FsOp, OpenMode};
+use akidb_vfs::{Fs, FsError, FsFile, FsOp, OpenMode, planted};
 use std::{
     io,
     path::{Path, PathBuf},
@@ -188,7 +188,9 @@ impl FramedFile {
     fn judge(&self, walk: &Walk<'_>, defect: FrameDefect) -> Result<TornTail, WalError> {
         let bad = walk.offset;
         let evidence = walk.find_header(bad.saturating_add(1), |header| header.durable_end > bad);
-        if let Some((evidence_offset, _)) = evidence {
+        if let Some((evidence_offset, _)) = evidence
+            && !planted("framed.rot-taken-for-torn-tail")
+        {
             let last_seq = walk.last_seq;
             let detail = CorruptionDetail::DurableFrame { defect, last_seq, evidence_offset };
             return Err(WalError::corruption(&self.path, bad, detail));

@@ -15,7 +15,7 @@ use crate::{
     FRAME_PAYLOAD_MAX, FrameKind, LogIo, WalError,
     frame::{FrameHeader, frame_bytes, payload_crc},
 };
-use akidb_vfs::{FsError, FsFile};
+use akidb_vfs::{FsError, FsFile, planted};
 use std::{
     io::IoSlice,
     path::{Path, PathBuf},
@@ -84,7 +84,9 @@ impl FramedWriter {
             self.durable_end = self.end;
             self.write_seal()?;
         }
-        self.file.sync_all()?;
+        if !planted("framed.carried-unsynced") {
+            self.file.sync_all()?;
+        }
         self.mark_durable();
         Ok(())
     }
@@ -152,7 +154,11 @@ impl FramedWriter {
     pub fn sync(&mut self) -> Result<u64, WalError> {
         self.alive()?;
         if self.durable_end < self.end {
-            let synced = self.io.sync(&*self.file);
+            let synced = match self.io.sync(&*self.file) {
+                _ if planted("framed.sync-skipped") => Ok(()),
+                Err(_) if planted("framed.failed-sync-retried") => self.io.sync(&*self.file),
+                synced => synced,
+            };
             synced.map_err(|error| self.fail(error))?;
             self.mark_durable();
         }
@@ -208,7 +214,9 @@ impl FramedWriter {
         // The handle was opened under the temporary name, which nobody can find any more.
         error.path.clone_from(&self.path);
         let first = Arc::new(WalError::Fs(error));
-        self.poison = Some(Arc::clone(&first));
+        if !planted("wal.poison-forgotten") {
+            self.poison = Some(Arc::clone(&first));
+        }
         WalError::Poisoned(first)
     }
 

@@ -5,7 +5,7 @@ use super::{
     Commit, Durability, GroupOptions, LogStats, Sink, Staged, queue::Queue, stats::Snapshot,
 };
 use crate::{Log, LogFile, Lsn, Promise, WalError, sync::Mutex};
-use akidb_vfs::Clock;
+use akidb_vfs::{Clock, planted};
 use std::{
     any::Any,
     collections::VecDeque,
@@ -131,7 +131,9 @@ impl<S: Sink> Worker<S> {
 
     /// The last act of a clean close.
     pub(super) fn close(&mut self) -> Result<(), Arc<WalError>> {
-        self.guarded(Self::seal);
+        if !planted("wal.closed-without-seal") {
+            self.guarded(Self::seal);
+        }
         self.log
             .poisoned()
             .map_or(Ok(()), |first| Err(Arc::new(WalError::Poisoned(Arc::clone(first)))))
@@ -224,9 +226,10 @@ impl<S: Sink> Worker<S> {
             let bytes = self.log.staged_bytes();
             let last = self.log.next_lsn().prev();
             let first = Lsn::new(last.get() - frames + 1);
-            if self.write_and_sync(must_sync) {
+            let unsynced = planted("wal.acknowledged-before-sync");
+            if self.write_and_sync(must_sync && !unsynced) {
                 self.count(frames, bytes);
-                let durable_upto = self.log.durable_upto();
+                let durable_upto = if unsynced { last } else { self.log.durable_upto() };
                 let synced = durable_upto >= last;
                 self.publish();
                 self.note_interval(interval, synced);
@@ -265,7 +268,9 @@ impl<S: Sink> Worker<S> {
     fn note_interval(&mut self, interval: Option<Duration>, synced: bool) {
         if synced {
             self.sync_due = None;
-        } else if let Some(interval) = interval {
+        } else if let Some(interval) = interval
+            && !planted("wal.interval-never-syncs")
+        {
             let due = self.last_write.saturating_add(interval);
             self.sync_due = Some(self.sync_due.map_or(due, |other| other.min(due)));
         }

@@ -35,7 +35,7 @@ use crate::{
     frame::frame_bytes,
     framed::{FramedWriter, NewFile, framed_file_bytes},
 };
-use akidb_vfs::FsOp;
+use akidb_vfs::{FsOp, planted};
 use files::wal_path;
 use std::{
     collections::VecDeque,
@@ -244,6 +244,9 @@ impl Log {
             WalError::Poisoned(first) => first,
             other => Arc::new(other),
         };
+        if planted("wal.poison-forgotten") {
+            return WalError::Poisoned(first);
+        }
         WalError::Poisoned(Arc::clone(self.poison.get_or_insert(first)))
     }
 
@@ -284,7 +287,11 @@ impl Log {
             return Err(Arc::clone(first));
         }
         let mut removed = Vec::new();
-        while let Some(&file) = self.completed.front().filter(|file| file.last_lsn <= lsn) {
+        let covered = |file: &LogFile| {
+            let one_too_many = planted("wal.one-file-too-many-removed") && file.first_lsn <= lsn;
+            file.last_lsn <= lsn || one_too_many
+        };
+        while let Some(&file) = self.completed.front().filter(|file| covered(file)) {
             let path = wal_path(&self.dir, file.number);
             match self.env.fs.remove_file(&path) {
                 Err(error) if !error.is_not_found() => return Err(Arc::new(error.into())),
