@@ -25,6 +25,22 @@ pub trait LogIo: Send + Sync + Debug {
     /// # Errors
     /// The failed call. Nothing unsynced in the file may be trusted afterwards.
     fn sync(&self, file: &dyn FsFile) -> Result<(), FsError>;
+
+    /// Writes all slices, in order, at `offset`, and makes everything written so far durable: the
+    /// two calls above, for a backend that can hand both to the system at once.
+    ///
+    /// # Errors
+    /// The failed call, its `op` saying which of the two it was. Any part of the slices may have
+    /// been written, and nothing unsynced in the file may be trusted afterwards.
+    fn write_and_sync(
+        &self,
+        file: &dyn FsFile,
+        slices: &mut [IoSlice<'_>],
+        offset: u64,
+    ) -> Result<(), FsError> {
+        self.write_group(file, slices, offset)?;
+        self.sync(file)
+    }
 }
 
 /// Standard calls: positional vectored write, then `fdatasync`.
