@@ -15,11 +15,10 @@
 //! Every failure that was ever found becomes a line of `tests/regressions/<machine>.txt`, played
 //! first in every run.
 
-mod counts;
-
 mod corruption;
+mod counts;
 pub mod defects;
-mod errors;
+    vec![errors::MACHINE, errors::THREADS, corruption::MACHINE, kill::MACHINE, defects::MACHINE]
 mod ledger;
 mod regressions;
 mod report;
@@ -97,5 +96,9 @@ impl Options {
 
 /// All machines, in the order in which they are listed.
 pub fn machines() -> Vec<Machine> {
+<<<<<<< HEAD
     vec![errors::MACHINE, errors::THREADS, corruption::MACHINE, defects::MACHINE]
+=======
+    vec![kill::MACHINE, defects::MACHINE]
+>>>>>>> main
 }
