@@ -18,7 +18,8 @@
 mod corruption;
 mod counts;
 pub mod defects;
-    vec![errors::MACHINE, errors::THREADS, corruption::MACHINE, kill::MACHINE, defects::MACHINE]
+mod errors;
+pub mod kill;
 mod ledger;
 mod regressions;
 mod report;
@@ -96,9 +97,5 @@ impl Options {
 
 /// All machines, in the order in which they are listed.
 pub fn machines() -> Vec<Machine> {
-<<<<<<< HEAD
-    vec![errors::MACHINE, errors::THREADS, corruption::MACHINE, defects::MACHINE]
-=======
-    vec![kill::MACHINE, defects::MACHINE]
->>>>>>> main
+    vec![errors::MACHINE, errors::THREADS, corruption::MACHINE, kill::MACHINE, defects::MACHINE]
 }
