@@ -1,6 +1,7 @@
 //! The machine that fails every call: in lives that together reach every place where a file or an
 //! object is touched, the nth call fails, for every n, in every way, once or from then on. A case
-//! is one life and one way; all its n are played. Own option: `stride=S` plays every Sth n.
+//! is one life and one way; all its n are played. Own option: `stride=S` plays every Sth n, for runs
+//! of fewer cases than there are: of all cases a sample misses what must happen.
 //!
 //! Driven inline, so that the nth call is the same call every time; the machine `errors-threads`
 //! samples the same with threads.

@@ -142,7 +142,7 @@ fn manifest_rolls() -> Script {
     // A collection with as many fields makes every edit of the manifest long.
     let mut schema = Schema::new(4, Metric::Dot);
     for n in 0..60 {
-        schema = schema.field(&format!("field-with-a-long-name-{n:050}"), FieldType::Integer);
+        schema = schema.field(format!("field-with-a-long-name-{n:050}"), FieldType::Integer);
     }
     let pins = (0..16).map(|n| Op::Pin(n % 2 == 0));
     Script::new([Op::Create(schema)].into_iter().chain(pins).chain([
