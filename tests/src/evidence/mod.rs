@@ -22,6 +22,7 @@ mod ledger;
 mod regressions;
 mod report;
 mod runner;
+pub mod vm;
 
 pub use counts::Counts;
 pub use ledger::{Entry, read_ledger, table};
@@ -95,5 +96,5 @@ impl Options {
 
 /// All machines, in the order in which they are listed.
 pub fn machines() -> Vec<Machine> {
-    vec![kill::MACHINE, defects::MACHINE]
+    vec![kill::MACHINE, vm::MACHINE, defects::MACHINE]
 }
