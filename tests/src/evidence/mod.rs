@@ -16,11 +16,14 @@
 //! first in every run.
 
 mod counts;
+pub mod crash;
 pub mod defects;
 mod ledger;
+pub mod model;
 mod regressions;
 mod report;
 mod runner;
+pub mod short;
 
 pub use counts::Counts;
 pub use ledger::{Entry, read_ledger, table};
@@ -94,5 +97,5 @@ impl Options {
 
 /// All machines, in the order in which they are listed.
 pub fn machines() -> Vec<Machine> {
-    vec![defects::MACHINE]
+    vec![crash::MACHINE, short::MACHINE, model::MACHINE, defects::MACHINE]
 }
