@@ -1,7 +1,8 @@
 //! T2, exhaustive short workloads: every sequence of up to three of (put, batch, delete, flush,
 //! compact, demote, reopen), once at each durability level, is crashed at every moment under every
 //! policy, and every recovery at every moment of its own. Case `n` is the `n`th sequence, the
-//! short ones first. Own option: `length=2` ends after those of two operations.
+//! short ones first. Own options: `length=2` ends after those of two operations, `again=16` crashes
+//! only one recovery in 16 again.
 
 use super::{
     Counts, Machine, Options,
@@ -23,7 +24,7 @@ pub const MACHINE: Machine = Machine {
     required: &["sequences", "a second crash in recovery", "prefix shortened", "torn tail cut"],
     enough: 60,
     cases: Some(|options| {
-        let length = length(options).unwrap_or(LENGTH_MAX);
+        let length = number(options, "length", LENGTH_MAX).unwrap_or(LENGTH_MAX);
         LEVELS.len() as u64 * sequences(length)
     }),
     play,
@@ -38,6 +39,7 @@ const PLAN: Plan = Plan {
         Fate::Power(Random),
         Fate::Power(Random),
     ],
+    any_first: false,
     again_one_in: 1,
     again_points_one_in: 1,
     again_fates: &[Fate::Power(DropAll), Fate::Power(KeepAll), Fate::Power(Random)],
@@ -54,20 +56,23 @@ fn sequences(length: u32) -> u64 {
     (0..=length).map(|length| OPS.pow(length)).sum()
 }
 
-fn length(options: &Options) -> Result<u32, String> {
-    let length = options.get("length").map_or(Ok(LENGTH_MAX), str::parse);
-    length.map_err(|_| "length=NUMBER".to_owned())
+fn number(options: &Options, key: &str, default: u32) -> Result<u32, String> {
+    options.get(key).map_or(Ok(default), str::parse).map_err(|_| format!("{key}=NUMBER"))
 }
 
-fn play(case: u64, _: &Options, counts: &mut Counts) -> Result<(), String> {
+fn play(case: u64, options: &Options, counts: &mut Counts) -> Result<(), String> {
     let levels = LEVELS.len() as u64;
     let level = LEVELS[usize::try_from(case % levels).map_err(|error| error.to_string())?];
     let mut steps = vec![step(Op::Create(plain_schema())), step(Op::Upsert(rows(0..3, 0), level))];
-    steps.extend(sequence(case / levels).into_iter().zip(1..).map(|(op, version)| {
-        step(operation(op, version, level))
-    }));
+    steps.extend(
+        sequence(case / levels)
+            .into_iter()
+            .zip(1..)
+            .map(|(op, version)| step(operation(op, version, level))),
+    );
     let story = Story { seed: case, settings: tiny_settings(), steps };
-    let trace = story.play(PLAN, counts).map_err(|wrong| story.explain(PLAN, wrong))?;
+    let plan = Plan { again_one_in: number(options, "again", PLAN.again_one_in)?, ..PLAN };
+    let trace = story.play(plan, counts).map_err(|wrong| story.explain(plan, wrong))?;
     counts.add("sequences", 1);
     counts.add("sum of traces", trace >> 32);
     Ok(())

@@ -66,8 +66,8 @@ impl<'a> Aftermath<'a> {
                 let oracle = self.wanted(found, true);
                 let early = oracle.snapshots.iter().find(|(_, snapshot)| snapshot.lsn > found);
                 if let Some((name, snapshot)) = early {
-                    let lsn = snapshot.lsn;
-                    return Err(format!("snapshot {name} holds LSN {lsn}, the log ends at {found}"));
+                    let held = snapshot.lsn;
+                    return Err(format!("snapshot {name} holds LSN {held}, found is {found}"));
                 }
                 return Ok(((!unchanged).then_some(true), oracle));
             }

@@ -10,8 +10,8 @@ use akidb::{
     Durability, Error, ErrorKind, Metadata, Point, PointId, Receipt, Result, Schema,
     blocking::Collection,
 };
-use serde_json::Value;
 use akidb_vfs::Clock;
+use serde_json::Value;
 use std::{collections::BTreeMap, time::Duration};
 
 impl Runner {

@@ -115,7 +115,7 @@ impl FsFile for SimFile {
             if let Some(part) = state.record_middle(count) {
                 let mut disk = state.disk.clone();
                 write_slices(&mut disk, self.node, bufs, start, part, |_| {})?;
-                state.keep(disk, Some((FsOp::Write, &self.path)), PowerMoment::Middle);
+                state.keep(disk, &call, PowerMoment::Middle);
             }
             let State { disk, trace, .. } = state;
             write_slices(disk, self.node, bufs, start, count, |part| trace.hash_bytes(part))?;

@@ -46,6 +46,8 @@ pub struct CrashPoint {
     pub op: Option<FsOp>,
     /// The path that the call was about; empty between two calls.
     pub path: PathBuf,
+    /// The byte offset, where the call had one.
+    pub offset: Option<u64>,
     /// When within the call.
     pub moment: PowerMoment,
 }
@@ -101,7 +103,7 @@ impl State {
     /// A call is about to begin: keeps the disk as it is, if this moment is picked.
     pub(super) fn record_before(&mut self, call: &Call<'_>) {
         if self.recorder.picks() {
-            self.keep(self.disk.clone(), Some((call.op, call.path)), PowerMoment::Before);
+            self.keep(self.disk.clone(), call, PowerMoment::Before);
         }
     }
 
@@ -112,16 +114,18 @@ impl State {
         (len > 1 && recorder.picks()).then(|| recorder.rng.usize(1..len))
     }
 
-    pub(super) fn keep(
-        &mut self,
-        disk: Disk,
-        call: Option<(FsOp, &Arc<Path>)>,
-        moment: PowerMoment,
-    ) {
-        let (capacity, read_only) = (self.capacity, self.read_only);
-        let path = call.map(|(_, path)| path.to_path_buf()).unwrap_or_default();
-        let (call, op) = (self.calls, call.map(|(op, _)| op));
-        let point = CrashPoint { disk, capacity, read_only, call, op, path, moment };
+    /// Keeps this disk as the one at a moment of `call`.
+    pub(super) fn keep(&mut self, disk: Disk, call: &Call<'_>, moment: PowerMoment) {
+        let point = CrashPoint {
+            disk,
+            capacity: self.capacity,
+            read_only: self.read_only,
+            call: self.calls,
+            op: Some(call.op),
+            path: call.path.to_path_buf(),
+            offset: call.offset,
+            moment,
+        };
         self.recorder.points.push(point);
     }
 }
@@ -151,6 +155,7 @@ impl SimFs {
             call: state.calls,
             op: None,
             path: PathBuf::new(),
+            offset: None,
             moment: PowerMoment::After,
         }
     }
@@ -159,15 +164,40 @@ impl SimFs {
     /// that `leave_out` names: equal disks have equal ones.
     pub fn image_hash(&self, leave_out: impl Fn(&Path) -> bool) -> u64 {
         let state = self.state.lock();
-        let mut hash = super::trace::Trace::default();
+        let mut hash = 0;
         for (path, file) in state.disk.walk() {
             if !leave_out(&path) {
-                hash.hash_bytes(path.as_os_str().as_encoded_bytes());
-                hash.hash_bytes(file.live());
+                hash = mix(hash, hash_of(path.as_os_str().as_encoded_bytes()));
+                hash = mix(hash, hash_of(file.live()));
             }
         }
-        hash.hash()
+        hash
     }
+}
+
+/// Four lanes side by side: one chain of multiplications would take longer than the recovery that
+/// the hash may spare.
+fn hash_of(bytes: &[u8]) -> u64 {
+    let mut lanes = [1, 2, 3, bytes.len() as u64];
+    let word = |bytes: &[u8]| {
+        let mut word = [0; 8];
+        word[..bytes.len()].copy_from_slice(bytes);
+        u64::from_le_bytes(word)
+    };
+    let mut blocks = bytes.chunks_exact(32);
+    for block in &mut blocks {
+        for (lane, bytes) in lanes.iter_mut().zip(block.chunks_exact(8)) {
+            *lane = mix(*lane, word(bytes));
+        }
+    }
+    let rest = blocks.remainder().chunks(8).fold(0, |hash, bytes| mix(hash, word(bytes)));
+    lanes.into_iter().fold(rest, mix)
+}
+
+/// FxHash's step, with the high bits brought down.
+fn mix(hash: u64, word: u64) -> u64 {
+    let mixed = (hash.rotate_left(5) ^ word).wrapping_mul(0x51_7c_c1_b7_27_22_0a_95);
+    mixed ^ (mixed >> 32)
 }
 
 impl CrashEffects {

@@ -16,7 +16,6 @@ use akidb_vfs::{
 use std::{
     collections::{HashMap, HashSet},
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
 };
 
 /// How a run is ended at a crash point.
@@ -53,8 +52,10 @@ impl Fate {
 pub(crate) struct Plan {
     /// One moment of the life in so many.
     pub(crate) one_in: u32,
-    /// What each chosen moment leads to.
+    /// What each chosen moment leads to. Of fates that leave the same disk the first counts.
     pub(crate) fates: &'static [Fate],
+    /// Begins with any of the fates, so that none is always second.
+    pub(crate) any_first: bool,
     /// One recovery in so many is crashed again.
     pub(crate) again_one_in: u32,
     /// One moment of such a recovery in so many.
@@ -111,7 +112,9 @@ impl<'a> Explorer<'a> {
         let during = episode.during;
         let mut scene = Scene { during, promise, after, checked: HashMap::new() };
         for point in &episode.points {
-            for fate in self.plan.fates {
+            let fates = self.plan.fates;
+            let first = if self.plan.any_first { self.rng.usize(0..fates.len()) } else { 0 };
+            for fate in fates.iter().cycle().skip(first).take(fates.len()) {
                 self.point(&mut scene, point, *fate)?;
             }
         }
@@ -133,10 +136,8 @@ impl<'a> Explorer<'a> {
         }
         let during = scene.during;
         let place = || format!("during {during}, {} at {}", fate.name(), describe(point));
-        let Some(recovered) = self.state(scene, sim, seed, keeps).map_err(|e| with(&place(), &e))?
-        else {
-            return Ok(());
-        };
+        let found = self.state(scene, sim, seed, keeps).map_err(|e| with(&place(), &e))?;
+        let Some(recovered) = found else { return Ok(()) };
         self.count_place(scene, point, fate);
         let recovery = if again { recovered.sim().take_crash_points() } else { Vec::new() };
         recovered.sim().record_crash_points(0, 0);
@@ -163,10 +164,8 @@ impl<'a> Explorer<'a> {
         // What a killed process had written is still unsynced until the recovery has synced it.
         let (sim, keeps) = fate.strike(point, seed, (keeps.min(keeps_power), keeps));
         let place = || format!("then, in the recovery, {} at {}", fate.name(), describe(point));
-        let Some(recovered) = self.state(scene, sim, seed, keeps).map_err(|e| with(&place(), &e))?
-        else {
-            return Ok(());
-        };
+        let found = self.state(scene, sim, seed, keeps).map_err(|e| with(&place(), &e))?;
+        let Some(recovered) = found else { return Ok(()) };
         self.counts.add("a second crash in recovery", 1);
         self.finish(recovered, seed).map_err(|e| with(&place(), &e))
     }
@@ -205,9 +204,8 @@ impl<'a> Explorer<'a> {
             return Ok(());
         }
         self.counts.add("lived on with every answer checked", 1);
-        let steps: Vec<Step> = (0..self.rng.usize(1..8))
-            .map(|_| Step::any(&mut self.rng, false))
-            .collect();
+        let steps: Vec<Step> =
+            (0..self.rng.usize(1..8)).map(|_| Step::any(&mut self.rng, false)).collect();
         guarded(|| {
             recovered.live_on(&steps, seed);
             Ok(())
@@ -219,7 +217,7 @@ impl<'a> Explorer<'a> {
         self.counts.add(fate.name(), 1);
         self.counts.add(&format!("during {}", scene.during), 1);
         if let Some(op) = point.op {
-            let kind = call_kind(op, &point.path);
+            let kind = call_kind(op, point);
             self.counts.add(&format!("at {kind}"), 1);
             if kind == "a segment file" && matches!(scene.during, "a write" | "a delete") {
                 self.counts.add("during an automatic flush or compaction", 1);
@@ -261,28 +259,24 @@ fn with(place: &str, error: &str) -> String {
 
 fn describe(point: &CrashPoint) -> String {
     match point.op {
-        Some(op) => format!(
-            "call {}, {:?} {:?} {}",
-            point.call,
-            point.moment,
-            op,
-            point.path.display()
-        ),
+        Some(op) => {
+            format!("call {}, {:?} {:?} {}", point.call, point.moment, op, point.path.display())
+        }
         None => format!("a moment after call {}", point.call),
     }
 }
 
-/// Which part of the storage a call belongs to.
-fn call_kind(op: FsOp, path: &Path) -> &'static str {
-    let text = path.to_string_lossy();
-    let writes = matches!(op, FsOp::Write | FsOp::SyncData);
+/// Which part of the storage a call belongs to. A file keeps the temporary name under which it was
+/// made in the calls on its handle; what is written behind its header is no part of making it.
+fn call_kind(op: FsOp, point: &CrashPoint) -> &'static str {
+    let text = point.path.to_string_lossy();
+    let grows = op == FsOp::SyncData || point.offset.is_some_and(|offset| offset > 0);
     match () {
-        () if text.contains("MANIFEST") && text.ends_with(".tmp") => "a manifest roll",
-        () if text.contains("MANIFEST") && writes => "a manifest write",
+        () if text.contains("MANIFEST") && grows => "a manifest write",
         () if text.contains("MANIFEST") => "a manifest roll",
-        () if text.contains("/wal/") && text.ends_with(".wal") && writes => "a WAL write",
+        () if text.contains("/wal/") && grows => "a WAL write",
         () if text.contains("/wal") => "a WAL roll",
-        () if text.ends_with(".tmb") || text.contains(".tmb.") => "a tombstone file",
+        () if text.contains(".tmb") => "a tombstone file",
         () if text.contains("/segments") => "a segment file",
         () if text.contains("/objects") => "an object",
         () => "a directory or lock",

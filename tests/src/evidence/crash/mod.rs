@@ -90,6 +90,7 @@ const PLAN: Plan = Plan {
         Fate::Power(Random),
         Fate::Power(Random),
     ],
+    any_first: true,
     again_one_in: 6,
     again_points_one_in: 10,
     again_fates: &[Fate::Power(DropAll), Fate::Power(Random)],
