@@ -18,6 +18,7 @@
 mod counts;
 pub mod crash;
 pub mod defects;
+pub mod kill;
 mod ledger;
 pub mod model;
 mod regressions;
@@ -97,5 +98,5 @@ impl Options {
 
 /// All machines, in the order in which they are listed.
 pub fn machines() -> Vec<Machine> {
-    vec![crash::MACHINE, short::MACHINE, model::MACHINE, defects::MACHINE]
+    vec![crash::MACHINE, short::MACHINE, model::MACHINE, kill::MACHINE, defects::MACHINE]
 }
