@@ -16,12 +16,15 @@
 //! first in every run.
 
 mod counts;
+pub mod crash;
 pub mod defects;
 pub mod kill;
 mod ledger;
+pub mod model;
 mod regressions;
 mod report;
 mod runner;
+pub mod short;
 pub mod vm;
 
 pub use counts::Counts;
@@ -96,5 +99,12 @@ impl Options {
 
 /// All machines, in the order in which they are listed.
 pub fn machines() -> Vec<Machine> {
-    vec![kill::MACHINE, vm::MACHINE, defects::MACHINE]
+    vec![
+        crash::MACHINE,
+        short::MACHINE,
+        model::MACHINE,
+        kill::MACHINE,
+        vm::MACHINE,
+        defects::MACHINE,
+    ]
 }
