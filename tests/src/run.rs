@@ -8,11 +8,15 @@
 //! - A restart yields the prefix of writes that its recovery report names. It holds everything
 //!   synced, after a kill everything written, after a close everything (D1 to D3).
 
+mod aftermath;
+mod life;
 mod ordeal;
 mod recover;
 mod script;
 mod verbs;
 
+pub(crate) use aftermath::{Aftermath, Recovered};
+pub(crate) use life::{Episode, Life, Promise, level_index, lost_by_level};
 pub use ordeal::{Ordeal, Trouble, disk_part};
 pub use recover::{difference, scan_all};
 pub use script::{Cut, Script};
@@ -24,11 +28,16 @@ use crate::{
     world::{World, settings_for},
 };
 use akidb::{Error, FieldDef, Schema, blocking::Db};
-use akidb_vfs::sim::{CrashPolicy, FaultKind, PowerMoment};
+use akidb_vfs::{
+    Clock,
+    sim::{CrashPolicy, FaultKind, PowerMoment},
+};
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::Arc,
+    time::Duration,
 };
 
 /// What a failed call may have done.
@@ -45,7 +54,7 @@ pub(crate) enum Pending {
 }
 
 /// What a run did: a test that never reaches a path tests nothing of it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Tally {
     /// Sequences.
     pub sequences: u64,
@@ -67,6 +76,8 @@ pub struct Tally {
     pub promotions: u64,
     /// Restored snapshots.
     pub restores: u64,
+    /// Faults that fired, by kind.
+    pub faults: BTreeMap<FaultKind, u64>,
 }
 
 /// A database and its oracle, half-way through a sequence.
@@ -87,6 +98,10 @@ pub(crate) struct Runner {
     errors: Vec<Error>,
     /// The object store, where it may fail too.
     store: Option<Arc<FaultStore>>,
+    /// LSNs of interval writes, with the time when they must have been synced.
+    intervals: Vec<(Duration, u64)>,
+    /// A write was acknowledged in this step, so timers were looked at.
+    ticked: bool,
     tally: Tally,
 }
 
@@ -136,6 +151,9 @@ impl Tally {
         self.demotions += other.demotions;
         self.promotions += other.promotions;
         self.restores += other.restores;
+        for (kind, count) in &other.faults {
+            *self.faults.entry(*kind).or_default() += count;
+        }
     }
 }
 
@@ -162,6 +180,8 @@ impl Runner {
             pending: Pending::Nothing,
             errors: Vec::new(),
             store: None,
+            intervals: Vec::new(),
+            ticked: false,
             tally: Tally { sequences: 1, ..Tally::default() },
         }
     }
@@ -184,7 +204,7 @@ impl Runner {
                 self.faulty = true;
                 self.world.sim.inject(akidb_vfs::sim::Fault::new(*kind).nth(*nth));
             }
-            Op::Advance(ms) => self.world.clock.advance(std::time::Duration::from_millis(*ms)),
+            Op::Advance(ms) => self.world.clock.advance(Duration::from_millis(*ms)),
             Op::Restart(end, again) => {
                 self.disarm();
                 self.restart(*end, *again);
@@ -264,6 +284,17 @@ impl Runner {
         let last = self.oracle.last_lsn;
         assert!(claimed <= last, "LSN {claimed} is said to be durable, the last is {last}");
         self.oracle.durable(claimed);
+        self.check_intervals(claimed);
+    }
+
+    /// D2: an interval write is synced at most that much later, if anything goes on at all.
+    fn check_intervals(&mut self, durable: u64) {
+        self.intervals.retain(|(_, lsn)| *lsn > durable);
+        let now = self.world.clock.monotonic();
+        let late = self.intervals.iter().find(|(due, _)| *due <= now);
+        if std::mem::take(&mut self.ticked) && !self.fault_fired() {
+            assert!(late.is_none(), "LSN {late:?} is not synced at {now:?}, but {durable}");
+        }
     }
 
     fn finish(mut self) -> Tally {
@@ -271,6 +302,7 @@ impl Runner {
         self.verify();
         self.restart(End::Crash(CrashPolicy::Random), None);
         self.verify();
+        self.tally.faults = self.world.sim.fired();
         self.tally
     }
 }

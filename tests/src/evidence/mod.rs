@@ -17,13 +17,17 @@
 
 mod corruption;
 mod counts;
+pub mod crash;
 pub mod defects;
 mod errors;
 pub mod kill;
 mod ledger;
+pub mod model;
 mod regressions;
 mod report;
 mod runner;
+pub mod short;
+pub mod vm;
 
 pub use counts::Counts;
 pub use ledger::{Entry, read_ledger, table};
@@ -97,5 +101,15 @@ impl Options {
 
 /// All machines, in the order in which they are listed.
 pub fn machines() -> Vec<Machine> {
-    vec![errors::MACHINE, errors::THREADS, corruption::MACHINE, kill::MACHINE, defects::MACHINE]
+    vec![
+        crash::MACHINE,
+        short::MACHINE,
+        model::MACHINE,
+        errors::MACHINE,
+        errors::THREADS,
+        corruption::MACHINE,
+        kill::MACHINE,
+        vm::MACHINE,
+        defects::MACHINE,
+    ]
 }

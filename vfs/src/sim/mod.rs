@@ -28,6 +28,7 @@ mod file;
 mod fs;
 mod inode;
 mod inspect;
+mod points;
 mod state;
 mod trace;
 
@@ -35,5 +36,6 @@ pub use clock::SimClock;
 pub use crash::{CrashEffects, CrashPolicy, PowerMoment};
 pub use fault::{Fault, FaultKind, Struck};
 pub use fs::SimFs;
+pub use points::CrashPoint;
 pub use state::{PowerLost, is_power_lost};
 pub use trace::TraceEntry;
