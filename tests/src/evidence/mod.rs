@@ -20,6 +20,7 @@ mod counts;
 pub mod crash;
 pub mod defects;
 mod errors;
+mod fulldisk;
 pub mod kill;
 mod ledger;
 pub mod model;
@@ -108,6 +109,7 @@ pub fn machines() -> Vec<Machine> {
         errors::MACHINE,
         errors::THREADS,
         corruption::MACHINE,
+        fulldisk::MACHINE,
         kill::MACHINE,
         vm::MACHINE,
         defects::MACHINE,
