@@ -17,6 +17,7 @@
 
 mod counts;
 pub mod defects;
+pub mod history;
 pub mod kill;
 mod ledger;
 mod regressions;
@@ -95,5 +96,5 @@ impl Options {
 
 /// All machines, in the order in which they are listed.
 pub fn machines() -> Vec<Machine> {
-    vec![kill::MACHINE, defects::MACHINE]
+    vec![kill::MACHINE, history::MACHINE, defects::MACHINE]
 }
