@@ -23,11 +23,13 @@ mod ledger;
 mod regressions;
 mod report;
 mod runner;
+mod table;
 
 pub use counts::Counts;
 pub use ledger::{Entry, read_ledger, table};
 pub use report::{Failure, Report};
 pub use runner::run;
+pub use table::failure_table;
 
 use std::time::Duration;
 
@@ -96,5 +98,5 @@ impl Options {
 
 /// All machines, in the order in which they are listed.
 pub fn machines() -> Vec<Machine> {
-    vec![kill::MACHINE, history::MACHINE, defects::MACHINE]
+    vec![kill::MACHINE, history::MACHINE, table::MACHINE, defects::MACHINE]
 }
