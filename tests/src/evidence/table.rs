@@ -84,12 +84,13 @@ impl Failure {
 
 /// The contract (D1, D2, D7, D10), as far as a cell can say it.
 fn promised(level: Level, failure: Failure) -> bool {
-    match (level, failure) {
-        (_, Failure::DiskLoss) => false,
-        (Level::Memory, Failure::ProcessKill | Failure::OsCrash | Failure::PowerLoss) => false,
-        (Level::IntervalRunning, Failure::OsCrash | Failure::PowerLoss) => false,
-        _ => true,
-    }
+    let no_promise = matches!(
+        (level, failure),
+        (_, Failure::DiskLoss)
+            | (Level::Memory, Failure::ProcessKill | Failure::OsCrash | Failure::PowerLoss)
+            | (Level::IntervalRunning, Failure::OsCrash | Failure::PowerLoss)
+    );
+    !no_promise
 }
 
 /// What became of acknowledged rows.

@@ -4,6 +4,7 @@
 
 use super::record::{Action, Answer, Call, Level, Row, Rows, Told, Value};
 use crate::{
+    evidence::Counts,
     ops::plain_schema,
     world::{World, any_durability},
 };
@@ -12,6 +13,7 @@ use akidb::{
     blocking::{Collection, Db},
 };
 use akidb_vfs::sim::CrashPolicy;
+use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
 use std::{
     collections::BTreeMap,
@@ -60,6 +62,8 @@ pub(super) struct Scene {
     pub(super) calls: AtomicU64,
     /// The process or its machine is gone: what it still answers, nobody hears.
     pub(super) dead: AtomicBool,
+    /// What happened beside the calls.
+    pub(super) beside: Mutex<Counts>,
 }
 
 impl Scene {
@@ -180,12 +184,11 @@ pub(super) fn client(
         let (action, keys, receipt) = call?;
         let unknown = keys.iter().any(|(_, answer)| *answer == Answer::Unknown);
         let returned = (!unknown).then(|| scene.now());
-        let over = unknown && action != Action::Get;
-        if !keys.is_empty() && !(unknown && action == Action::Get) {
+        if !keys.is_empty() {
             calls.push(Call { client, action, keys, invoked, returned, receipt });
         }
         scene.count();
-        if over {
+        if unknown {
             break;
         }
     }
@@ -288,15 +291,15 @@ pub(super) fn maintain(scene: &Scene, stop: &mpsc::Receiver<()>, seed: u64) -> R
             return Ok(());
         }
         let (what, done) = match rng.u8(0..20) {
-            0..=10 => ("a flush", docs.flush()),
-            11..=17 => ("a compaction", docs.compact()),
-            18 => ("a demotion", docs.demote().map(drop)),
-            _ => ("a promotion", docs.promote().map(drop)),
+            0..=10 => ("flushes", docs.flush()),
+            11..=17 => ("compactions", docs.compact()),
+            18 => ("demotions", docs.demote().map(drop)),
+            _ => ("promotions", docs.promote().map(drop)),
         };
         match done {
-            Ok(()) => {}
+            Ok(()) => scene.beside.lock().add(what, 1),
             Err(_) if !scene.alive() => return Ok(()),
-            Err(error) => return Err(format!("{what} failed though nothing had: {error}")),
+            Err(error) => return Err(format!("{what}: one failed though nothing had: {error}")),
         }
     }
 }

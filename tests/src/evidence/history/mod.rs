@@ -24,6 +24,7 @@ use akidb_vfs::{
     thread::spawn,
 };
 use client::{End, Scene, Shared};
+use parking_lot::Mutex;
 use prefix::Epoch;
 use record::{Action, Answer, Call, Level, Rows};
 use std::{
@@ -59,6 +60,10 @@ pub const MACHINE: Machine = Machine {
         "power losses within a call",
         "kills",
         "closes",
+        "flushes",
+        "compactions",
+        "demotions",
+        "promotions",
     ],
     enough: 60,
     cases: None,
@@ -119,7 +124,7 @@ fn life(seed: u64, moments: Arc<AtomicU64>, counts: &mut Counts) -> Result<(), S
     for round in 0..rng.u64(2..5) {
         let end = any_end(&mut rng, &shared.world);
         let wrong = |text: String| format!("round {round}, {clients} clients, {end:?}: {text}");
-        let calls = epoch(&shared, db, end, clients, &mut rng).map_err(wrong)?;
+        let calls = epoch(&shared, db, end, clients, &mut rng, counts).map_err(wrong)?;
         for key in 0..shared.keys {
             linear::check(key, known.rows.get(&key).copied(), &calls).map_err(wrong)?;
         }
@@ -179,6 +184,7 @@ fn epoch(
     end: End,
     clients: usize,
     rng: &mut fastrand::Rng,
+    counts: &mut Counts,
 ) -> Result<Vec<Call>, String> {
     let docs = db.collection("docs").map_err(|error| error.to_string())?;
     let scene = Arc::new(Scene {
@@ -187,6 +193,7 @@ fn epoch(
         end,
         calls: AtomicU64::new(0),
         dead: AtomicBool::new(false),
+        beside: Mutex::default(),
     });
     let (told, hear) = mpsc::channel();
     let (stop, stopped) = mpsc::channel();
@@ -210,16 +217,23 @@ fn epoch(
     for noted in hear {
         calls.extend(noted?);
     }
-    let sim = &shared.world.sim;
+    counts.merge(&scene.beside.lock());
+    bring_about(end, &scene, db)?;
+    if all { Ok(calls) } else { Err("a client panicked".to_owned()) }
+}
+
+/// Sees to it that the end comes, if it has not yet: the clients may be done before it strikes.
+fn bring_about(end: End, scene: &Scene, db: Db) -> Result<(), String> {
+    let sim = &scene.shared.world.sim;
+    let struck = scene.dead.load(Ordering::SeqCst);
     match end {
-        End::Close => db.close().map_err(|error| format!("close: {error}"))?,
+        End::Close => return db.close().map_err(|error| format!("close: {error}")),
         End::Planned(policy) => sim.reboot(policy),
-        // The clients were done before it struck.
-        End::Power(policy, _) if !scene.dead.load(Ordering::SeqCst) => sim.crash(policy),
-        End::Kill(_) if !scene.dead.load(Ordering::SeqCst) => sim.kill(),
+        End::Power(policy, _) if !struck => sim.crash(policy),
+        End::Kill(_) if !struck => sim.kill(),
         End::Power(..) | End::Kill(_) => {}
     }
-    if all { Ok(calls) } else { Err("a client panicked".to_owned()) }
+    Ok(())
 }
 
 fn count(calls: &[Call], end: End, counts: &mut Counts) {

@@ -48,13 +48,11 @@ impl Action {
     pub(super) fn step(self, answer: Answer, value: Value) -> Option<Value> {
         match (self, answer) {
             (Self::Get, Answer::Found(found)) => (found == value).then_some(value),
-            // It went away with the answer.
-            (Self::Get, _) => Some(value),
             (Self::Insert(_), Answer::Refused) => value.is_some().then_some(value),
             (Self::Update(_), Answer::Refused) => value.is_none().then_some(value),
             (Self::Insert(_), Answer::Done) if value.is_some() => None,
             (Self::Update(_), Answer::Done) if value.is_none() => None,
-            (_, Answer::Refused | Answer::Found(_)) => None,
+            (Self::Get, _) | (_, Answer::Refused | Answer::Found(_)) => None,
             _ => Some(self.effect(value)),
         }
     }
@@ -110,6 +108,6 @@ impl Call {
 
     /// A write whose client cannot know whether it was done.
     pub(super) fn is_unknown(&self) -> bool {
-        self.returned.is_none() && self.action != Action::Get
+        self.returned.is_none()
     }
 }
