@@ -15,9 +15,11 @@
 //! Every failure that was ever found becomes a line of `tests/regressions/<machine>.txt`, played
 //! first in every run.
 
+mod corruption;
 mod counts;
 pub mod crash;
 pub mod defects;
+mod errors;
 pub mod kill;
 mod ledger;
 pub mod model;
@@ -103,6 +105,9 @@ pub fn machines() -> Vec<Machine> {
         crash::MACHINE,
         short::MACHINE,
         model::MACHINE,
+        errors::MACHINE,
+        errors::THREADS,
+        corruption::MACHINE,
         kill::MACHINE,
         vm::MACHINE,
         defects::MACHINE,
