@@ -94,14 +94,14 @@ pub(crate) struct Runner {
     /// Faults that had fired when none was armed last.
     excused: u64,
     pending: Pending,
-    /// Errors since somebody last looked.
-    errors: Vec<Error>,
-    /// The object store, where it may fail too.
-    store: Option<Arc<FaultStore>>,
     /// LSNs of interval writes, with the time when they must have been synced.
     intervals: Vec<(Duration, u64)>,
     /// A write was acknowledged in this step, so timers were looked at.
     ticked: bool,
+    /// Errors since somebody last looked.
+    errors: Vec<Error>,
+    /// The object store, where it may fail too.
+    store: Option<Arc<FaultStore>>,
     tally: Tally,
 }
 
@@ -178,10 +178,10 @@ impl Runner {
             faulty: false,
             excused: 0,
             pending: Pending::Nothing,
-            errors: Vec::new(),
-            store: None,
             intervals: Vec::new(),
             ticked: false,
+            errors: Vec::new(),
+            store: None,
             tally: Tally { sequences: 1, ..Tally::default() },
         }
     }

@@ -21,6 +21,7 @@ pub mod crash;
 pub mod defects;
 mod errors;
 mod fulldisk;
+pub mod history;
 pub mod kill;
 mod ledger;
 pub mod model;
@@ -28,12 +29,14 @@ mod regressions;
 mod report;
 mod runner;
 pub mod short;
+mod table;
 pub mod vm;
 
 pub use counts::Counts;
 pub use ledger::{Entry, read_ledger, table};
 pub use report::{Failure, Report};
 pub use runner::run;
+pub use table::failure_table;
 
 use std::time::Duration;
 
@@ -112,6 +115,8 @@ pub fn machines() -> Vec<Machine> {
         fulldisk::MACHINE,
         kill::MACHINE,
         vm::MACHINE,
+        history::MACHINE,
+        table::MACHINE,
         defects::MACHINE,
     ]
 }
