@@ -46,7 +46,9 @@ const PATIENCE: Duration = Duration::from_secs(1800);
 /// Calls on a disk that was found full.
 const CALLS_WHEN_FULL: u32 = 12;
 /// More batches than any of the disks holds.
-const BATCHES_MAX: u32 = 100_000;
+const BATCHES_MAX: u32 = 5000;
+/// Batches after which somebody else takes more of the disk.
+const BATCHES_FEW: u32 = 50;
 
 fn play(seed: u64, options: &Options, counts: &mut Counts) -> Result<(), String> {
     let options = options.clone();
@@ -122,9 +124,13 @@ enum Verb {
 impl Life {
     /// The disk becomes full because somebody else fills it, and somebody else frees it.
     fn cycle_of_ballast(&mut self, cycle: u64, counts: &mut Counts) -> Result<(), String> {
-        let leave = self.rng.u64(0..self.disk.leave_max);
-        let ballast = Ballast::lay(&self.disk, leave)?;
-        self.fill(counts)?;
+        let mut leave = self.rng.u64(0..self.disk.leave_max);
+        let mut ballast = Ballast::lay(&self.disk, leave)?;
+        // What merges away as fast as it is written never fills the disk.
+        while !self.fill(BATCHES_FEW, counts)? {
+            leave /= 2;
+            ballast.grow(&self.disk, leave)?;
+        }
         // The manifest has room for some edits: a good many make it start a new file.
         for _ in 0..if cycle % 10 == 3 { 300 } else { 0 } {
             self.attempt(Verb::Pin, counts)?;
@@ -144,7 +150,9 @@ impl Life {
     /// The database fills the disk by itself, and makes room by deleting.
     fn cycle_of_deletes(&mut self, counts: &mut Counts) -> Result<(), String> {
         self.ids = self.disk.many;
-        self.fill(counts)?;
+        if !self.fill(BATCHES_MAX, counts)? {
+            return Err("the disk never fills".to_owned());
+        }
         self.ids = self.disk.few;
         let goes = |id: &&u64| **id >= self.disk.few || **id % 4 > 0;
         let goes: Vec<u64> = self.rows.keys().filter(goes).copied().collect();
@@ -158,14 +166,14 @@ impl Life {
         self.must_work("rows are gone")
     }
 
-    /// Writes until that is refused.
-    fn fill(&mut self, counts: &mut Counts) -> Result<(), String> {
-        for _ in 0..BATCHES_MAX {
+    /// Writes until that is refused; was it, within so many batches?
+    fn fill(&mut self, batches: u32, counts: &mut Counts) -> Result<bool, String> {
+        for _ in 0..batches {
             if !self.attempt(Verb::Upsert, counts)? {
-                return Ok(());
+                return Ok(true);
             }
         }
-        Err("the disk never fills".to_owned())
+        Ok(false)
     }
 
     /// Tries something; was there room for it?
@@ -180,7 +188,10 @@ impl Life {
             Verb::Flush => self.docs.flush(),
             Verb::Compact => self.docs.compact(),
             Verb::Pin => self.docs.pin(self.rng.bool()),
-            Verb::Snapshot => self.docs.snapshot("s").and_then(|_| self.db().delete_snapshot("s")),
+            Verb::Snapshot if self.db().list_snapshots().is_empty() => {
+                self.docs.snapshot("s").map(drop)
+            }
+            Verb::Snapshot => self.db().delete_snapshot("s"),
         };
         if let Some(reason) = self.db().stats().poisoned {
             return Err(format!("{name} on a full disk poisons: {reason}"));
@@ -189,8 +200,6 @@ impl Life {
             Ok(()) => counts.add(&format!("went well on a full disk: {name}"), 1),
             Err(error) if error.kind() == ErrorKind::NoSpace => {
                 counts.add(&format!("refused: {name}"), 1);
-                // Half done: what is there of it goes as soon as it can.
-                drop(self.db().delete_snapshot("s"));
                 return Ok(false);
             }
             Err(error) => return Err(format!("{name} on a full disk: {error:?} {error}")),
@@ -234,6 +243,10 @@ impl Life {
     fn must_work(&mut self, when: &str) -> Result<(), String> {
         let fails = |what: &str, error: akidb::Error| format!("{what}, {when}: {error:?} {error}");
         self.upsert().map_err(|error| fails("an upsert", error))?;
+        if !self.db().list_snapshots().is_empty() {
+            let gone = self.db().delete_snapshot("s");
+            gone.map_err(|error| fails("the end of a snapshot", error))?;
+        }
         self.docs.flush().map_err(|error| fails("a flush", error))?;
         self.docs.compact().map_err(|error| fails("a merge", error))
     }

@@ -52,7 +52,7 @@ pub(super) fn judge(
             let text = error.to_string();
             let named = names(&text, path)
                 || damage.other(golden).is_some_and(|other| names(&text, other))
-                || (damage == Damage::Deleted && names_neighbour(&text, path))
+                || (damage == Damage::Deleted && (names_neighbour(&text, path) || misses(&text, path)))
                 // What is not there any more has no place: the log as a whole is named.
                 || (disk_part(path) == "log" && names_neighbour(&text, path))
                 || (damage == Damage::Duplicated)
@@ -76,6 +76,11 @@ fn names_neighbour(text: &str, file: &Path) -> bool {
     text.contains(&format!("/{dir} "))
         || text.contains(&format!("the directory {dir}"))
         || text.contains("its manifest")
+}
+
+/// Of a WAL file that is gone the next one knows.
+fn misses(text: &str, file: &Path) -> bool {
+    disk_part(file) == "log" && (text.contains("is missing") || text.contains("still needed"))
 }
 
 /// The limits that docs/durability.md states beside D8.

@@ -6,7 +6,7 @@ use crate::{
     world::{DIR, World, tiny_settings},
 };
 use akidb::{DbBuilder, Result, Settings, blocking::Db};
-use akidb_vfs::{Fs, RealFs, sim::CrashPolicy};
+use akidb_vfs::{Fs, FsError, FsFile, RealFs, sim::CrashPolicy};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -53,7 +53,7 @@ impl Disk {
         settings.disk_reserve_bytes = if reserved { 192 << 10 } else { 0 };
         let world = World::new(seed, settings.clone());
         world.sim.set_capacity(Some(SIM_BYTES));
-        let leave_max = if reserved { 256 << 10 } else { 80 << 10 };
+        let leave_max = if reserved { 256 << 10 } else { 40 << 10 };
         let kind = Kind::Simulated(Box::new(world));
         Self { kind, settings, few: 300, many: 6000, batch: 10, row_bytes: 300, leave_max }
     }
@@ -129,18 +129,28 @@ impl Disk {
 pub(super) struct Ballast {
     fs: Arc<dyn Fs>,
     path: PathBuf,
+    file: Arc<dyn FsFile>,
+    bytes: u64,
 }
 
 impl Ballast {
     pub(super) fn lay(disk: &Disk, leave: u64) -> Result<Self, String> {
-        let ballast = Self { fs: disk.fs(), path: disk.root().join("ballast") };
-        let text = |error: akidb_vfs::FsError| error.to_string();
-        let file = ballast.fs.create_new(&ballast.path).map_err(text)?;
-        let bytes = disk.free()?.saturating_sub(leave);
-        if bytes > 0 {
-            file.allocate(bytes).map_err(text)?;
-        }
+        let path = disk.root().join("ballast");
+        let (fs, text) = (disk.fs(), |error: FsError| error.to_string());
+        let file = fs.create_new(&path).map_err(text)?;
+        let mut ballast = Self { fs, path, file, bytes: 0 };
+        ballast.grow(disk, leave)?;
         Ok(ballast)
+    }
+
+    /// Takes more, until so much is left.
+    pub(super) fn grow(&mut self, disk: &Disk, leave: u64) -> Result<(), String> {
+        let more = disk.free()?.saturating_sub(leave);
+        if more > 0 {
+            self.bytes += more;
+            self.file.allocate(self.bytes).map_err(|error| error.to_string())?;
+        }
+        Ok(())
     }
 }
 
