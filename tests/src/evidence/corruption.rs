@@ -4,7 +4,7 @@
 //!
 //! A case is up to 64 damages to one file. Cases are shuffled, so that a run cut short has tried a
 //! bit of everything; without a budget all are tried. Own option: `find=TEXT` lists nothing but
-//! plays only damages whose description contains the text.
+//! plays only damages whose description contains the text (which misses what a full run must meet).
 
 mod check;
 mod damage;
