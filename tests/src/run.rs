@@ -10,16 +10,19 @@
 
 mod aftermath;
 mod life;
+mod ordeal;
 mod recover;
 mod script;
 mod verbs;
 
 pub(crate) use aftermath::{Aftermath, Recovered};
 pub(crate) use life::{Episode, Life, Promise, level_index, lost_by_level};
+pub use ordeal::{Ordeal, Trouble, disk_part};
 pub use recover::{difference, scan_all};
 pub use script::{Cut, Script};
 
 use crate::{
+    fault_store::FaultStore,
     ops::{End, Op, Step},
     oracle::{Change, Oracle, Rows},
     world::{World, settings_for},
@@ -33,6 +36,7 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::Arc,
     time::Duration,
 };
 
@@ -94,6 +98,10 @@ pub(crate) struct Runner {
     intervals: Vec<(Duration, u64)>,
     /// A write was acknowledged in this step, so timers were looked at.
     ticked: bool,
+    /// Errors since somebody last looked.
+    errors: Vec<Error>,
+    /// The object store, where it may fail too.
+    store: Option<Arc<FaultStore>>,
     tally: Tally,
 }
 
@@ -172,6 +180,8 @@ impl Runner {
             pending: Pending::Nothing,
             intervals: Vec::new(),
             ticked: false,
+            errors: Vec::new(),
+            store: None,
             tally: Tally { sequences: 1, ..Tally::default() },
         }
     }
@@ -229,6 +239,7 @@ impl Runner {
         let powered = self.world.sim.is_powered();
         assert!(!powered || self.fault_fired(), "nothing is wrong, yet: {error:?} {error}");
         self.tally.failures += 1;
+        self.errors.push(error.clone());
         self.pending = pending;
         if powered && self.db().stats().poisoned.is_none() {
             // The database goes on, so a failed write did not happen; structure may have changed.
@@ -247,7 +258,8 @@ impl Runner {
     fn faults(&self) -> u64 {
         let quiet = |kind| matches!(kind, FaultKind::ShortWrite | FaultKind::Interrupted);
         let fired = self.world.sim.fired().into_iter();
-        fired.filter(|(kind, _)| !quiet(*kind)).map(|(_, count)| count).sum()
+        let on_disk: u64 = fired.filter(|(kind, _)| !quiet(*kind)).map(|(_, count)| count).sum();
+        on_disk + self.store.as_ref().map_or(0, |store| store.fired())
     }
 
     /// D6: a poisoned database refuses writes, answers reads, and a new open recovers.

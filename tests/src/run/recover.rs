@@ -91,7 +91,7 @@ impl Runner {
     }
 
     /// D3: what recovery found is a prefix that holds everything promised.
-    fn accept_prefix(&mut self, found: u64, keeps: u64) {
+    pub(super) fn accept_prefix(&mut self, found: u64, keeps: u64) {
         let last = self.oracle.last_lsn;
         assert!(found >= keeps, "LSN {keeps} was promised, recovery ends at {found}");
         match std::mem::replace(&mut self.pending, Pending::Nothing) {

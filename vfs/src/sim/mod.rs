@@ -34,7 +34,7 @@ mod trace;
 
 pub use clock::SimClock;
 pub use crash::{CrashEffects, CrashPolicy, PowerMoment};
-pub use fault::{Fault, FaultKind};
+pub use fault::{Fault, FaultKind, Struck};
 pub use fs::SimFs;
 pub use points::CrashPoint;
 pub use state::{PowerLost, is_power_lost};
