@@ -138,7 +138,7 @@ impl Default for Settings {
             memtable_age_ms: 600_000,
             memtable_pool_bytes: 256 << 20,
             wal_file_bytes: 64 << 20,
-            wal_zero_ahead_bytes: 1 << 20,
+            wal_zero_ahead_bytes: 256 << 10,
             wal_bytes_max: 512 << 20,
             wal_group_bytes: 8 << 20,
             wal_group_count: 1024,

@@ -12,6 +12,9 @@ use std::{path::Path, sync::Arc, time::Duration};
 /// How much of a file of zeros is written at a time.
 const ZEROS: usize = 1 << 20;
 
+/// Groups above this share of the zeros that they would take along take none, as in the log.
+const ZEROED_SHARE: u64 = 4;
+
 /// How a file is made ready before the first append: what a sync has to say of it differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Preparation {
@@ -138,7 +141,7 @@ impl BareLog {
         let (number, offset) = (state.next, state.end);
         state.next += 1;
         state.end += group.len() as u64;
-        if self.ahead > 0 && state.end > state.zeroed_upto {
+        if state.end > state.zeroed_upto && group.len() as u64 <= self.ahead / ZEROED_SHARE {
             state.zeroed_upto = state.end + self.ahead;
             group.resize(group.len() + usize::try_from(self.ahead).unwrap_or(0), 0);
         }

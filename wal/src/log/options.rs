@@ -29,7 +29,7 @@ impl Default for LogOptions {
         Self {
             file_bytes: 64 << 20,
             frame_bytes_max: 16 << 20,
-            zero_ahead_bytes: 1 << 20,
+            zero_ahead_bytes: 256 << 10,
             must_exist: false,
         }
     }
