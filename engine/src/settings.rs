@@ -80,9 +80,9 @@ pub struct Settings {
     /// Size of one WAL file, reserved on disk when the file is made. Default: 64 MiB. At least this
     /// much disk is taken by an empty database; smaller files go sooner, but each costs syncs.
     pub wal_file_bytes: u64,
-    /// How many bytes of zeros the log writes ahead of small groups, so that their syncs need not note
-    /// in the file system's journal that reserved blocks are in use now. Default: 1 MiB. 0 switches
-    /// it off: fewer bytes are written and, on most file systems, syncs take longer.
+    /// How many bytes of zeros the log writes ahead of small groups, so that the file system need not
+    /// note at their syncs that reserved blocks are in use now. Default: 256 KiB, for groups of up to
+    /// an eighth of that. 0 switches it off: fewer bytes are written, but syncs may take longer.
     pub wal_zero_ahead_bytes: u64,
     /// When the log holds more than this, the memtables that keep its oldest file alive are
     /// flushed. Default: 512 MiB. Recovery reads at most about this much: lower it for a faster

@@ -13,7 +13,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 const ZEROS: usize = 1 << 20;
 
 /// Groups above this share of the zeros that they would take along take none, as in the log.
-const ZEROED_SHARE: u64 = 4;
+const ZEROED_SHARE: u64 = 8;
 
 /// How a file is made ready before the first append: what a sync has to say of it differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,10 +14,10 @@ pub struct LogOptions {
     /// The most payload bytes of one batch. Default 16 MiB, at most [`FRAME_PAYLOAD_MAX`] (64 MiB).
     pub frame_bytes_max: u32,
     /// How many bytes of zeros are written behind a small group that is synced, where the file had
-    /// only been reserved. A sync of blocks that were never written has to note in the file system's
-    /// journal that they are now; behind the zeros the next syncs have nothing to note. Groups of
-    /// more than a quarter of this write none: their own bytes outweigh the note. Default 1 MiB; 0
-    /// switches it off. Each byte of a log of small groups is then written twice.
+    /// only been reserved. A sync of blocks that were never written makes the file system note that
+    /// they are now; behind the zeros the next syncs have nothing to note. Groups of more than an
+    /// eighth of this write none: the zeros would cost more than they save. Default 256 KiB; 0
+    /// switches it off. Each byte of a log of small groups is written twice, at no cost in syncs.
     pub zero_ahead_bytes: u64,
     /// The caller knows that the log was made before, so that a directory without any WAL file is
     /// a loss and not a beginning. Default false.
