@@ -252,6 +252,7 @@ fn replay(
         )
     };
     let options = LogOptions {
+        zero_ahead_bytes: shared.settings.wal_zero_ahead_bytes,
         file_bytes: shared.settings.wal_file_bytes,
         frame_bytes_max: BATCH_BYTES_MAX as u32,
         must_exist: !state.database.is_nil(),
