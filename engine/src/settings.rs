@@ -125,8 +125,9 @@ pub struct Settings {
     pub metadata_bytes_max: usize,
     /// The most levels of nesting in metadata, 1 to 100. Default: 32. Reading takes stack for each.
     pub metadata_depth_max: usize,
-    /// Free space below which upserts are refused; deletes, flushes and compaction may use it.
-    /// Default: 64 MiB; 0 switches the check off.
+    /// Free space, beyond what the next WAL file takes, below which upserts are refused; deletes,
+    /// flushes and compaction may use it. Default: 64 MiB; 0 switches the check off. The largest
+    /// merge should fit into it: see `docs/guides/disk.md`.
     pub disk_reserve_bytes: u64,
 }
 
