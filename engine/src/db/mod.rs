@@ -31,6 +31,7 @@ use crate::{
     segment::{Segment, SegmentMeta, SegmentParams},
     tombstones::{TombstoneMeta, tombstone_path},
 };
+use akidb_handoff::Retired;
 use akidb_tiering::{ObjectKey, ObjectStore};
 use akidb_vfs::{Fs, FsLock, Random};
 use akidb_wal::{GroupCommit, Lsn};
@@ -48,13 +49,6 @@ use std::{
     },
 };
 
-/// A file or segment that nothing names any more, waiting for its last reader.
-#[derive(Debug)]
-struct Obsolete {
-    part: Arc<SegmentPart>,
-    path: PathBuf,
-}
-
 /// The shared heart of a database.
 pub(crate) struct DbCore {
     pub(crate) paths: Paths,
@@ -70,7 +64,8 @@ pub(crate) struct DbCore {
     collections: RwLock<BTreeMap<u32, Arc<CollectionCore>>>,
     manifest: Mutex<ManifestStore>,
     next_file: AtomicU64,
-    obsolete: Mutex<Vec<Obsolete>>,
+    /// Segments that nothing names any more, with their files.
+    retired: Retired<SegmentPart, PathBuf>,
     /// Held while a collection or snapshot gets its name, so that it is given once.
     pub(crate) creating: Mutex<()>,
     /// Held until close; dropping it lets the next process in.
@@ -269,12 +264,10 @@ impl DbCore {
 
     /// Queues segments for unlinking once no reader holds them.
     pub(crate) fn retire(&self, parts: Vec<Arc<SegmentPart>>) {
-        let mut obsolete = self.obsolete.lock();
-        obsolete.extend(parts.into_iter().map(|part| {
+        self.retired.add(parts.into_iter().map(|part| {
             let path = self.paths.segments.join(format!("{:012}.seg", part.number()));
-            Obsolete { part, path }
+            (part, path)
         }));
-        drop(obsolete);
         self.sweep();
     }
 
@@ -284,14 +277,7 @@ impl DbCore {
         if self.shared.poisoned().is_some() {
             return;
         }
-        let mut obsolete = self.obsolete.lock();
-        let (free, held): (Vec<_>, Vec<_>) = std::mem::take(&mut *obsolete)
-            .into_iter()
-            .partition(|entry| Arc::strong_count(&entry.part) == 1);
-        *obsolete = held;
-        drop(obsolete);
-        for Obsolete { part, path } in free {
-            drop(part); // unmap before unlinking
+        for path in self.retired.sweep() {
             if let Err(error) = self.fs.remove_file(&path) {
                 self.background.note(error.into());
             }

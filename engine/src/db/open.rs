@@ -30,6 +30,7 @@ use crate::{
     settings::Settings,
     tombstones,
 };
+use akidb_handoff::Retired;
 use akidb_tiering::{LocalStore, ObjectStore};
 use akidb_vfs::{Clock, Fs, FsLock, Random, planted};
 use akidb_wal::{
@@ -110,7 +111,7 @@ pub(crate) fn open(dir: &Path, settings: Settings, parts: Components) -> Result<
         collections: RwLock::new(collections),
         manifest: Mutex::new(manifest),
         next_file: AtomicU64::new(next_file),
-        obsolete: Mutex::new(Vec::new()),
+        retired: Retired::new(),
         creating: Mutex::new(()),
         lock: Mutex::new(Some(lock)),
     });
@@ -334,7 +335,7 @@ fn apply_record(
             collection.apply_deletes(lsn, &mut ids, now, &shared.pool)?;
         }
     }
-    if collection.state.read().active.bytes() >= shared.settings.memtable_bytes {
+    if collection.state.read().parts.active().bytes() >= shared.settings.memtable_bytes {
         collection.freeze();
     }
     Ok(())

@@ -45,7 +45,7 @@ pub(crate) fn demote(core: &DbCore, collection: &Arc<CollectionCore>) -> Result<
     }
     collection.freeze();
     flush::flush_frozen(core, collection)?;
-    if collection.state.read().segments.is_empty() {
+    if collection.state.read().parts.segments().is_empty() {
         return Ok(false);
     }
     promote_locked(core, collection)?;
@@ -220,12 +220,12 @@ fn hide_known(state: &State, promoted: &[Arc<SegmentPart>]) -> Result<()> {
         }
         Ok(())
     };
-    for memtable in state.frozen.iter().chain(std::iter::once(&state.active)) {
+    for memtable in state.parts.memtables() {
         for (id, _) in memtable.newest_ids() {
             look(&id)?;
         }
     }
-    for part in &state.segments {
+    for part in state.parts.segments() {
         for row in 0..part.segment.rows() {
             look(&part.segment.id(row)?)?;
         }

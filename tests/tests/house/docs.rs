@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 /// Folders that a path in a document may begin with.
 const TOP: [&str; 13] = [
-    "vfs", "wal", "index", "tiering", "engine", "cli", "tests", "docs", "data", "scripts", ".ci",
+    "vfs", "handoff", "wal", "index", "tiering", "engine", "cli", "tests", "docs", "data", "scripts", ".ci",
     "fuzz", "benches",
 ];
 
