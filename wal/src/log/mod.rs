@@ -27,6 +27,7 @@ mod options;
 mod recover;
 
 pub use files::{LogFile, WAL_KIND};
+pub use open::RecoveredLog;
 pub use options::LogOptions;
 pub use recover::{Replay, ReplayReport, TornFile};
 
