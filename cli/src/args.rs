@@ -7,7 +7,7 @@
 mod bench;
 mod values;
 
-use akidb::{Durability, FieldDef, Filter, Metric};
+use akidb::{Durability, FieldDef, Filter, Metric, WalBackend};
 pub(crate) use bench::{
     BenchArgs, BenchCommand, BenchRecoveryArgs, BenchSearchArgs, BenchWriteArgs, RecoveryWriterArgs,
 };
@@ -176,6 +176,10 @@ pub(crate) struct IngestArgs {
     /// sync (survives power loss), interval:MS, or memory.
     #[arg(long, default_value = "sync", value_parser = values::durability)]
     pub(crate) durability: Durability,
+
+    /// How the log writes: std, auto (io_uring where it works), uring or tokio-uring.
+    #[arg(long, default_value = "std", value_parser = values::wal_backend)]
+    pub(crate) wal_backend: WalBackend,
 }
 
 const SEARCH_EXAMPLES: &str = "\

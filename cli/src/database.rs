@@ -6,7 +6,7 @@ use crate::{
     error::{CliError, Result},
 };
 use akidb::{
-    ErrorKind, PointId,
+    DbBuilder, ErrorKind, PointId, Settings, WalBackend,
     blocking::{Collection, Db},
     vfs::{Fs, RealFs},
 };
@@ -21,6 +21,12 @@ pub(crate) fn open_existing(dir: &Path) -> Result<Db> {
         return Err(CliError::NoDatabase { dir: dir.to_owned() });
     }
     Ok(Db::open(dir)?)
+}
+
+/// Opens or creates a database whose log writes in this way.
+pub(crate) fn open_or_create(dir: &Path, wal_backend: WalBackend) -> Result<Db> {
+    let settings = Settings { wal_backend, ..Settings::default() };
+    Ok(DbBuilder::new(dir).settings(settings).open_blocking()?)
 }
 
 /// Opens the database and the collection.

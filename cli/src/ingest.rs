@@ -2,14 +2,15 @@
 
 use crate::{
     args::{IngestArgs, Place},
+    database,
     error::{CliError, Result},
     output::{Output, Report},
     progress::Progress,
     source::Source,
-    units,
+    stats, units,
 };
 use akidb::{
-    Durability, ErrorKind, Metric, Schema,
+    Durability, ErrorKind, Metric, Schema, WalBackend,
     blocking::{Collection, Db},
     vfs::{Clock, SystemClock},
 };
@@ -26,6 +27,8 @@ struct Ingested {
     rows: u64,
     dim: u32,
     durability: Durability,
+    wal_backend: WalBackend,
+    wal_backend_fallback: Option<String>,
     last_lsn: u64,
     skipped_columns: Vec<String>,
     elapsed_s: f64,
@@ -47,6 +50,9 @@ impl Report for Ingested {
             text.push_str("\nleft out, their types have no place in metadata: ");
             text.push_str(&self.skipped_columns.join(", "));
         }
+        if let Some(reason) = &self.wal_backend_fallback {
+            text.push_str(&stats::fallback_text(self.wal_backend, reason));
+        }
         text
     }
 }
@@ -54,11 +60,12 @@ impl Report for Ingested {
 pub(crate) fn run(args: &IngestArgs, output: Output) -> Result<()> {
     // The file first: a typing error in it should not leave an empty database behind.
     let source = Source::open(&args.data, &args.columns)?;
-    let db = Db::open(&args.place.dir)?;
+    let db = database::open_or_create(&args.place.dir, args.wal_backend)?;
     let (collection, created) = open_or_create(&db, args, source.dim())?;
     let progress = Progress::new(output, "ingesting", source.rows());
     let loaded = load(&collection, &source, args.batch, Some(args.durability), &progress)?;
     drop(progress);
+    let opened = db.recovery_report().clone();
     db.close()?;
     output.report(&Ingested {
         command: "ingest",
@@ -67,6 +74,8 @@ pub(crate) fn run(args: &IngestArgs, output: Output) -> Result<()> {
         rows: loaded.rows,
         dim: source.dim(),
         durability: args.durability,
+        wal_backend: opened.wal_backend,
+        wal_backend_fallback: opened.wal_backend_fallback,
         last_lsn: loaded.last_lsn,
         skipped_columns: source.skipped(),
         elapsed_s: loaded.time.as_secs_f64(),

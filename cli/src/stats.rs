@@ -7,7 +7,7 @@ use crate::{
     output::{self, Output, Report},
     units,
 };
-use akidb::{CollectionStats, DbStats, RecoveryReport};
+use akidb::{CollectionStats, DbStats, RecoveryReport, WalBackend};
 use serde::Serialize;
 
 #[derive(Debug, Serialize)]
@@ -68,11 +68,12 @@ fn collections_text(collections: &[CollectionStats]) -> String {
 
 fn log_text(stats: &DbStats) -> String {
     let mut text = format!(
-        "log: {} in {}; applied up to LSN {}, durable up to LSN {}",
+        "log: {} in {}; applied up to LSN {}, durable up to LSN {}; written with {}",
         units::bytes(stats.wal_bytes),
         units::things(stats.wal_files as u64, "file"),
         stats.applied_lsn,
         stats.durable_lsn,
+        stats.wal_backend,
     );
     let troubles = [
         ("writes are refused", &stats.poisoned),
@@ -86,6 +87,11 @@ fn log_text(stats: &DbStats) -> String {
         }
     }
     text
+}
+
+/// Why the log does not write as it was asked to, on a line of its own.
+pub(crate) fn fallback_text(used: WalBackend, reason: &str) -> String {
+    format!("\nthe log writes with {used}, io_uring cannot be used: {reason}")
 }
 
 /// What was recovered by this opening.
@@ -107,6 +113,9 @@ pub(crate) fn recovery_text(report: &RecoveryReport) -> String {
             tail.file.display(),
             tail.reason,
         ));
+    }
+    if let Some(reason) = &report.wal_backend_fallback {
+        text.push_str(&fallback_text(report.wal_backend, reason));
     }
     for file in &report.unknown_files {
         text.push_str(&format!("\nskipped {}: the manifest does not name it", file.display()));

@@ -315,7 +315,7 @@ fn wal_kind(error: &WalError) -> ErrorKind {
         WalError::Corruption { .. } => ErrorKind::Corruption,
         WalError::Newer { .. } | WalError::Foreign { .. } => ErrorKind::Incompatible,
         WalError::NoSpace { .. } => ErrorKind::NoSpace,
-        WalError::TooLarge { .. } => ErrorKind::InvalidInput,
+        WalError::TooLarge { .. } | WalError::Backend { .. } => ErrorKind::InvalidInput,
         WalError::Poisoned(_) => ErrorKind::Reopen,
         WalError::Closed => ErrorKind::Closed,
         WalError::Thread(_) => ErrorKind::Unavailable,

@@ -65,7 +65,7 @@ pub use point::{Hit, Metadata, Point, Receipt, Record};
 pub use read::{Cursor, Explain, Page, PartExplain};
 pub use schema::{DIM_MAX, FIELDS_MAX, FieldDef, FieldType, Metric, Schema};
 pub use segment::{BlockDescription, ReadMode, SegmentDescription};
-pub use settings::{Durability, Settings};
+pub use settings::{Durability, Settings, WalBackend};
 pub use stats::{ColdStats, CollectionStats, DbStats, SegmentStats, SnapshotInfo};
 pub use tombstones::{TombstoneDescription, TombstoneEntryDescription};
 

@@ -5,6 +5,7 @@
 use crate::error::{InputError, Result};
 use crate::segment::ReadMode;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// How durable a write is before it is acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,36 @@ pub enum Durability {
     },
     /// Acknowledged when it is searchable; promises nothing.
     Memory,
+}
+
+/// How the log writes and syncs.
+///
+/// `Std` works everywhere. The others need Linux, a build with the cargo feature `uring` or
+/// `tokio-uring`, and a machine that allows io_uring; opening tries them in the log's directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WalBackend {
+    /// Positional writes and `fdatasync`.
+    #[default]
+    Std,
+    /// `Uring` where it works, `Std` elsewhere; the recovery report says which, and why.
+    Auto,
+    /// A write linked with its sync in one io_uring call. Opening fails where that does not work.
+    Uring,
+    /// io_uring through tokio-uring. Opening fails where that does not work.
+    TokioUring,
+}
+
+impl fmt::Display for WalBackend {
+    /// The name that serialized settings have.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Std => "std",
+            Self::Auto => "auto",
+            Self::Uring => "uring",
+            Self::TokioUring => "tokio_uring",
+        })
+    }
 }
 
 /// The settings of a database. All sizes are in bytes.
@@ -66,6 +97,9 @@ pub struct Settings {
     /// acknowledged bytes detectable. Default: 100. A seal costs a sync, so a much smaller number
     /// costs one for every pause between writes.
     pub wal_seal_idle_ms: u64,
+    /// How the log writes and syncs. Default: `Std`. No format depends on it: it may differ from
+    /// one open to the next. `docs/design/010-io-backends.md` has the figures.
+    pub wal_backend: WalBackend,
     /// This many segments of like size are merged into one. Default: 4. Raise it to write less
     /// and search more segments.
     pub compaction_fanout: usize,
@@ -105,6 +139,7 @@ impl Default for Settings {
             wal_group_count: 1024,
             wal_group_delay_us: 0,
             wal_seal_idle_ms: 100,
+            wal_backend: WalBackend::Std,
             compaction_fanout: 4,
             compaction_dead_share: 0.2,
             compaction_auto: true,

@@ -1,6 +1,9 @@
 //! What `stats` tells: plain data, computed on request.
 
-use crate::{collection::CollectionCore, db::DbCore, maintenance::compaction, schema::Schema};
+use crate::{
+    collection::CollectionCore, db::DbCore, maintenance::compaction, schema::Schema,
+    settings::WalBackend,
+};
 use serde::Serialize;
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
@@ -68,10 +71,16 @@ pub struct DbStats {
     pub wal_bytes: u64,
     /// WAL files.
     pub wal_files: usize,
+    /// Bytes written to the log, frame headers included.
+    pub wal_bytes_written: u64,
     /// Group commits written.
     pub wal_groups: u64,
     /// Syncs of the log.
     pub wal_syncs: u64,
+    /// How the log writes and syncs: `Std`, `Uring` or `TokioUring`.
+    pub wal_backend: WalBackend,
+    /// Why that is not what [`WalBackend::Auto`] prefers, if it was asked for.
+    pub wal_backend_fallback: Option<String>,
     /// Bytes of memory that all memtables take, about.
     pub memtable_bytes: u64,
     /// Flushes done.
@@ -159,8 +168,11 @@ impl DbCore {
             durable_lsn: log.durable_upto.get(),
             wal_bytes: log.bytes,
             wal_files: self.commit.files().len(),
+            wal_bytes_written: log.bytes_written,
             wal_groups: log.groups,
             wal_syncs: log.syncs,
+            wal_backend: self.recovery.wal_backend,
+            wal_backend_fallback: self.recovery.wal_backend_fallback.clone(),
             memtable_bytes: self.shared.pool.used(),
             flushes: counters.flushes.load(Relaxed),
             flushed_rows: counters.flushed_rows.load(Relaxed),

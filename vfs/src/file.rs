@@ -15,6 +15,7 @@ use std::{
     ffi::OsString,
     fmt::Debug,
     io::IoSlice,
+    os::fd::BorrowedFd,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -134,6 +135,13 @@ pub trait FsFile: Send + Sync + Debug {
     /// Reserves real blocks for `[0, len)` and makes the file at least `len` long; the new bytes
     /// read as zero. Never a sparse length: a full disk surfaces here, not at a later write.
     fn allocate(&self, len: u64) -> Result<(), FsError>;
+
+    /// The system's own handle of the file, for calls that this trait does not have; `None` where
+    /// there is none, as on the simulated disk. What goes through it is not seen by wrappers of a
+    /// file system, so those answer `None` unless they mean to be passed by.
+    fn os_file(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 
     /// Reads exactly `buf.len()` bytes at `offset`, retrying interrupted calls; `UnexpectedEof`
     /// when the file ends first.

@@ -18,7 +18,10 @@ use std::{
     collections::BTreeSet,
     fs::{self, File, FileType, OpenOptions, TryLockError},
     io::{self, ErrorKind, IoSlice},
-    os::unix::fs::{FileExt, MetadataExt},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::{FileExt, MetadataExt},
+    },
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -265,6 +268,10 @@ impl FsFile for RealFile {
         let have = self.len()?;
         allocate(&self.file, have, len).map_err(|source| self.error(FsOp::Allocate, source))
     }
+
+    fn os_file(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.file.as_fd())
+    }
 }
 
 #[cfg(not(target_vendor = "apple"))]
@@ -333,6 +340,17 @@ mod tests {
         file.read_exact_at(&mut bytes, 0).unwrap();
         assert_eq!(&bytes[..4], b"kept");
         assert!(bytes[4..].iter().all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn the_systems_handle_is_that_of_the_same_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RealFs.create_new(&dir.path().join("file")).unwrap();
+        let own = file.os_file().unwrap().try_clone_to_owned().unwrap();
+        File::from(own).write_all_at(b"seen", 0).unwrap();
+        let mut bytes = [0; 4];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        assert_eq!(&bytes, b"seen");
     }
 
     #[test]

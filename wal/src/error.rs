@@ -1,7 +1,7 @@
 //! The errors of the log: what failed, in which file and where, and what to do about it. Errors
 //! are for the disk's lies and the machine's limits; our own bugs are asserts.
 
-use crate::{Lsn, frame::FrameDefect};
+use crate::{Backend, BackendError, Lsn, frame::FrameDefect};
 use akidb_vfs::FsError;
 use std::{error::Error, fmt, io, path::PathBuf, sync::Arc};
 
@@ -111,6 +111,22 @@ pub enum WalError {
         lsn: Lsn,
         /// What the callback said.
         source: ReplayStop,
+    },
+
+    /// The backend that was asked for by name does not work here; nothing was changed. Ask for
+    /// `std`, or for `auto`, which falls back to it.
+    #[error(
+        "the log backend {backend} cannot be used in {}: {source}; use std, or auto, which falls \
+         back to it",
+        dir.display()
+    )]
+    Backend {
+        /// The backend.
+        backend: Backend,
+        /// The directory of the log.
+        dir: PathBuf,
+        /// Why.
+        source: BackendError,
     },
 
     /// The machine gave no thread for the log; nothing was changed. Retry.

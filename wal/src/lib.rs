@@ -25,10 +25,11 @@ mod group;
 mod le;
 mod log;
 mod lsn;
+mod reply;
 mod sync;
 mod ticket;
 
-pub use backend::{Env, LogIo, StdIo};
+pub use backend::{Backend, BackendChoice, BackendError, Chosen, Env, LogIo, StdIo};
 pub use error::{CorruptionDetail, ReplayStop, WalError};
 pub use frame::{FRAME_HEADER_BYTES, FRAME_PAYLOAD_MAX, FrameDefect, FrameKind, frame_bytes};
 pub use group::{Commit, Drive, Durability, GroupCommit, GroupOptions, LogStats, Sink, Staged};
@@ -36,4 +37,5 @@ pub use log::{
     Log, LogFile, LogOptions, RecoveredLog, Replay, ReplayReport, TornFile, WAL_KIND,
 };
 pub use lsn::Lsn;
+pub use reply::{Answer, Reply, Wakes, reply};
 pub use ticket::{Promise, Ticket, ticket};

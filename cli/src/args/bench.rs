@@ -1,7 +1,7 @@
 //! The options of `akidb bench` and of its child process.
 
 use super::{ColumnArgs, values};
-use akidb::Durability;
+use akidb::{Durability, WalBackend};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -56,6 +56,10 @@ pub(crate) struct BenchWriteArgs {
     /// sync, interval, interval:MS or memory.
     #[arg(long, default_value = "sync", value_parser = values::durability)]
     pub(crate) durability: Durability,
+
+    /// How the log writes: std, auto (io_uring where it works), uring or tokio-uring.
+    #[arg(long, default_value = "std", value_parser = values::wal_backend)]
+    pub(crate) wal_backend: WalBackend,
 
     /// Where the database is made, which must be new or empty; it is kept [default: a temporary
     /// directory, removed at the end].

@@ -1,7 +1,7 @@
 //! Readers of single option values. Each says what would have been right, because clap prints
 //! the text as it is.
 
-use akidb::{Durability, FieldDef, FieldType, Filter, Metric};
+use akidb::{Durability, FieldDef, FieldType, Filter, Metric, WalBackend};
 
 /// The sync interval of `--durability interval` without a number: what people expect of "every
 /// second or so" stores.
@@ -26,6 +26,16 @@ pub(super) fn durability(text: &str) -> Result<Durability, String> {
             .map(|ms| Durability::Interval { ms })
             .map_err(|_| format!("{ms:?} is not a number of milliseconds")),
         _ => Err("give sync, interval, interval:MILLISECONDS or memory".to_owned()),
+    }
+}
+
+pub(super) fn wal_backend(text: &str) -> Result<WalBackend, String> {
+    match text {
+        "std" => Ok(WalBackend::Std),
+        "auto" => Ok(WalBackend::Auto),
+        "uring" => Ok(WalBackend::Uring),
+        "tokio-uring" | "tokio_uring" => Ok(WalBackend::TokioUring),
+        _ => Err("give std, auto, uring or tokio-uring".to_owned()),
     }
 }
 

@@ -1,8 +1,10 @@
 //! The database: what all collections share, and the order in which its parts come and go.
 //!
 //! [`DbCore`] is the synchronous heart; the async and the blocking API are thin layers over it.
-//! `open` builds it (recovery), `background` runs flush and compaction, `paths` names files.
+//! `open` builds it (recovery), `backend` picks how its log writes,
+//! `background` runs flush and compaction, `paths` names files.
 
+mod backend;
 pub(crate) mod background;
 mod counters;
 mod open;
@@ -14,7 +16,7 @@ mod tests;
 
 pub(crate) use counters::Counters;
 pub(crate) use open::{Components, open};
-pub(crate) use ops::Write;
+pub(crate) use ops::{Waiting, Write};
 pub use report::{RecoveryReport, TornTail};
 
 use crate::{

@@ -6,7 +6,7 @@
 //! 3. Read the manifest; a new database gets its log first and its manifest after, so that a
 //!    manifest without a log always means that files were deleted.
 //! 4. Open every segment the manifest names, with its tombstones. Up to here nothing is changed,
-//!    so a directory that lacks files stays as it is.
+//!    so a directory that lacks files stays as it is. Try the log's backend (`backend`).
 //! 5. Carry the manifest over to a fresh file, which makes what was read durable.
 //! 6. Replay the log: records above a collection's `flushed` are applied to its memtable.
 //! 7. Start the log thread and the background work.
@@ -18,7 +18,7 @@
 #![deny(clippy::indexing_slicing)]
 
 use super::{
-    Background, DbCore, RecoveryReport, TornTail,
+    Background, DbCore, RecoveryReport, TornTail, backend,
     paths::{self, Paths},
 };
 use crate::{
@@ -73,8 +73,9 @@ pub(crate) fn open(dir: &Path, settings: Settings, parts: Components) -> Result<
     let mut report = RecoveryReport { created: fresh, ..RecoveryReport::default() };
     let shared = Arc::new(Shared::new(settings, parts.clock.clone(), Lsn::ZERO));
     let collections = open_collections(&parts, &paths, &shared.settings, &state, &mut report)?;
+    let env = backend::env(&parts, &paths, shared.settings.wal_backend, &mut report)?;
     let manifest = found.map(|m| m.take_over(&parts.fs, &parts.random)).transpose()?;
-    let log = replay(&parts, &paths, &shared, &state, &collections, &mut report)?;
+    let log = replay(&env, &parts, &paths, &shared, &state, &collections, &mut report)?;
     let manifest = match manifest {
         Some(manifest) => manifest,
         None => create_manifest(&parts, &paths)?,
@@ -218,6 +219,7 @@ fn open_segments(
 }
 
 fn replay(
+    env: &Env,
     parts: &Components,
     paths: &Paths,
     shared: &Shared,
@@ -239,13 +241,7 @@ fn replay(
         frame_bytes_max: BATCH_BYTES_MAX as u32,
         must_exist: !state.database.is_nil(),
     };
-    let opened = Log::open(
-        &Env::new(parts.fs.clone(), parts.random.clone()),
-        &paths.wal,
-        options,
-        state.log_floor,
-        &mut apply,
-    );
+    let opened = Log::open(env, &paths.wal, options, state.log_floor, &mut apply);
     let (log, replayed) = match (opened, failure) {
         (Ok(opened), _) => opened,
         // The callback's own error says more than the log's "replay stopped".
@@ -307,16 +303,16 @@ fn apply_record(
         payload::LogRecord::Upsert { rows, .. } => {
             report.rows_applied += rows.len() as u64;
             let dim = collection.schema().dim as usize;
-            let rows = rows
+            let mut rows = rows
                 .into_iter()
                 .map(|row| recovered_row(row, dim).ok_or_else(|| damaged("a malformed row".into())))
                 .collect::<Result<Vec<_>>>()?;
-            collection.apply_rows(lsn, rows, now, &shared.pool)?;
+            collection.apply_rows(lsn, &mut rows, now, &shared.pool)?;
         }
         payload::LogRecord::Delete { .. } if planted("replay.deletes-ignored") => {}
-        payload::LogRecord::Delete { ids, .. } => {
+        payload::LogRecord::Delete { mut ids, .. } => {
             report.rows_applied += ids.len() as u64;
-            collection.apply_deletes(lsn, ids, now, &shared.pool)?;
+            collection.apply_deletes(lsn, &mut ids, now, &shared.pool)?;
         }
     }
     if collection.state.read().active.bytes() >= shared.settings.memtable_bytes {

@@ -1,5 +1,6 @@
 //! What recovery found and did, for people and for tests.
 
+use crate::settings::WalBackend;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -37,6 +38,10 @@ pub struct RecoveryReport {
     pub torn_tail: Option<TornTail>,
     /// Files that the manifest does not name. They are skipped, never read and never deleted.
     pub unknown_files: Vec<PathBuf>,
+    /// How the log writes and syncs since: `Std`, `Uring` or `TokioUring`.
+    pub wal_backend: WalBackend,
+    /// Why the log does not write the way that [`WalBackend::Auto`] prefers, if it was asked to.
+    pub wal_backend_fallback: Option<String>,
     /// Segments opened.
     pub segments: u64,
     /// Milliseconds that the open took.

@@ -17,6 +17,7 @@
 
 mod counts;
 pub mod defects;
+pub mod kill;
 mod ledger;
 mod regressions;
 mod report;
@@ -94,5 +95,5 @@ impl Options {
 
 /// All machines, in the order in which they are listed.
 pub fn machines() -> Vec<Machine> {
-    vec![defects::MACHINE]
+    vec![kill::MACHINE, defects::MACHINE]
 }

@@ -48,6 +48,12 @@ pub(super) fn wal_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:0DIGITS$}{WAL_SUFFIX}"))
 }
 
+/// A name in the log's directory for a file that is not to stay: an open takes it for a file that
+/// was never finished, and removes it. No real file comes to have its number.
+pub(crate) fn scratch_path(dir: &Path) -> PathBuf {
+    dir.join(format!("{:0DIGITS$}{WAL_SUFFIX}{TEMP_SUFFIX}", u64::MAX))
+}
+
 /// What stands in a log's directory.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
