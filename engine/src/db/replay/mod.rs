@@ -23,15 +23,10 @@ mod apply;
 mod decode;
 mod spill;
 
-use super::{
-    Components, DbCore, RecoveryReport, TornTail,
-    open::Collections,
-    paths::Paths,
-};
+use super::{Components, DbCore, RecoveryReport, TornTail, open::Collections, paths::Paths};
 use crate::{
     commit::{BATCH_BYTES_MAX, Shared},
     error::{Cause, Error, Result},
-    maintenance::install::Change,
     manifest::ManifestState,
 };
 use akidb_wal::{Env, Log, LogOptions, Lsn, RecoveredLog, ReplayReport, WalError};
@@ -40,7 +35,7 @@ use decode::{Batch, Decoder};
 use spill::{Spill, Spilled};
 use std::{
     panic::resume_unwind,
-    sync::{Arc, atomic::AtomicU64, mpsc},
+    sync::{atomic::AtomicU64, mpsc},
     thread,
 };
 
@@ -54,29 +49,28 @@ const PARCELS_MAX: usize = 2;
 /// What a replay works on.
 #[derive(Clone, Copy)]
 pub(super) struct Recovery<'a> {
+    pub(super) env: &'a Env,
     pub(super) parts: &'a Components,
     pub(super) paths: &'a Paths,
     pub(super) shared: &'a Shared,
     pub(super) state: &'a ManifestState,
     pub(super) collections: &'a Collections,
-    pub(super) next_file: &'a Arc<AtomicU64>,
+    pub(super) next_file: &'a AtomicU64,
 }
 
 /// What a replay leaves to be done.
 pub(super) struct Replayed {
     pub(super) log: Log,
-    spilled: Vec<Spilled>,
+    pub(super) spilled: Vec<Spilled>,
 }
 
 impl Recovery<'_> {
     /// Replays the log and takes it over.
     pub(super) fn run(&self, report: &mut RecoveryReport) -> Result<Replayed> {
-        let spill = Spill::new(self);
-        let mut applier = Applier::new(self, spill);
+        let mut applier = Applier::new(self.shared, Spill::new(self));
         let recovered = self.read_log(report, &mut applier).and_then(|log| {
-            applier.finish()?;
             self.check_end(&log)?;
-            Ok(log.take_over(&self.env())?)
+            Ok(log.take_over(self.env)?)
         });
         let spilled = applier.into_spilled();
         match recovered {
@@ -92,12 +86,12 @@ impl Recovery<'_> {
         }
     }
 
-    fn env(&self) -> Env {
-        Env::new(self.parts.fs.clone(), self.parts.random.clone())
-    }
-
     /// Reads the whole log and sends its batches through `applier`.
-    fn read_log(&self, report: &mut RecoveryReport, applier: &mut Applier<'_>) -> Result<RecoveredLog> {
+    fn read_log(
+        &self,
+        report: &mut RecoveryReport,
+        applier: &mut Applier<'_>,
+    ) -> Result<RecoveredLog> {
         let mut decoder = Decoder::new(self);
         let log = if self.parts.inline {
             self.walk(&mut decoder, &mut |batch| applier.apply(batch).map(|()| true))
@@ -150,7 +144,8 @@ impl Recovery<'_> {
     ) -> Result<RecoveredLog> {
         let mut failure = None;
         let mut replay = |lsn: Lsn, body: &[u8]| {
-            let handed = decoder.decode(lsn, body).and_then(|batch| batch.map_or(Ok(true), &mut *next));
+            let handed =
+                decoder.decode(lsn, body).and_then(|batch| batch.map_or(Ok(true), &mut *next));
             match handed {
                 Ok(true) => Ok(()),
                 Ok(false) => Err("batches are no longer applied".into()),
@@ -210,13 +205,12 @@ pub(super) fn install(core: &DbCore, spilled: Vec<Spilled>) -> Result<()> {
     if spilled.is_empty() {
         return Ok(());
     }
-    for Spilled { collection, parts, rows, upto } in spilled {
-        let structure = collection.structure.lock();
-        let change = Change { flushed: Some(upto), ..Change::default() };
-        core.install(&collection, &structure, change, |_| Ok(()))
-            .inspect_err(|_| core.discard(&parts))?;
-        core.counters.flushed(rows);
+    let marks: Vec<_> = spilled.iter().map(|one| (one.collection.clone(), one.upto)).collect();
+    if let Err(error) = core.install_recovered(&marks) {
+        spilled.iter().for_each(|one| core.discard(&one.parts));
+        return Err(error);
     }
+    spilled.iter().for_each(|one| core.counters.flushed(one.rows));
     core.trim_log();
     Ok(())
 }
