@@ -15,7 +15,7 @@ pub(super) fn copy_dir(from: &Path, to: &Path) -> Result<()> {
     for entry in RealFs.list_dir(from)? {
         let (source, target) = (from.join(&entry.name), to.join(&entry.name));
         match entry.kind {
-            EntryKind::Directory => copy_dir(&source, &target)?,
+            EntryKind::Dir => copy_dir(&source, &target)?,
             _ => copy_file_durably(&RealFs, &source, &target)?,
         }
     }
