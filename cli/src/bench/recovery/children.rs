@@ -98,10 +98,11 @@ fn open_once(args: &RecoveryReaderArgs) -> Result<Opened> {
     let start = clock.monotonic();
     let db = open(&args.dir, args.memtable_pool_bytes)?;
     let opened = clock.monotonic().saturating_sub(start);
+    // Before the search, which maps segments: their pages are the system's to take back.
+    let peak_rss_bytes = machine::peak_rss_bytes();
     let collection = db.collection(COLLECTION)?;
     let hits = collection.search(&query).k(10).run()?;
     let searched = clock.monotonic().saturating_sub(start);
-    let peak_rss_bytes = machine::peak_rss_bytes();
     let found = collection.count(None)?;
     if found != args.rows as u64 || hits.is_empty() {
         let detail = format!("{found} of {} synced rows were recovered", args.rows);

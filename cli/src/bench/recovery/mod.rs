@@ -44,7 +44,7 @@ struct RecoveryResult {
     rows_per_s: f64,
     /// From the start of the open to the answer of the first search.
     first_search_ms: f64,
-    /// The greatest of the rounds.
+    /// Of the open, the greatest of the rounds.
     peak_rss_bytes: Option<u64>,
     /// The same files read and checked, and their bytes copied into a map, by one thread that does
     /// nothing else.
@@ -147,7 +147,8 @@ fn round(args: &BenchRecoveryArgs, place: &Path, killed: &Path) -> Result<Round>
             copy::forget_cached()?;
         }
         let BenchRecoveryArgs { rows, dim, memtable_pool_bytes, .. } = *args;
-        let child = RecoveryReaderArgs { dir: dir.to_owned(), rows, dim, memtable_pool_bytes, bare };
+        let child =
+            RecoveryReaderArgs { dir: dir.to_owned(), rows, dim, memtable_pool_bytes, bare };
         children::answer_of(&child)
     };
     // The bare read does not change what it reads, so it gets the original.

@@ -1,6 +1,5 @@
 //! Decoding: from the payload of a frame to a batch that is ready for its memtable. Owns what is
-//! checked of a record; must not look at what the applying thread changes, which it would wait for.
-//! Called by the thread that reads the log, record by record.
+//! checked of a record; changes nothing. Called by `apply`, record by record.
 
 #![deny(clippy::indexing_slicing)]
 
@@ -21,14 +20,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 /// A batch to be applied.
 pub(super) struct Batch {
-    pub(super) lsn: Lsn,
     pub(super) collection: Arc<CollectionCore>,
     pub(super) change: Change,
-    /// Its length in the log.
-    pub(super) bytes: usize,
 }
 
-/// What the decoder needs of a collection, so that it need not ask for the lock of its state.
+/// What the decoder needs of a collection, so that it need not ask for its state's lock each time.
 struct Target {
     collection: Arc<CollectionCore>,
     flushed: Lsn,
@@ -93,7 +89,7 @@ impl<'a> Decoder<'a> {
             }
         };
         let collection = target.collection.clone();
-        Ok(Some(Batch { lsn, collection, change, bytes: body.len() }))
+        Ok(Some(Batch { collection, change }))
     }
 }
 

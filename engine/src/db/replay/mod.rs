@@ -3,10 +3,12 @@
 //! Called by `open`, once.
 //!
 //! # Protocol
-//! 1. The calling thread reads and checks the log (`akidb_wal`), and decodes each record
-//!    (`decode`). Records up to a collection's `flushed` are in its segments already.
-//! 2. A second thread applies the batches, in LSN order. Between the two is a short queue; driven
-//!    inline there is neither, and each batch is applied where it was decoded.
+//! 1. The calling thread reads and checks the log (`akidb_wal`) and passes its records on
+//!    (`parcel`). It takes no memory that lasts: what the system has to clear for that takes as long
+//!    as all the rest of the reading.
+//! 2. A second thread decodes the records (`decode`), skips those that are in segments already, and
+//!    applies the others in LSN order (`apply`). Driven inline there is no second thread, and each
+//!    record is applied where it was read.
 //! 3. When the memtable pool is full, the oldest memtable is written as a segment (`spill`), so that
 //!    recovery takes no more memory than the life before it.
 //! 4. Only after everything was applied is the log taken over, and only after that does the manifest
@@ -21,6 +23,7 @@
 
 mod apply;
 mod decode;
+mod parcel;
 mod spill;
 
 use super::{Components, DbCore, RecoveryReport, TornTail, open::Collections, paths::Paths};
@@ -31,20 +34,9 @@ use crate::{
 };
 use akidb_wal::{Env, Log, LogOptions, Lsn, RecoveredLog, ReplayReport, WalError};
 use apply::Applier;
-use decode::{Batch, Decoder};
+use decode::Decoder;
 use spill::{Spill, Spilled};
-use std::{
-    panic::resume_unwind,
-    sync::{atomic::AtomicU64, mpsc},
-    thread,
-};
-
-/// Decoded batches go from thread to thread in parcels of about this many bytes of log: one by one,
-/// each would cost a wake-up.
-const PARCEL_BYTES: usize = 256 << 10;
-/// Parcels that may wait. With those in the two threads' hands, and batches of at most 16 MiB, this
-/// bounds what replay holds beside the memtables.
-const PARCELS_MAX: usize = 2;
+use std::{panic::resume_unwind, sync::atomic::AtomicU64, thread};
 
 /// What a replay works on.
 #[derive(Clone, Copy)]
@@ -67,11 +59,12 @@ pub(super) struct Replayed {
 impl Recovery<'_> {
     /// Replays the log and takes it over.
     pub(super) fn run(&self, report: &mut RecoveryReport) -> Result<Replayed> {
-        let mut applier = Applier::new(self.shared, Spill::new(self));
-        let recovered = self.read_log(report, &mut applier).and_then(|log| {
+        let mut applier = Applier::new(Decoder::new(self), self.shared, Spill::new(self));
+        let recovered = self.read_log(&mut applier).and_then(|log| {
             self.check_end(&log)?;
             Ok(log.take_over(self.env)?)
         });
+        (report.batches_applied, report.rows_applied) = applier.applied();
         let spilled = applier.into_spilled();
         match recovered {
             Ok((log, replayed)) => {
@@ -86,73 +79,35 @@ impl Recovery<'_> {
         }
     }
 
-    /// Reads the whole log and sends its batches through `applier`.
-    fn read_log(
-        &self,
-        report: &mut RecoveryReport,
-        applier: &mut Applier<'_>,
-    ) -> Result<RecoveredLog> {
-        let mut decoder = Decoder::new(self);
-        let log = if self.parts.inline {
-            self.walk(&mut decoder, &mut |batch| applier.apply(batch).map(|()| true))
-        } else {
-            self.read_beside(&mut decoder, applier)
-        };
-        report.batches_applied = decoder.batches;
-        report.rows_applied = decoder.rows;
-        log
-    }
-
-    /// As `read_log`, with the batches applied on a second thread.
-    fn read_beside(
-        &self,
-        decoder: &mut Decoder<'_>,
-        applier: &mut Applier<'_>,
-    ) -> Result<RecoveredLog> {
-        let (sender, receiver) = mpsc::sync_channel::<Vec<Batch>>(PARCELS_MAX);
+    /// Reads the whole log and has `applier` apply its records.
+    fn read_log(&self, applier: &mut Applier<'_>) -> Result<RecoveredLog> {
+        if self.parts.inline {
+            return self.walk(&mut |lsn, body| applier.apply(lsn, body).map(|()| true));
+        }
         thread::scope(|scope| {
+            let (mut feeder, parcels) = parcel::channel();
             let applying = akidb_vfs::thread::spawn_scoped(scope, "replay", move || {
-                receiver.into_iter().flatten().try_for_each(|batch| applier.apply(batch))
+                parcels.try_for_each(|lsn, body| applier.apply(lsn, body))
             });
             let applying = applying.map_err(Cause::Thread)?;
-            let mut parcel = Vec::new();
-            let mut bytes = 0;
-            let walked = self.walk(decoder, &mut |batch: Batch| {
-                bytes += batch.bytes;
-                parcel.push(batch);
-                if bytes < PARCEL_BYTES {
-                    return Ok(true);
-                }
-                bytes = 0;
-                // Nobody receives any more once applying has failed.
-                Ok(sender.send(std::mem::take(&mut parcel)).is_ok())
-            });
-            // What was decoded before a failure is applied as well: if applying fails too, then at
-            // an earlier record, which is the one to report.
-            let _ = sender.send(parcel);
-            drop(sender);
+            let walked = self.walk(&mut |lsn, body| Ok(feeder.push(lsn, body)));
+            // What was read before a failure is applied as well: if that fails too, then at an
+            // earlier record, which is the one to report.
+            feeder.finish();
             let applied = applying.join().unwrap_or_else(|panic| resume_unwind(panic));
             applied.and(walked)
         })
     }
 
-    /// Hands every batch that is still to be applied to `next`, until it returns false.
-    fn walk(
-        &self,
-        decoder: &mut Decoder<'_>,
-        next: &mut dyn FnMut(Batch) -> Result<bool>,
-    ) -> Result<RecoveredLog> {
+    /// Hands every record of the log to `next`, until it returns false.
+    fn walk(&self, next: &mut dyn FnMut(Lsn, &[u8]) -> Result<bool>) -> Result<RecoveredLog> {
         let mut failure = None;
-        let mut replay = |lsn: Lsn, body: &[u8]| {
-            let handed =
-                decoder.decode(lsn, body).and_then(|batch| batch.map_or(Ok(true), &mut *next));
-            match handed {
-                Ok(true) => Ok(()),
-                Ok(false) => Err("batches are no longer applied".into()),
-                Err(error) => {
-                    failure = Some(error.clone());
-                    Err(error.into())
-                }
+        let mut replay = |lsn: Lsn, body: &[u8]| match next(lsn, body) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err("records are no longer applied".into()),
+            Err(error) => {
+                failure = Some(error.clone());
+                Err(error.into())
             }
         };
         let options = LogOptions {
