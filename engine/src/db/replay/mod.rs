@@ -3,12 +3,12 @@
 //! Called by `open`, once.
 //!
 //! # Protocol
-//! 1. The calling thread reads and checks the log (`akidb_wal`) and passes its records on
-//!    (`parcel`). It takes no memory that lasts: what the system has to clear for that takes as long
-//!    as all the rest of the reading.
-//! 2. A second thread decodes the records (`decode`), skips those that are in segments already, and
-//!    applies the others in LSN order (`apply`). Driven inline there is no second thread, and each
-//!    record is applied where it was read.
+//! 1. A second thread reads and checks the log (`akidb_wal`) and passes its records on (`parcel`).
+//! 2. The calling thread decodes the records (`decode`), skips those that are in segments already,
+//!    and applies the others in LSN order (`apply`). The memory that lasts is taken here, and not on
+//!    a thread that has just started: an allocator grows the heap of such a thread page by page,
+//!    which takes longer than all the rest. Driven inline there is no second thread, and each record
+//!    is applied where it was read.
 //! 3. When the memtable pool is full, the oldest memtable is written as a segment (`spill`), so that
 //!    recovery takes no more memory than the life before it.
 //! 4. Only after everything was applied is the log taken over, and only after that does the manifest
@@ -84,17 +84,18 @@ impl Recovery<'_> {
         if self.parts.inline {
             return self.walk(&mut |lsn, body| applier.apply(lsn, body).map(|()| true));
         }
+        let (mut feeder, parcels) = parcel::channel();
         thread::scope(|scope| {
-            let (mut feeder, parcels) = parcel::channel();
-            let applying = akidb_vfs::thread::spawn_scoped(scope, "replay", move || {
-                parcels.try_for_each(|lsn, body| applier.apply(lsn, body))
+            let reading = akidb_vfs::thread::spawn_scoped(scope, "replay", move || {
+                let walked = self.walk(&mut |lsn, body| Ok(feeder.push(lsn, body)));
+                // What was read before a failure is applied as well: if that fails too, then at an
+                // earlier record, which is the one to report.
+                feeder.finish();
+                walked
             });
-            let applying = applying.map_err(Cause::Thread)?;
-            let walked = self.walk(&mut |lsn, body| Ok(feeder.push(lsn, body)));
-            // What was read before a failure is applied as well: if that fails too, then at an
-            // earlier record, which is the one to report.
-            feeder.finish();
-            let applied = applying.join().unwrap_or_else(|panic| resume_unwind(panic));
+            let reading = reading.map_err(Cause::Thread)?;
+            let applied = parcels.try_for_each(|lsn, body| applier.apply(lsn, body));
+            let walked = reading.join().unwrap_or_else(|panic| resume_unwind(panic));
             applied.and(walked)
         })
     }
