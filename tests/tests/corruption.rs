@@ -4,6 +4,7 @@
 
 use akidb::{ErrorKind, Point, ReadMode};
 use akidb_tests::{
+    evidence::{Options, machines, run},
     ops::plain_schema,
     oracle::Rows,
     run::scan_all,
@@ -143,6 +144,14 @@ fn d8_damage_in_tombstones_is_named_or_harmless() {
 #[test]
 fn d8_damage_in_cold_objects_is_named_or_harmless() {
     flip_and_cut(".parquet");
+}
+
+/// A sample; `evidence corruption` plays them all.
+#[test]
+fn d8_every_flip_cut_lost_block_and_misplaced_file_is_named_or_harmless() {
+    let machine = machines().into_iter().find(|machine| machine.name == "corruption");
+    let machine = machine.expect("it is listed");
+    run(&machine, &Options::short(0, 40), &|_, _| {}).assert_passed();
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The model test: random sequences of every verb, restart, crash and fault on a simulated
 //! machine, against an oracle. Each sequence follows from one seed.
 //!
-//! `AKIDB_SEED=7 cargo test -p akidb-tests --test model` replays one; `AKIDB_SEQUENCES=50000`
+//! For hours: `evidence model`. `AKIDB_SEED=7 cargo test -p akidb-tests --test model` replays one; `AKIDB_SEQUENCES=50000`
 //! runs more.
 
 use akidb_tests::run::{Tally, run_sequence};

@@ -57,7 +57,8 @@ pub enum Staged {
         /// How durable it must be before the group is acknowledged.
         durability: Durability,
     },
-    /// The sink has answered it; there is nothing to log and its LSN goes to the next request.
+    /// The sink has answered it, or will when it hears of this group; there is nothing to log and
+    /// its LSN goes to the next request.
     Answered,
 }
 

@@ -68,7 +68,9 @@ impl<'a> Decoder<'a> {
             if id < state.next_collection {
                 return Ok(None); // dropped since
             }
-            return Err(damaged(&format!("collection {id} was never created")));
+            return Err(damaged(&format!(
+                "the manifest never created collection {id}; one of the two is damaged"
+            )));
         };
         let off_by_one = planted("replay.mark-off-by-one") && target.flushed > Lsn::ZERO;
         if lsn <= if off_by_one { target.flushed.next() } else { target.flushed } {

@@ -36,7 +36,7 @@ pub(super) enum Op {
 
 /// How durable a call was asked to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Level {
+pub(in crate::evidence) enum Level {
     Sync,
     Interval,
     Memory,
@@ -184,9 +184,9 @@ pub(super) fn changed(call: &Call) -> Option<u64> {
     call.acknowledged.filter(|lsn| *lsn > 0)
 }
 
-/// The length of the shortest prefix that keeps what was promised to survive a kill.
-pub(super) fn promised(calls: &[Call]) -> usize {
-    let kept = |call: &Call| changed(call).is_some() && call.level != Level::Memory;
+/// The length of the shortest prefix that keeps what was acknowledged at one of these levels.
+pub(super) fn promised(calls: &[Call], survive: &[Level]) -> usize {
+    let kept = |call: &Call| changed(call).is_some() && survive.contains(&call.level);
     calls.iter().rposition(kept).map_or(0, |at| at + 1)
 }
 
@@ -220,7 +220,7 @@ mod tests {
                 .iter()
                 .map(|(id, version)| (*id, Row { version: *version, update: 0 }))
                 .collect();
-            let least = promised(&calls);
+            let least = promised(&calls, &[Level::Sync]);
             prefixes(&Rows::new(), &calls, &found).into_iter().any(|length| length >= least)
         };
         assert!(fits(&[(2, 1)]) && fits(&[(2, 1), (3, 2), (4, 2)]));
