@@ -160,9 +160,9 @@ impl RecoveryWriterArgs {
     /// The command line that gives these.
     pub(crate) fn to_words(&self) -> Vec<OsString> {
         let mut words = vec!["recovery-writer".into(), "--dir".into(), self.dir.clone().into()];
-        words.extend(option("--rows", self.rows));
-        words.extend(option("--dim", self.dim));
-        words.extend(option("--batch", self.batch));
+        words.extend(option("--rows", &self.rows));
+        words.extend(option("--dim", &self.dim));
+        words.extend(option("--batch", &self.batch));
         words
     }
 }
@@ -195,16 +195,16 @@ impl RecoveryReaderArgs {
     /// The command line that gives these.
     pub(crate) fn to_words(&self) -> Vec<OsString> {
         let mut words = vec!["recovery-reader".into(), "--dir".into(), self.dir.clone().into()];
-        words.extend(option("--rows", self.rows));
-        words.extend(option("--dim", self.dim));
+        words.extend(option("--rows", &self.rows));
+        words.extend(option("--dim", &self.dim));
         words.extend(
-            self.memtable_pool_bytes.into_iter().flat_map(|n| option("--memtable-pool-bytes", n)),
+            self.memtable_pool_bytes.into_iter().flat_map(|n| option("--memtable-pool-bytes", &n)),
         );
         words.extend(self.bare.then(|| "--bare".into()));
         words
     }
 }
 
-fn option(name: &str, value: impl ToString) -> [OsString; 2] {
+fn option(name: &str, value: &impl ToString) -> [OsString; 2] {
     [name.into(), value.to_string().into()]
 }

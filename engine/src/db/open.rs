@@ -124,7 +124,7 @@ pub(crate) fn open(dir: &Path, settings: Settings, parts: Components) -> Result<
         creating: Mutex::new(()),
         lock: Mutex::new(Some(lock)),
     });
-    replay::install(&core, spilled)?;
+    replay::install(&core, &spilled)?;
     core.collect_garbage();
     Background::start(&core)?;
     core.shared.work.ring();

@@ -157,7 +157,7 @@ impl Recovery<'_> {
 }
 
 /// Makes the manifest name what was spilled, and lets go of the log that it covers.
-pub(super) fn install(core: &DbCore, spilled: Vec<Spilled>) -> Result<()> {
+pub(super) fn install(core: &DbCore, spilled: &[Spilled]) -> Result<()> {
     if spilled.is_empty() {
         return Ok(());
     }
