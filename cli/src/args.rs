@@ -9,8 +9,8 @@ mod values;
 
 use akidb::{Durability, FieldDef, Filter, Metric, WalBackend};
 pub(crate) use bench::{
-    BenchArgs, BenchCommand, BenchRecoveryArgs, BenchSearchArgs, BenchWriteArgs, RecoveryReaderArgs,
-    RecoveryWriterArgs,
+    BenchArgs, BenchCommand, BenchRecoveryArgs, BenchSearchArgs, BenchWriteArgs,
+    RecoveryReaderArgs, RecoveryWriterArgs,
 };
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
