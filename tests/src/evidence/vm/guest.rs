@@ -100,8 +100,9 @@ pub(in crate::evidence) fn make_image(path: &Path, bytes: u64) -> Result<(), Str
     write(path, &[])?;
     let bytes = bytes.to_string();
     command("truncate", &["-s".as_ref(), bytes.as_ref(), path.as_ref()])?;
-    let journal = ["-q", "-F", "-J", "size=4"].map(AsRef::as_ref);
-    command("mkfs.ext4", &[&journal[..], &[path.as_ref()]].concat())
+    // No blocks for root alone: a full disk is full for everybody.
+    let plain = ["-q", "-F", "-m", "0", "-J", "size=4"].map(AsRef::as_ref);
+    command("mkfs.ext4", &[&plain[..], &[path.as_ref()]].concat())
 }
 
 /// A new, empty file system, as bytes.
