@@ -14,8 +14,7 @@ mod sink;
 mod validate;
 
 pub(crate) use pool::MemoryPool;
-use sink::Change;
-pub(crate) use sink::CommitSink;
+pub(crate) use sink::{Change, CommitSink};
 pub(crate) use validate::{
     canonical_json, check_depth, check_id, check_ids, check_query, check_rows, dedup_ids,
     json_type, stored_metadata,

@@ -1,7 +1,7 @@
 //! The database: what all collections share, and the order in which its parts come and go.
 //!
 //! [`DbCore`] is the synchronous heart; the async and the blocking API are thin layers over it.
-//! `open` builds it (recovery), `backend` picks how its log writes,
+//! `open` builds it, `replay` reads its log, `backend` picks how its log writes,
 //! `background` runs flush and compaction, `paths` names files.
 
 mod backend;
@@ -10,6 +10,7 @@ mod counters;
 mod open;
 mod ops;
 pub(crate) mod paths;
+mod replay;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use crate::{
     collection::{CollectionCore, SegmentPart},
     commit::{CommitSink, Shared},
     error::{Cause, Error, Result},
+    maintenance::build::SegmentSite,
     manifest::{CollectionManifest, Edit, ManifestStore},
     memtable::Memtable,
     schema::validate_name,
@@ -84,6 +86,16 @@ impl DbCore {
     /// though the edit that used it was lost (M4).
     pub(crate) fn next_file(&self) -> u64 {
         self.next_file.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Where segments are made.
+    pub(crate) fn site(&self) -> SegmentSite<'_> {
+        SegmentSite {
+            fs: &self.fs,
+            random: &*self.random,
+            dir: &self.paths.segments,
+            next_file: &self.next_file,
+        }
     }
 
     /// Opens a segment that this process just wrote or the manifest names.

@@ -134,7 +134,7 @@ fn write_output(
         return Ok(None);
     }
     let schema = collection.schema();
-    let mut builder = SegmentBuilder::start(core, collection.id, &schema)?;
+    let mut builder = SegmentBuilder::start(core.site(), collection.id, &schema)?;
     let mut written = 0;
     for view in views {
         let segment = &view.part.segment;

@@ -192,7 +192,7 @@ pub(crate) fn fetch_segment(
     if object.rows == 0 {
         return Ok(None);
     }
-    let mut builder = SegmentBuilder::start(core, collection, schema)?;
+    let mut builder = SegmentBuilder::start(core.site(), collection, schema)?;
     let mut rows = 0;
     for batch in reader {
         for row in batch? {

@@ -20,6 +20,8 @@ mod counts;
 pub mod crash;
 pub mod defects;
 mod errors;
+mod fulldisk;
+pub mod history;
 pub mod kill;
 mod ledger;
 pub mod model;
@@ -27,12 +29,14 @@ mod regressions;
 mod report;
 mod runner;
 pub mod short;
+mod table;
 pub mod vm;
 
 pub use counts::Counts;
 pub use ledger::{Entry, read_ledger, table};
 pub use report::{Failure, Report};
 pub use runner::run;
+pub use table::failure_table;
 
 use std::time::Duration;
 
@@ -108,8 +112,11 @@ pub fn machines() -> Vec<Machine> {
         errors::MACHINE,
         errors::THREADS,
         corruption::MACHINE,
+        fulldisk::MACHINE,
         kill::MACHINE,
         vm::MACHINE,
+        history::MACHINE,
+        table::MACHINE,
         defects::MACHINE,
     ]
 }
