@@ -69,12 +69,12 @@ broken() {
                 survived=1
             fi
         done
-        if ! cargo test --quiet --package "akidb-${files%%/*}" --test models --no-run; then
+        if ! cargo test --quiet --package "akidb-${files%%/*}" --test models --no-run </dev/null; then
             echo "DOES NOT BUILD: $files: $change"
             survived=1
         elif LOOM_MAX_PREEMPTIONS=2 timeout 300 \
             cargo test --quiet --package "akidb-${files%%/*}" --test models -- "$model" \
-            >output.txt 2>&1; then
+            >output.txt 2>&1 </dev/null; then
             # Nor does an empty selection pass for a failure.
             echo "SURVIVED $model: $files: $change"
             survived=1
