@@ -49,6 +49,7 @@ mod segment;
 mod settings;
 mod stats;
 mod tombstones;
+mod verify;
 
 pub use akidb_tiering as tiering;
 pub use akidb_vfs as vfs;
@@ -68,6 +69,7 @@ pub use segment::{BlockDescription, ReadMode, SegmentDescription};
 pub use settings::{Durability, Settings, WalBackend};
 pub use stats::{ColdStats, CollectionStats, DbStats, SegmentStats, SnapshotInfo};
 pub use tombstones::{TombstoneDescription, TombstoneEntryDescription};
+pub use verify::{Finding, FindingKind, Severity, Verify, VerifyProgress, VerifyReport};
 
 /// The README's code, compiled with the doc tests.
 #[cfg(doctest)]

@@ -137,7 +137,7 @@ fn survey(fs: &dyn Fs, paths: &Paths) -> Result<bool> {
     // Hidden files are not ours and not in the way; a half-made database has only these.
     let ours = |name: &str| {
         name.starts_with('.')
-            || matches!(name, "LOCK" | "wal" | "segments" | "objects")
+            || paths::is_ours(name)
             || ManifestStore::is_temporary(name)
     };
     if let Some(foreign) = names.iter().find(|name| !ours(name)) {
@@ -349,8 +349,7 @@ fn find_strays(
     report.unknown_files.extend(strays.into_iter().map(|stray| stray.path));
     for entry in fs.list_dir(&paths.root)? {
         let name = entry.name.to_string_lossy();
-        let known = ManifestStore::is_manifest(&name)
-            || matches!(&*name, "LOCK" | "wal" | "segments" | "objects");
+        let known = ManifestStore::is_manifest(&name) || paths::is_ours(&name);
         if !known {
             report.unknown_files.push(paths.root.join(&entry.name));
         }
