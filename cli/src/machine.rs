@@ -51,6 +51,12 @@ pub(crate) fn peak_rss_bytes() -> Option<u64> {
     proc_text("/proc/self/status").and_then(|text| kilobytes(&text, "VmHWM"))
 }
 
+/// The bytes that this process had the system write to disks so far; `None` where the system does
+/// not count them.
+pub(crate) fn written_bytes() -> Option<u64> {
+    proc_text("/proc/self/io").and_then(|text| field(&text, "write_bytes")?.parse().ok())
+}
+
 /// The text of a file whose length is not known before it is read, as under `/proc`.
 fn proc_text(path: &str) -> Option<String> {
     let file = RealFs.open(Path::new(path), OpenMode::Read).ok()?;

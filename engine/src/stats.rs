@@ -71,6 +71,8 @@ pub struct DbStats {
     pub wal_bytes: u64,
     /// WAL files.
     pub wal_files: usize,
+    /// Bytes written to the log, frame headers included.
+    pub wal_bytes_written: u64,
     /// Group commits written.
     pub wal_groups: u64,
     /// Syncs of the log.
@@ -166,6 +168,7 @@ impl DbCore {
             durable_lsn: log.durable_upto.get(),
             wal_bytes: log.bytes,
             wal_files: self.commit.files().len(),
+            wal_bytes_written: log.bytes_written,
             wal_groups: log.groups,
             wal_syncs: log.syncs,
             wal_backend: self.recovery.wal_backend,

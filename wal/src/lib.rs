@@ -25,6 +25,7 @@ mod group;
 mod le;
 mod log;
 mod lsn;
+mod reply;
 mod sync;
 mod ticket;
 
@@ -34,4 +35,5 @@ pub use frame::{FRAME_HEADER_BYTES, FRAME_PAYLOAD_MAX, FrameDefect, FrameKind, f
 pub use group::{Commit, Drive, Durability, GroupCommit, GroupOptions, LogStats, Sink, Staged};
 pub use log::{Log, LogFile, LogOptions, Replay, ReplayReport, TornFile, WAL_KIND};
 pub use lsn::Lsn;
+pub use reply::{Answer, Reply, Wakes, reply};
 pub use ticket::{Promise, Ticket, ticket};

@@ -1,10 +1,12 @@
 //! `akidb bench`: the programs that measure every change. Their JSON is an interface: one object,
 //! snake_case keys with the unit last; keys are added, never renamed.
 
+mod bare;
 mod latency;
 mod recovery;
 mod rows;
 mod search;
+mod start;
 mod write;
 
 use crate::{
@@ -17,6 +19,7 @@ use akidb::vfs::thread::spawn_scoped;
 pub(crate) use latency::Latency;
 pub(crate) use recovery::write_until_killed;
 use serde::Serialize;
+use start::in_parallel_timed;
 use std::{io, panic::resume_unwind, path::Path, thread};
 
 pub(crate) fn run(args: &BenchArgs, output: Output) -> Result<()> {

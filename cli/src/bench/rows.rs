@@ -6,11 +6,14 @@ use akidb::{
     vfs::{Random, SystemRandom},
 };
 use serde_json::{Value, json};
+use std::ops::Range;
 
 /// Fixed, so that two runs write the same bytes.
 const SEED: u64 = 0x0061_6b69_6462;
 /// Distinct vectors; rows take them in turn. Enough to be far larger than a processor's cache.
 const POOL: usize = 4096;
+/// Distinct metadata.
+const GROUPS: usize = 100;
 /// Brings a row of 384 numbers to about 1.7 kB, the row of the project's targets.
 const TEXT: &str = "a few words of text, as long as the gloss of a word in a dictionary, so that \
                     the log has something to carry besides numbers";
@@ -18,6 +21,7 @@ const TEXT: &str = "a few words of text, as long as the gloss of a word in a dic
 /// A source of rows, shared by all writers.
 #[derive(Debug)]
 pub(super) struct Rows {
+    dim: u32,
     vectors: Vec<Vec<f32>>,
 }
 
@@ -25,7 +29,7 @@ impl Rows {
     pub(super) fn new(dim: u32, rows: usize) -> Self {
         let random = SystemRandom::from_seed(SEED);
         let vectors = (0..POOL.min(rows)).map(|_| unit_vector(&random, dim)).collect();
-        Self { vectors }
+        Self { dim, vectors }
     }
 
     /// Row `n`: its id is `n`.
@@ -33,10 +37,17 @@ impl Rows {
         let vector = self.vectors.get(n % self.vectors.len()).cloned().unwrap_or_default();
         Point::new(n as u64, vector).meta(metadata(n))
     }
+
+    /// The bytes of these rows as their owner counts them: ids, vectors, and metadata as JSON text.
+    pub(super) fn bytes(&self, rows: Range<usize>) -> u64 {
+        let groups: Vec<_> = (0..GROUPS).map(|n| metadata(n).to_string().len() as u64).collect();
+        let fixed = size_of::<u64>() as u64 + u64::from(self.dim) * 4;
+        rows.map(|n| fixed + groups.get(n % GROUPS).copied().unwrap_or_default()).sum()
+    }
 }
 
 fn metadata(n: usize) -> Value {
-    json!({ "group": n % 100, "text": TEXT })
+    json!({ "group": n % GROUPS, "text": TEXT })
 }
 
 fn unit_vector(random: &dyn Random, dim: u32) -> Vec<f32> {
@@ -68,5 +79,12 @@ mod tests {
         assert_ne!(a.row(3).vector, a.row(4).vector);
         let norm: f32 = a.row(5).vector.iter().map(|x| x * x).sum();
         assert!((norm - 1.0).abs() < 1e-5);
+    }
+
+    #[test]
+    fn bytes_are_those_of_ids_vectors_and_metadata() {
+        let rows = Rows::new(8, 200);
+        let row = |n| rows.row(n).metadata.to_string().len() as u64 + 8 + 8 * 4;
+        assert_eq!(rows.bytes(95..103), (95..103).map(row).sum::<u64>());
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     PointId, Receipt, Record, RecoveryReport, Schema, SnapshotInfo,
     api::owner::Owner,
     collection::CollectionCore,
-    db::Write as CoreWrite,
+    db::{Waiting, Write as CoreWrite},
     error::Result,
     maintenance::{moves, snapshot},
     read::{ScanSpec, SearchSpec},
@@ -333,6 +333,7 @@ impl Collection {
         write: CoreWrite,
         durability: Option<Durability>,
     ) -> Result<Receipt> {
-        pollster::block_on(self.core.write(&self.collection, write, durability))
+        let waiting = Waiting::Thread;
+        pollster::block_on(self.core.write(&self.collection, write, durability, waiting))
     }
 }

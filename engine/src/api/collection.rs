@@ -9,7 +9,7 @@ use crate::{
     CollectionStats, Cursor, Durability, Explain, FieldType, Filter, Hit, Page, Point, PointId,
     Receipt, Record, Schema, SnapshotInfo,
     collection::CollectionCore,
-    db::{DbCore, Write as CoreWrite},
+    db::{DbCore, Waiting, Write as CoreWrite},
     error::Result,
     maintenance::{moves, snapshot},
     read::{ScanSpec, SearchSpec},
@@ -248,11 +248,11 @@ impl Collection {
             // It reads first, and may promote: not on the caller's thread.
             return self
                 .job("write", move |core, collection| {
-                    pollster::block_on(core.write(collection, write, durability))
+                    pollster::block_on(core.write(collection, write, durability, Waiting::Thread))
                 })
                 .await;
         }
-        self.core.write(&self.collection, write, durability).await
+        self.core.write(&self.collection, write, durability, Waiting::Task).await
     }
 
     async fn job<T: Send + 'static>(

@@ -158,11 +158,12 @@ impl CollectionCore {
     /// Makes rows visible and hides their old versions. On an error (damage met while looking
     /// for the old versions) nothing is visible of the batch.
     ///
-    /// The memory is charged to `pool`. Rows for a dropped collection go nowhere.
+    /// Ids, vectors and metadata are moved out of `rows`; what is left is the caller's to free. The
+    /// memory is charged to `pool`. Rows for a dropped collection go nowhere.
     pub(crate) fn apply_rows(
         &self,
         lsn: Lsn,
-        rows: Vec<NewRow>,
+        rows: &mut [NewRow],
         now: Duration,
         pool: &MemoryPool,
     ) -> Result<()> {
@@ -176,8 +177,10 @@ impl CollectionCore {
         let mut bytes = 0;
         for row in rows {
             let NewRow { id, vector, inv_norm, metadata, parsed } = row;
-            let row = MemRow::new(id, lsn, vector, inv_norm, metadata);
-            bytes += state.active.insert(row, indexed.then_some(&parsed), now);
+            let (vector, metadata) = (std::mem::take(vector), std::mem::take(metadata));
+            let id = std::mem::replace(id, PointId::U64(0));
+            let row = MemRow::new(id, lsn, vector, *inv_norm, metadata);
+            bytes += state.active.insert(row, indexed.then_some(&*parsed), now);
         }
         pool.charge(bytes);
         state.applied = lsn;
@@ -188,7 +191,7 @@ impl CollectionCore {
     pub(crate) fn apply_deletes(
         &self,
         lsn: Lsn,
-        ids: Vec<PointId>,
+        ids: &mut Vec<PointId>,
         now: Duration,
         pool: &MemoryPool,
     ) -> Result<()> {
@@ -205,7 +208,7 @@ impl CollectionCore {
             state.applied = lsn;
             return Ok(());
         }
-        for id in ids {
+        for id in ids.drain(..) {
             bytes += state.active.delete(id, lsn, now);
         }
         pool.charge(bytes);

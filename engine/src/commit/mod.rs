@@ -14,6 +14,7 @@ mod sink;
 mod validate;
 
 pub(crate) use pool::MemoryPool;
+use sink::Change;
 pub(crate) use sink::CommitSink;
 pub(crate) use validate::{
     canonical_json, check_depth, check_id, check_ids, check_query, check_rows, dedup_ids,
@@ -30,7 +31,7 @@ use crate::{
     settings::{Durability, Settings},
 };
 use akidb_vfs::{Clock, planted};
-use akidb_wal::{Lsn, WalError};
+use akidb_wal::{Lsn, Reply, WalError};
 use std::{
     sync::{
         Arc, OnceLock,
@@ -38,7 +39,6 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::oneshot;
 
 /// The most bytes of one batch in the log.
 pub(crate) const BATCH_BYTES_MAX: u64 = 16 << 20;
@@ -65,8 +65,26 @@ pub(crate) struct Request {
     pub(crate) collection: Arc<CollectionCore>,
     pub(crate) op: WriteOp,
     pub(crate) durability: Durability,
-    pub(crate) reply: oneshot::Sender<Result<Receipt>>,
+    pub(crate) reply: Reply<Done>,
 }
+
+/// What became of a write.
+pub(crate) struct Done {
+    pub(crate) result: Result<Receipt>,
+    /// What the log thread has used up. Freed by the caller, whose thread it came from: memory that
+    /// another thread gives back costs more, and the log thread has better to do.
+    pub(crate) spent: Spent,
+}
+
+impl Done {
+    /// Without anything that was used up.
+    pub(crate) fn new(result: Result<Receipt>) -> Self {
+        Self { result, spent: Spent::default() }
+    }
+}
+
+/// Memory that came with a write and is not needed any more: what was written, and its record body.
+pub(crate) type Spent = (Option<Change>, Vec<u8>);
 
 /// What the log thread shares with the rest of the database.
 #[derive(Debug)]
@@ -79,6 +97,8 @@ pub(crate) struct Shared {
     poison: OnceLock<Error>,
     closed: AtomicBool,
     applied: AtomicU64,
+    /// `applied` + 1 when the disk was last found to have room; 0 before.
+    room_at: AtomicU64,
 }
 
 impl Shared {
@@ -91,6 +111,7 @@ impl Shared {
             poison: OnceLock::new(),
             closed: AtomicBool::new(false),
             applied: AtomicU64::new(applied.get()),
+            room_at: AtomicU64::new(0),
         }
     }
 
@@ -145,6 +166,19 @@ impl Shared {
     /// The last LSN whose write is applied, over all collections.
     pub(crate) fn applied(&self) -> Lsn {
         Lsn::new(self.applied.load(Ordering::Acquire))
+    }
+
+    /// Runs `look`, which asks the disk for its free space, unless it has been asked since the last
+    /// write was applied: the writers of one group need to know it once. A look that fails counts
+    /// for nothing.
+    pub(crate) fn once_per_group(&self, look: impl FnOnce() -> Result<()>) -> Result<()> {
+        let now = self.applied().get().saturating_add(1);
+        if self.room_at.load(Ordering::Relaxed) == now {
+            return Ok(());
+        }
+        look()?;
+        self.room_at.store(now, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Starts from where recovery ended.

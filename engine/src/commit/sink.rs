@@ -13,7 +13,7 @@
 //! - A write that failed was not applied, so readers never see what a reopen might not find.
 //! - One thread runs this code (or one caller at a time, when driven inline).
 
-use super::{BATCH_BYTES_MAX, Request, Shared, WriteOp, overlay::Overlay, payload};
+use super::{BATCH_BYTES_MAX, Done, Request, Shared, WriteOp, overlay::Overlay, payload};
 use crate::{
     PointId, Receipt,
     collection::{CollectionCore, NewRow},
@@ -21,9 +21,8 @@ use crate::{
     settings::Durability,
 };
 use akidb_vfs::planted;
-use akidb_wal::{Commit, Lsn, Sink, Staged, WalError};
+use akidb_wal::{Commit, Lsn, Reply, Sink, Staged, Wakes, WalError};
 use std::sync::Arc;
-use tokio::sync::oneshot;
 
 /// A write that is in the current group.
 struct Pending {
@@ -31,11 +30,11 @@ struct Pending {
     lsn: Lsn,
     durability: Durability,
     change: Change,
-    reply: oneshot::Sender<Result<Receipt>>,
+    reply: Reply<Done>,
 }
 
 /// A resolved change.
-pub(super) enum Change {
+pub(crate) enum Change {
     Rows(Vec<NewRow>),
     Deletes(Vec<PointId>),
 }
@@ -44,11 +43,13 @@ pub(super) enum Change {
 pub(crate) struct CommitSink {
     shared: Arc<Shared>,
     pending: Vec<Pending>,
+    /// The record bodies of `pending`, once they are written.
+    payloads: Vec<Vec<u8>>,
 }
 
 impl CommitSink {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, pending: Vec::new() }
+        Self { shared, pending: Vec::new(), payloads: Vec::new() }
     }
 
     /// Turns a request into rows or ids and the record body that says so; `None` if there is
@@ -104,10 +105,12 @@ impl CommitSink {
             .map(|pending| (pending.lsn, &pending.change))
     }
 
-    fn apply(&self, pending: Pending, commit: &Commit) {
-        let Pending { collection, lsn, durability, change, reply } = pending;
+    /// Makes a write visible; the change is left without what the memtable took.
+    fn apply(&self, pending: &mut Pending, commit: &Commit) -> Result<Receipt> {
+        let Pending { collection, lsn, durability, change, .. } = pending;
+        let (lsn, durability) = (*lsn, *durability);
         let now = self.shared.clock.monotonic();
-        let rows = match &change {
+        let rows = match change {
             Change::Rows(rows) => rows.len(),
             Change::Deletes(ids) => ids.len(),
         };
@@ -116,9 +119,9 @@ impl CommitSink {
             Change::Rows(rows) => collection.apply_rows(lsn, rows, now, pool),
             Change::Deletes(ids) => collection.apply_deletes(lsn, ids, now, pool),
         };
-        let result = match applied {
+        match applied {
             Ok(()) => {
-                self.shared.after_apply(&collection);
+                self.shared.after_apply(collection);
                 let durability =
                     if commit.durable_upto >= lsn || planted("commit.receipt-overstates") {
                         Durability::Sync
@@ -130,9 +133,7 @@ impl CommitSink {
             // The record is in the log but its effect is not in memory: go on and later writes
             // would build on a state that recovery will not reproduce.
             Err(error) => Err(self.shared.poison(error)),
-        };
-        // The caller may have gone; its write stands.
-        drop(reply.send(result));
+        }
     }
 }
 
@@ -155,7 +156,7 @@ impl Sink for CommitSink {
             // The log would fail the whole group for it.
             Ok(Some((_, payload))) if payload.len() as u64 > BATCH_BYTES_MAX => {
                 let (found, max) = (payload.len() as u64, BATCH_BYTES_MAX);
-                drop(reply.send(Err(InputError::BatchTooLarge { found, max }.into())));
+                reply.answer(Done::new(Err(InputError::BatchTooLarge { found, max }.into())));
                 Staged::Answered
             }
             Ok(Some((change, payload))) => {
@@ -166,33 +167,44 @@ impl Sink for CommitSink {
                 // Nothing was written, and nothing is said of what was written before.
                 let lsn = collection.state.read().applied.get();
                 let durability = Durability::Memory;
-                drop(reply.send(Ok(Receipt { lsn, rows: 0, durability })));
+                reply.answer(Done::new(Ok(Receipt { lsn, rows: 0, durability })));
                 Staged::Answered
             }
             Err(error) => {
-                drop(reply.send(Err(error)));
+                reply.answer(Done::new(Err(error)));
                 Staged::Answered
             }
         }
     }
 
     fn committed(&mut self, commit: &Commit) {
-        for pending in std::mem::take(&mut self.pending) {
-            let lsn = pending.lsn;
-            self.apply(pending, commit);
-            self.shared.set_applied(lsn);
+        let mut wakes = Wakes::new();
+        let mut payloads = std::mem::take(&mut self.payloads).into_iter();
+        for mut pending in std::mem::take(&mut self.pending) {
+            let result = self.apply(&mut pending, commit);
+            self.shared.set_applied(pending.lsn);
+            let payload = payloads.next().unwrap_or_default();
+            let spent = (Some(pending.change), payload);
+            // The caller may have gone; its write stands.
+            pending.reply.settle(Done { result, spent }, &mut wakes);
         }
+        wakes.go();
+    }
+
+    fn written(&mut self, payloads: Vec<Vec<u8>>) {
+        self.payloads = payloads;
     }
 
     fn failed(&mut self, error: &Arc<WalError>) {
         let error = self.shared.write_failed(error);
         for pending in std::mem::take(&mut self.pending) {
-            drop(pending.reply.send(Err(error.clone())));
+            pending.reply.answer(Done::new(Err(error.clone())));
         }
+        self.payloads.clear();
     }
 
     fn rejected(&mut self, request: Request, error: &Arc<WalError>) {
         let error = self.shared.write_failed(error);
-        drop(request.reply.send(Err(error)));
+        request.reply.answer(Done::new(Err(error)));
     }
 }

@@ -318,10 +318,12 @@ impl DbCore {
         if reserve_bytes == 0 || planted("space.reserve-unchecked") {
             return Ok(());
         }
-        let free_bytes = self.fs.free_space(&self.paths.root)?;
-        if free_bytes < reserve_bytes {
-            return Err(Cause::DiskReserve { free_bytes, reserve_bytes }.into());
-        }
-        Ok(())
+        self.shared.once_per_group(|| {
+            let free_bytes = self.fs.free_space(&self.paths.root)?;
+            if free_bytes < reserve_bytes {
+                return Err(Cause::DiskReserve { free_bytes, reserve_bytes }.into());
+            }
+            Ok(())
+        })
     }
 }

@@ -16,7 +16,7 @@ mod tests;
 
 pub(crate) use counters::Counters;
 pub(crate) use open::{Components, open};
-pub(crate) use ops::Write;
+pub(crate) use ops::{Waiting, Write};
 pub use report::{RecoveryReport, TornTail};
 
 use crate::{

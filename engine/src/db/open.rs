@@ -303,16 +303,16 @@ fn apply_record(
         payload::LogRecord::Upsert { rows, .. } => {
             report.rows_applied += rows.len() as u64;
             let dim = collection.schema().dim as usize;
-            let rows = rows
+            let mut rows = rows
                 .into_iter()
                 .map(|row| recovered_row(row, dim).ok_or_else(|| damaged("a malformed row".into())))
                 .collect::<Result<Vec<_>>>()?;
-            collection.apply_rows(lsn, rows, now, &shared.pool)?;
+            collection.apply_rows(lsn, &mut rows, now, &shared.pool)?;
         }
         payload::LogRecord::Delete { .. } if planted("replay.deletes-ignored") => {}
-        payload::LogRecord::Delete { ids, .. } => {
+        payload::LogRecord::Delete { mut ids, .. } => {
             report.rows_applied += ids.len() as u64;
-            collection.apply_deletes(lsn, ids, now, &shared.pool)?;
+            collection.apply_deletes(lsn, &mut ids, now, &shared.pool)?;
         }
     }
     if collection.state.read().active.bytes() >= shared.settings.memtable_bytes {

@@ -6,7 +6,7 @@ use crate::{
     Cursor, FieldDef, Hit, Page, Point, PointId, Receipt, Record, Schema,
     collection::{CollectionCore, View},
     commit::{
-        BATCH_BYTES_MAX, MetadataPatch, Request, WriteOp, check_depth, check_id, check_ids,
+        BATCH_BYTES_MAX, Done, MetadataPatch, Request, WriteOp, check_depth, check_id, check_ids,
         check_query, check_rows, dedup_ids, payload,
     },
     error::{Cause, Error, InputError, Result},
@@ -17,7 +17,6 @@ use crate::{
 };
 use serde_json::Value;
 use std::sync::Arc;
-use tokio::sync::oneshot;
 
 /// How often a write that needs its collection local is tried again when a demotion slips in
 /// between. Each try promotes; losing this many races in a row means somebody demotes in a loop.
@@ -34,6 +33,16 @@ pub(crate) enum Write {
     Update(Vec<(PointId, Value)>),
     Delete(Vec<PointId>),
     DeleteMatching(Filter),
+}
+
+/// How a caller waits for its receipt. Blocked threads are woken by each other, tasks are not: see
+/// [`akidb_wal::Wakes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// By `.await`, on any executor.
+    Task,
+    /// The first poll returns with the receipt. For a thread that has nothing else to do.
+    Thread,
 }
 
 impl Write {
@@ -136,15 +145,16 @@ impl DbCore {
         collection: &Arc<CollectionCore>,
         write: Write,
         durability: Option<Durability>,
+        waiting: Waiting,
     ) -> Result<Receipt> {
         let durability = durability.unwrap_or(self.shared.settings.durability);
         self.shared.check_writable()?;
         self.admit(write.needs_space()).await?;
         let receipt = if write.needs_local() {
-            self.write_local(collection, write, durability).await?
+            self.write_local(collection, write, durability, waiting).await?
         } else {
             let op = self.prepare(collection, write)?;
-            self.queue(collection, op, durability).await?
+            self.queue(collection, op, durability, waiting).await?
         };
         if self.background.is_inline() {
             background::run_due(self);
@@ -159,12 +169,13 @@ impl DbCore {
         collection: &Arc<CollectionCore>,
         write: Write,
         durability: Durability,
+        waiting: Waiting,
     ) -> Result<Receipt> {
         let mut tries = 0;
         loop {
             self.local_view(collection)?;
             let op = self.prepare(collection, write.clone())?;
-            let result = self.queue(collection, op, durability).await;
+            let result = self.queue(collection, op, durability, waiting).await;
             let moved = |error: &Error| matches!(error.cause(), Cause::Moved { .. });
             if !result.as_ref().is_err_and(moved) || tries == LOCAL_TRIES {
                 return result;
@@ -178,12 +189,19 @@ impl DbCore {
         collection: &Arc<CollectionCore>,
         op: WriteOp,
         durability: Durability,
+        waiting: Waiting,
     ) -> Result<Receipt> {
-        let (reply, receipt) = oneshot::channel();
+        let (reply, answer) = akidb_wal::reply();
         let collection = collection.clone();
         self.commit.submit(Request { collection, op, durability, reply });
-        // A log thread that is gone drops the sender: the write's fate is unknown (D5).
-        receipt.await.unwrap_or_else(|_| Err(Cause::Closed.into()))
+        let answer = match waiting {
+            Waiting::Task => answer.await,
+            Waiting::Thread => answer.wait(),
+        };
+        // A log thread that is gone drops the reply: the write's fate is unknown (D5).
+        let Done { result, spent } = answer.ok_or(Cause::Closed)?;
+        drop(spent);
+        result
     }
 
     fn prepare(&self, collection: &CollectionCore, write: Write) -> Result<WriteOp> {

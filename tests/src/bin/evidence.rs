@@ -3,7 +3,7 @@
 
 #[cfg(feature = "defects")]
 use akidb_tests::evidence::defects::DEFECTS;
-use akidb_tests::evidence::{Entry, Machine, Options, machines, read_ledger, run, table};
+use akidb_tests::evidence::{Entry, Machine, Options, kill, machines, read_ledger, run, table};
 use akidb_vfs::{RealFs, read_file, write_file_durably};
 use clap::{Parser, error::ErrorKind};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -57,7 +57,23 @@ fn say(text: &str) {
     drop(writeln!(std::io::stdout().lock(), "{text}"));
 }
 
+/// The process that the machine `kill` kills; not for people.
+fn kill_child() -> Option<ExitCode> {
+    let mut words = std::env::args().skip(1);
+    let task = words.next().filter(|word| word == "kill-child").and_then(|_| words.next())?;
+    Some(match kill::child(&task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => {
+            say(&format!("error {text}"));
+            ExitCode::FAILURE
+        }
+    })
+}
+
 fn main() -> ExitCode {
+    if let Some(code) = kill_child() {
+        return code;
+    }
     let arguments = Arguments::parse();
     match arguments.machine.as_str() {
         "list" => {

@@ -90,7 +90,7 @@ fn ask(finder: &str, defect: &str, seconds: u64) -> Result<(bool, String), Strin
 }
 
 /// All that the child prints until it closes its output; `None` if that takes too long.
-fn output(child: &mut Child, limit: Duration) -> Option<String> {
+pub(super) fn output(child: &mut Child, limit: Duration) -> Option<String> {
     let mut pipe = child.stdout.take()?;
     let (done, wait) = mpsc::channel();
     let reader = spawn("finder-output", move || {

@@ -17,10 +17,12 @@
 
 mod counts;
 pub mod defects;
+pub mod kill;
 mod ledger;
 mod regressions;
 mod report;
 mod runner;
+pub mod vm;
 
 pub use counts::Counts;
 pub use ledger::{Entry, read_ledger, table};
@@ -94,5 +96,5 @@ impl Options {
 
 /// All machines, in the order in which they are listed.
 pub fn machines() -> Vec<Machine> {
-    vec![defects::MACHINE]
+    vec![kill::MACHINE, vm::MACHINE, defects::MACHINE]
 }

@@ -15,7 +15,7 @@ use crate::{
     FRAME_PAYLOAD_MAX, FrameKind, LogIo, WalError,
     frame::{FrameHeader, frame_bytes, payload_crc},
 };
-use akidb_vfs::{FsError, FsFile, planted};
+use akidb_vfs::{FsError, FsFile, FsOp, planted};
 use std::{
     io::IoSlice,
     path::{Path, PathBuf},
@@ -108,15 +108,61 @@ impl FramedWriter {
     }
 
     /// Writes all that is staged, in one vectored write. It is visible to readers and survives a
-    /// process kill, but not yet power loss. Does nothing when nothing is staged.
+    /// process kill, but not yet power loss. Does nothing when nothing is staged. Returns the
+    /// payloads, for who has a use for their memory.
     ///
     /// # Errors
     /// [`WalError::Poisoned`], now and for ever; any part of the group may be on disk.
-    pub fn write_group(&mut self) -> Result<(), WalError> {
+    pub fn write_group(&mut self) -> Result<Vec<Vec<u8>>, WalError> {
+        self.write_staged(false)
+    }
+
+    /// Writes all that is staged as [`FramedWriter::write_group`] does, and makes everything written
+    /// durable, in one call to the backend.
+    ///
+    /// # Errors
+    /// [`WalError::Poisoned`], now and for ever; nothing written since the last sync may be trusted.
+    pub fn write_group_synced(&mut self) -> Result<Vec<Vec<u8>>, WalError> {
+        self.write_staged(true)
+    }
+
+    fn write_staged(&mut self, sync: bool) -> Result<Vec<Vec<u8>>, WalError> {
         self.alive()?;
         if self.staged.is_empty() {
-            return Ok(());
+            if sync {
+                self.sync()?;
+            }
+            return Ok(Vec::new());
         }
+        let crc = self.lay_out();
+        let mut slices = self.layout.slices(&self.staged);
+        let written = if sync && !planted("framed.sync-skipped") {
+            match self.io.write_and_sync(&*self.file, &mut slices, self.end) {
+                Err(error)
+                    if error.op == FsOp::SyncData && planted("framed.failed-sync-retried") =>
+                {
+                    self.io.sync(&*self.file)
+                }
+                written => written,
+            }
+        } else {
+            self.io.write_group(&*self.file, &mut slices, self.end)
+        };
+        written.map_err(|error| self.fail(error))?;
+        self.end += self.staged_bytes;
+        self.last_seq += self.staged.len() as u64;
+        self.last_crc = crc;
+        self.sealed = false;
+        self.staged_bytes = 0;
+        if sync {
+            self.mark_durable();
+        }
+        self.check();
+        Ok(std::mem::take(&mut self.staged))
+    }
+
+    /// Turns what is staged into frames; returns the last one's header checksum.
+    fn lay_out(&mut self) -> u32 {
         self.layout.clear();
         let mut crc = self.last_crc;
         for (index, payload) in self.staged.iter().enumerate() {
@@ -132,17 +178,7 @@ impl FramedWriter {
             crc = self.layout.push(header, self.header.salt, offset, index, payload);
         }
         assert!(self.layout.len() == self.staged_bytes, "staged bytes were counted wrong");
-        let mut slices = self.layout.slices(&self.staged);
-        let written = self.io.write_group(&*self.file, &mut slices, self.end);
-        written.map_err(|error| self.fail(error))?;
-        self.end += self.staged_bytes;
-        self.last_seq += self.staged.len() as u64;
-        self.last_crc = crc;
-        self.sealed = false;
-        self.staged.clear();
-        self.staged_bytes = 0;
-        self.check();
-        Ok(())
+        crc
     }
 
     /// Makes every written frame durable and returns the number of the last one. Does nothing when

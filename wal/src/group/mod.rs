@@ -83,6 +83,12 @@ pub trait Sink: Send + 'static {
     /// Turns a request into a payload. `lsn` is the request's number if it is written.
     fn stage(&mut self, lsn: Lsn, request: Self::Request) -> Staged;
 
+    /// Gives back the payloads of what was staged, in order, just before `committed`: memory is freed
+    /// most cheaply by the thread that it came from. By default they are freed here.
+    fn written(&mut self, payloads: Vec<Vec<u8>>) {
+        drop(payloads);
+    }
+
     /// Everything staged since the last `committed` or `failed` is written (and synced, if any
     /// asked): apply it in order, then acknowledge.
     fn committed(&mut self, commit: &Commit);

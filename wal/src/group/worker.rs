@@ -227,13 +227,14 @@ impl<S: Sink> Worker<S> {
             let last = self.log.next_lsn().prev();
             let first = Lsn::new(last.get() - frames + 1);
             let unsynced = planted("wal.acknowledged-before-sync");
-            if self.write_and_sync(must_sync && !unsynced) {
+            if let Some(payloads) = self.write_and_sync(must_sync && !unsynced) {
                 self.count(frames, bytes);
                 let durable_upto = if unsynced { last } else { self.log.durable_upto() };
                 let synced = durable_upto >= last;
                 self.publish();
                 self.note_interval(interval, synced);
                 if let Some(sink) = &mut self.sink {
+                    sink.written(payloads);
                     sink.committed(&Commit { first, last, durable_upto, synced });
                 }
             }
@@ -245,17 +246,21 @@ impl<S: Sink> Worker<S> {
         }
     }
 
-    /// Writes what is staged, and syncs if asked; tells the sink of a failure.
-    fn write_and_sync(&mut self, must_sync: bool) -> bool {
-        let written = self.log.write().and_then(|()| {
-            if must_sync {
-                self.log.sync()?;
-                self.counters.syncs += 1;
-                self.sync_due = None;
+    /// Writes what is staged, and syncs if asked; tells the sink of a failure. Returns the payloads.
+    fn write_and_sync(&mut self, must_sync: bool) -> Option<Vec<Vec<u8>>> {
+        match self.log.write_staged(must_sync) {
+            Ok(payloads) => {
+                if must_sync {
+                    self.counters.syncs += 1;
+                    self.sync_due = None;
+                }
+                Some(payloads)
             }
-            Ok(())
-        });
-        written.map_err(|error| self.give_up(error)).is_ok()
+            Err(error) => {
+                self.give_up(error);
+                None
+            }
+        }
     }
 
     fn count(&mut self, frames: u64, bytes: u64) {

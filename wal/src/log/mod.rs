@@ -136,8 +136,8 @@ impl Log {
     /// was written, its LSNs will be given again, and the log works on. [`WalError::Poisoned`]:
     /// now and for ever; any part of the group may or may not be found at the next open.
     pub fn commit(&mut self, sync: bool) -> Result<Lsn, WalError> {
-        self.write()?;
-        if sync { self.sync() } else { Ok(self.durable_upto()) }
+        self.write_staged(sync)?;
+        Ok(self.durable_upto())
     }
 
     /// Writes everything staged without a sync: it survives a process kill, not yet power loss.
@@ -145,6 +145,11 @@ impl Log {
     /// # Errors
     /// As [`Log::commit`].
     pub fn write(&mut self) -> Result<(), WalError> {
+        self.write_staged(false).map(drop)
+    }
+
+    /// As [`Log::commit`]; returns the payloads, for who has a use for their memory.
+    pub(crate) fn write_staged(&mut self, sync: bool) -> Result<Vec<Vec<u8>>, WalError> {
         self.alive()?;
         let bytes = std::mem::take(&mut self.staged_bytes);
         // Taken out first: whatever fails from here on, nobody may write this group later.
@@ -157,7 +162,8 @@ impl Log {
             let appended = self.writer.append(payload);
             appended.map_err(|error| self.fail(error))?;
         }
-        let written = self.writer.write_group();
+        let written =
+            if sync { self.writer.write_group_synced() } else { self.writer.write_group() };
         written.map_err(|error| self.fail(error))
     }
 
