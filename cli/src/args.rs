@@ -5,6 +5,7 @@
 //! Called by `main`; the values are read by the module of each command.
 
 mod bench;
+mod tools;
 mod values;
 
 use akidb::{Durability, FieldDef, Filter, Metric, WalBackend};
@@ -13,6 +14,7 @@ pub(crate) use bench::{
 };
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+pub(crate) use tools::{InspectArgs, VerifyArgs, WalArgs, WalCommand, WalDumpArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,8 +23,10 @@ Examples:
   akidb search --dir ./data -C docs --id n02084071 -k 5
   akidb stats  --dir ./data
   akidb inspect ./data/MANIFEST-000000000001
+  akidb verify ./data
 
-Exit codes: 0 done, 1 it failed (or an id was not found), 2 the command line is wrong.";
+Exit codes: 0 done, 1 it failed (or an id was not found), 2 the command line is wrong; verify has
+more.";
 
 /// AkiDB: an embeddable vector storage engine.
 ///
@@ -55,6 +59,10 @@ pub(crate) enum Command {
     Stats(StatsArgs),
     /// Describe any AkiDB file in words.
     Inspect(InspectArgs),
+    /// Say whether a database is sound, and what is wrong with it.
+    Verify(VerifyArgs),
+    /// Look into the log.
+    Wal(WalArgs),
     /// Measure this machine; the JSON is meant to be kept and compared.
     Bench(BenchArgs),
     /// The child process that the demo kills.
@@ -283,16 +291,6 @@ pub(crate) struct StatsArgs {
     /// Only this collection.
     #[arg(long, short = 'C', value_name = "NAME")]
     pub(crate) collection: Option<String>,
-}
-
-/// Describe any AkiDB file in words: a WAL file, manifest, segment, tombstones or cold object.
-///
-/// Reads only the file, never locks or repairs anything, and works on a database that is open
-/// elsewhere.
-#[derive(Debug, Args)]
-pub(crate) struct InspectArgs {
-    /// The file.
-    pub(crate) file: PathBuf,
 }
 
 /// Arguments of the demo's child process.

@@ -61,7 +61,7 @@ pub use filter::{
     FilterValue, field,
 };
 pub use id::{ID_BYTES_MAX, PointId};
-pub use inspect::{FileReport, inspect};
+pub use inspect::{FileReport, WalDump, WalFileDump, WalFrame, WalRow, dump_wal, inspect};
 pub use point::{Hit, Metadata, Point, Receipt, Record};
 pub use read::{Cursor, Explain, Page, PartExplain};
 pub use schema::{DIM_MAX, FIELDS_MAX, FieldDef, FieldType, Metric, Schema};

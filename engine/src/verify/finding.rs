@@ -133,11 +133,6 @@ impl Finding {
         Ok(Self { offset, ..Self::new(severity, kind, file, detail) })
     }
 
-    pub(crate) fn of_collection(mut self, name: &str) -> Self {
-        self.collection = Some(name.to_owned());
-        self
-    }
-
     pub(crate) fn costing(mut self, rows: u64, lsns: Option<(u64, u64)>) -> Self {
         self.rows = Some(rows);
         self.lsns = lsns;

@@ -161,7 +161,7 @@ impl Pass<'_> {
         };
         let mut lost = 0;
         for row in (0..meta.rows).filter(|row| !dead.contains(*row)) {
-            lost += u64::from(salvaged.row(row)?.is_none());
+            lost += u64::from(!salvaged.is_whole(row)?);
         }
         let bad = salvaged.bad_extents()?;
         if bad.is_empty() {

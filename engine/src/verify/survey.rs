@@ -32,15 +32,6 @@ pub(crate) struct SurveyedFile {
     pub(crate) whole: bool,
 }
 
-/// A body of the log, and where it lies.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LogBody<'a> {
-    pub(crate) lsn: u64,
-    pub(crate) file: &'a Path,
-    pub(crate) offset: u64,
-    pub(crate) bytes: &'a [u8],
-}
-
 /// What is left of a log.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LogSurvey {
@@ -48,11 +39,7 @@ pub(crate) struct LogSurvey {
     pub(crate) files: Vec<SurveyedFile>,
     /// Runs of LSNs (first and last) above the floor that no file holds, though one should.
     pub(crate) missing: Vec<(u64, u64)>,
-    /// The first LSN that any file holds.
-    pub(crate) first: Option<u64>,
-    /// The highest LSN that anything speaks of.
-    pub(crate) highest: u64,
-    /// True if LSNs above `highest` may have been acknowledged, and nothing tells how many.
+    /// True if LSNs above all that is known of may have been acknowledged, and nothing tells how many.
     pub(crate) open_ended: bool,
 }
 
@@ -132,34 +119,8 @@ impl LogSurvey {
             }
             next = lsn.saturating_add(1);
         }
-        let first = known.first().copied();
         let files = reads.into_iter().map(|read| read.file).collect();
-        Self { files, missing, first, highest, open_ended }
-    }
-
-    /// Hands out every body that can be read, in the order of LSNs.
-    ///
-    /// # Errors
-    /// A failed call; what `visit` returns.
-    pub(crate) fn visit(
-        &self,
-        fs: &dyn Fs,
-        visit: &mut dyn FnMut(LogBody<'_>) -> Result<()>,
-    ) -> Result<()> {
-        // Files speak for ranges of LSNs that ascend with their numbers.
-        for file in &self.files {
-            let (from, upto) = file.speaks_for;
-            if from >= upto {
-                continue;
-            }
-            let image = FramedFile::salvage(fs, &file.path, WAL_KIND, file.number)?.file;
-            for (lsn, frame) in data_frames(&image) {
-                if let Some(bytes) = image.payload(&frame).filter(|_| (from..upto).contains(&lsn)) {
-                    visit(LogBody { lsn, file: &file.path, offset: frame.offset, bytes })?;
-                }
-            }
-        }
-        Ok(())
+        Self { files, missing, open_ended }
     }
 
     /// How many LSNs are missing.
