@@ -27,8 +27,7 @@ pub(crate) fn run(args: &WalArgs, output: Output) -> Result<()> {
 }
 
 fn dump(args: &WalDumpArgs, output: Output) -> Result<()> {
-    let wanted =
-        WalDump { from: args.from, to: args.to.unwrap_or(u64::MAX), rows: args.rows };
+    let wanted = WalDump { from: args.from, to: args.to.unwrap_or(u64::MAX), rows: args.rows };
     let files = akidb::dump_wal(&RealFs, &args.path, &wanted)?;
     let damaged = files.iter().filter(|file| !file.is_whole()).count();
     let (command, of) = ("wal dump", files.len());

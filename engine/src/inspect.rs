@@ -164,7 +164,8 @@ fn framed(
         let offset = frame.offset;
         match frame.status {
             FrameStatus::Good { kind: FrameKind::Seal, seq, durable_end, .. } => {
-                let line = format!("offset {offset:>9}  seal after {seq}, durable to {durable_end}");
+                let line =
+                    format!("offset {offset:>9}  seal after {seq}, durable to {durable_end}");
                 report.entries.push(line);
             }
             FrameStatus::Good { seq, payload_len, durable_end, .. } => {

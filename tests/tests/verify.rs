@@ -41,9 +41,9 @@ fn damage(report: &VerifyReport) -> Vec<&Finding> {
 
 /// What verification says names the file, and an offset in it if it names one.
 fn names(report: &VerifyReport, path: &Path, len: u64) -> bool {
-    damage(report).iter().any(|finding| {
-        finding.file == path && finding.offset.is_none_or(|offset| offset <= len)
-    })
+    damage(report)
+        .iter()
+        .any(|finding| finding.file == path && finding.offset.is_none_or(|offset| offset <= len))
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn a_sound_database_is_called_sound() {
         assert_eq!(report.findings, [], "deep {deep}");
         assert!(report.is_sound() && report.files >= 5 && report.batches > 0, "{report:?}");
         // Deep sees dead rows too: those that were replaced or deleted in segments.
-        let live: usize = rows.values().map(|rows| rows.len()).sum();
+        let live: usize = rows.values().map(std::collections::BTreeMap::len).sum();
         assert!(!deep || report.rows as usize >= live - 3, "{report:?}");
     }
 }
@@ -113,9 +113,7 @@ fn every_damaged_byte_that_matters_is_named_with_its_file() {
         for offset in edges.chain((0..len).step_by(step as usize)) {
             let fork = world.fork(offset);
             fork.sim.corrupt(&path, offset, 1 << (offset % 8)).expect("within the file");
-            let report = Verify::new(fork.dir())
-                .file_system(Arc::new(fork.sim.process()))
-                .run();
+            let report = Verify::new(fork.dir()).file_system(Arc::new(fork.sim.process())).run();
             tried += 1;
             let what = format!("{} at {offset}", path.display());
             match report {
@@ -161,8 +159,19 @@ fn a_file_that_was_cut_or_is_gone_is_named() {
 
 #[test]
 fn files_that_changed_places_are_named() {
+    let mut settings = tiny_settings();
+    settings.memtable_bytes = 1 << 20;
+    settings.memtable_pool_bytes = 4 << 20;
+    settings.wal_bytes_max = 1 << 20;
+    let logged = World::new(6, settings);
+    let db = logged.open().expect("an empty disk opens");
+    let docs = db.create_collection("docs", plain_schema()).expect("a new name");
+    for n in 0..60 {
+        docs.upsert([row(n)]).run().expect("a row");
+    }
+    db.close().expect("it closes");
     let (world, _) = every_kind_of_file(ReadMode::Mmap);
-    for kind in [".seg", ".wal"] {
+    for (world, kind) in [(&world, ".seg"), (&logged, ".wal")] {
         let files = world.files_with(kind);
         let [first, .., last] = files.as_slice() else { panic!("two files of {kind}: {files:?}") };
         let fork = world.fork(3);

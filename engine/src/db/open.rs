@@ -136,9 +136,7 @@ fn survey(fs: &dyn Fs, paths: &Paths) -> Result<bool> {
     }
     // Hidden files are not ours and not in the way; a half-made database has only these.
     let ours = |name: &str| {
-        name.starts_with('.')
-            || paths::is_ours(name)
-            || ManifestStore::is_temporary(name)
+        name.starts_with('.') || paths::is_ours(name) || ManifestStore::is_temporary(name)
     };
     if let Some(foreign) = names.iter().find(|name| !ours(name)) {
         let detail = format!("it has no manifest and holds {foreign:?}");

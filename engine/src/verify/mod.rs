@@ -231,9 +231,8 @@ impl Pass<'_> {
 
     /// Files that nothing names. Beside an open database they may be named a moment later.
     fn note_strays(&self, state: &ManifestState, findings: &mut Vec<Finding>) -> Result<()> {
-        let note = |kind, path: PathBuf, detail: &str| {
-            Finding::new(Severity::Note, kind, path, detail)
-        };
+        let note =
+            |kind, path: PathBuf, detail: &str| Finding::new(Severity::Note, kind, path, detail);
         let named = |number| {
             state.collections.values().any(|c| c.file_numbers().any(|named| named == number))
         };
@@ -288,7 +287,8 @@ pub(crate) fn read_manifest(
     paths: &Paths,
 ) -> Result<std::result::Result<ManifestState, Finding>> {
     let entries = fs.list_dir(&paths.root).map_err(Error::opening)?;
-    let is_manifest = |name: &std::ffi::OsStr| name.to_str().is_some_and(ManifestStore::is_manifest);
+    let is_manifest =
+        |name: &std::ffi::OsStr| name.to_str().is_some_and(ManifestStore::is_manifest);
     if !entries.iter().any(|entry| is_manifest(&entry.name)) {
         return no_manifest(fs, paths).map(Err);
     }
@@ -301,9 +301,7 @@ pub(crate) fn read_manifest(
             Ok(Err(Finding::new(Severity::Loss, kind, file, detail)))
         }
         Err(error) if is_newer(&error) => Err(error),
-        Err(error) => {
-            Finding::of(Severity::Loss, FindingKind::ManifestDamaged, error).map(Err)
-        }
+        Err(error) => Finding::of(Severity::Loss, FindingKind::ManifestDamaged, error).map(Err),
     }
 }
 

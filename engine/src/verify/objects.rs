@@ -30,7 +30,11 @@ pub(crate) enum Fetched {
 }
 
 impl Objects {
-    pub(crate) fn new(fs: &Arc<dyn Fs>, paths: &Paths, store: Option<Arc<dyn ObjectStore>>) -> Self {
+    pub(crate) fn new(
+        fs: &Arc<dyn Fs>,
+        paths: &Paths,
+        store: Option<Arc<dyn ObjectStore>>,
+    ) -> Self {
         Self { fs: fs.clone(), root: paths.objects.clone(), store }
     }
 

@@ -19,7 +19,10 @@ use crate::{
     tombstones::{self, TombstoneSet, tombstone_path},
 };
 use roaring::RoaringBitmap;
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 impl Pass<'_> {
     /// Everything that holds rows of a collection.
@@ -105,14 +108,13 @@ impl Pass<'_> {
         let schema = &collection.schema;
         let params =
             SegmentParams { collection: collection.id, dim: schema.dim, metric: schema.metric };
-        let opened =
-            Segment::open(self.fs, &self.paths.segments, meta, params, ReadMode::Pread);
+        let opened = Segment::open(self.fs, &self.paths.segments, meta, params, ReadMode::Pread);
         let checked = opened.and_then(|segment| segment.verify().map(|()| segment));
         let segment = match checked {
             Ok(segment) => segment,
             Err(error) if is_newer(&error) => return Err(error),
             Err(error) => {
-                return self.damaged_segment(path, meta, params, &dead, error, findings);
+                return self.damaged_segment(&path, meta, params, &dead, error, findings);
             }
         };
         self.read(meta.len);
@@ -135,7 +137,7 @@ impl Pass<'_> {
     /// Names every bad place of a segment, and how many live rows touch one.
     fn damaged_segment(
         &mut self,
-        path: PathBuf,
+        path: &Path,
         meta: &SegmentMeta,
         params: SegmentParams,
         dead: &RoaringBitmap,
@@ -148,7 +150,7 @@ impl Pass<'_> {
             Finding::of(severity, FindingKind::SegmentDamaged, error)
                 .map(|finding| finding.costing(rows, lsns))
         };
-        let salvaged = match SalvagedSegment::open(self.fs, &path) {
+        let salvaged = match SalvagedSegment::open(self.fs, path) {
             Ok(salvaged) if fits(&salvaged, meta, params) => salvaged,
             Ok(_) => {
                 findings.push(as_a_whole(Severity::Loss, error, live)?);
@@ -178,7 +180,7 @@ impl Pass<'_> {
                 "{} block: {} bytes do not match their checksum",
                 extent.block, extent.bytes
             );
-            let mut finding = Finding::new(severity, kind, path.clone(), detail);
+            let mut finding = Finding::new(severity, kind, path, detail);
             finding.offset = Some(extent.offset);
             findings.push(if rows > 0 { finding.costing(rows, lsns) } else { finding });
         }
@@ -196,9 +198,8 @@ impl Pass<'_> {
         if self.whole.contains(&name) {
             return Ok(());
         }
-        let cost = |finding: Finding| {
-            finding.costing(meta.rows, Some((meta.min_lsn, meta.max_lsn)))
-        };
+        let cost =
+            |finding: Finding| finding.costing(meta.rows, Some((meta.min_lsn, meta.max_lsn)));
         let bytes = match self.objects.fetch(meta)? {
             Fetched::Whole(bytes) => bytes,
             Fetched::Missing => {
@@ -270,7 +271,7 @@ pub(crate) fn fits(segment: &SalvagedSegment, meta: &SegmentMeta, params: Segmen
         && (found.min_lsn, found.max_lsn) == (meta.min_lsn, meta.max_lsn)
 }
 
-fn is_missing(fs: &dyn akidb_vfs::Fs, path: &std::path::Path) -> Result<bool> {
+fn is_missing(fs: &dyn akidb_vfs::Fs, path: &Path) -> Result<bool> {
     match fs.metadata(path) {
         Ok(_) => Ok(false),
         Err(error) if error.is_not_found() => Ok(true),

@@ -5,9 +5,7 @@
 #![deny(clippy::indexing_slicing)]
 
 use super::{Finding, FindingKind, Severity};
-use crate::{
-    PointId, Schema, collection::SegmentView, error::Result, field_index::MemFieldIndex,
-};
+use crate::{PointId, Schema, collection::SegmentView, error::Result, field_index::MemFieldIndex};
 use akidb_index::inv_norm;
 use std::collections::HashMap;
 

@@ -79,7 +79,7 @@ impl LogSurvey {
         numbers.sort_unstable();
         let mut reads = Vec::new();
         for (number, path) in numbers {
-            reads.push(read(fs, path, number)?);
+            reads.push(read(fs, &path, number)?);
         }
         reads.sort_by_key(|read| read.file.number);
         let void: BTreeSet<u64> = reads.iter().filter_map(|read| read.void).collect();
@@ -136,21 +136,19 @@ fn data_frames(image: &FramedFile) -> impl Iterator<Item = (u64, FrameInfo)> {
     })
 }
 
-fn read(fs: &dyn Fs, path: PathBuf, number: u64) -> Result<Read> {
+fn read(fs: &dyn Fs, path: &Path, number: u64) -> Result<Read> {
     let file = |readable, whole| SurveyedFile {
-        path: path.clone(),
+        path: path.to_owned(),
         number,
         speaks_for: (0, 0),
         readable,
         whole,
     };
-    match FramedFile::salvage(fs, &path, WAL_KIND, number) {
+    match FramedFile::salvage(fs, path, WAL_KIND, number) {
         Ok(Salvaged { file: image, problem, headless }) => {
             let header = *image.header();
-            let bad = image
-                .inspect()
-                .iter()
-                .any(|frame| matches!(frame.status, FrameStatus::Bad { .. }));
+            let bad =
+                image.inspect().iter().any(|frame| matches!(frame.status, FrameStatus::Bad { .. }));
             Ok(Read {
                 file: SurveyedFile {
                     // Under another file's name its frames are still what its header says.
