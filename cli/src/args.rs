@@ -14,7 +14,9 @@ pub(crate) use bench::{
 };
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
-pub(crate) use tools::{InspectArgs, VerifyArgs, WalArgs, WalCommand, WalDumpArgs};
+pub(crate) use tools::{
+    InspectArgs, ReadOnlyArgs, RepairArgs, VerifyArgs, WalArgs, WalCommand, WalDumpArgs,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,8 +27,8 @@ Examples:
   akidb inspect ./data/MANIFEST-000000000001
   akidb verify ./data
 
-Exit codes: 0 done, 1 it failed (or an id was not found), 2 the command line is wrong; verify has
-more.";
+Exit codes: 0 done, 1 it failed (or an id was not found), 2 the command line is wrong; verify
+and repair have more.";
 
 /// AkiDB: an embeddable vector storage engine.
 ///
@@ -61,6 +63,8 @@ pub(crate) enum Command {
     Inspect(InspectArgs),
     /// Say whether a database is sound, and what is wrong with it.
     Verify(VerifyArgs),
+    /// Make a damaged database whole again, without what is lost.
+    Repair(RepairArgs),
     /// Look into the log.
     Wal(WalArgs),
     /// Measure this machine; the JSON is meant to be kept and compared.
@@ -211,6 +215,9 @@ pub(crate) struct SearchArgs {
     #[command(flatten)]
     pub(crate) place: Place,
 
+    #[command(flatten)]
+    pub(crate) opening: ReadOnlyArgs,
+
     /// Search by the vector of this row.
     #[arg(long, value_name = "ROW")]
     pub(crate) id: Option<String>,
@@ -241,6 +248,9 @@ pub(crate) struct SearchArgs {
 pub(crate) struct GetArgs {
     #[command(flatten)]
     pub(crate) place: Place,
+
+    #[command(flatten)]
+    pub(crate) opening: ReadOnlyArgs,
 
     /// The rows.
     #[arg(required = true, value_name = "ID")]
@@ -287,6 +297,9 @@ pub(crate) struct StatsArgs {
     /// The database directory.
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) opening: ReadOnlyArgs,
 
     /// Only this collection.
     #[arg(long, short = 'C', value_name = "NAME")]

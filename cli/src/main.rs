@@ -17,6 +17,7 @@ mod inspect;
 mod machine;
 mod output;
 mod progress;
+mod repair;
 mod search;
 mod source;
 mod stats;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
 fn run(command: &Command, output: Output) -> Result<ExitCode> {
     match command {
         Command::Verify(args) => return verify::run(args, output),
+        Command::Repair(args) => return repair::run(args, output),
         Command::Demo(args) => demo::run(args, output),
         Command::Ingest(args) => ingest::run(args, output),
         Command::Search(args) => search::run(args, output),

@@ -44,6 +44,7 @@ mod manifest;
 mod memtable;
 mod point;
 mod read;
+mod repair;
 mod schema;
 mod segment;
 mod settings;
@@ -63,6 +64,7 @@ pub use filter::{
 pub use id::{ID_BYTES_MAX, PointId};
 pub use inspect::{FileReport, WalDump, WalFileDump, WalFrame, WalRow, dump_wal, inspect};
 pub use point::{Hit, Metadata, Point, Receipt, Record};
+pub use repair::{Loss, LossKind, Repair, RepairAction, RepairPlan, RepairStep};
 pub use read::{Cursor, Explain, Page, PartExplain};
 pub use schema::{DIM_MAX, FIELDS_MAX, FieldDef, FieldType, Metric, Schema};
 pub use segment::{BlockDescription, ReadMode, SegmentDescription};

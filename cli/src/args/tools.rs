@@ -37,6 +37,53 @@ pub(crate) struct VerifyArgs {
     pub(crate) deep: bool,
 }
 
+const REPAIR_EXAMPLES: &str = "\
+Examples:
+  akidb repair ./data                  say what would be done and what is lost; changes nothing
+  akidb repair ./data --apply          do it; nobody may have the database open
+  akidb repair ./data --salvage-after-damage
+
+Exit codes: 0 nothing to repair, or it was repaired; 1 it could not be, or damage remains; 2 the
+command line is wrong; for a plan: 3 it costs nothing, 4 something is lost.";
+
+/// Make a damaged database whole again, without what is lost.
+///
+/// What is whole is kept, what follows from it is made again, what is lost is named. Without
+/// --apply nothing is changed: the repair is tried in memory. Nothing is destroyed: files that are
+/// damaged or replaced are moved to `lost+damaged-N` in the directory, with a report.
+#[derive(Debug, Args)]
+#[command(after_help = REPAIR_EXAMPLES)]
+pub(crate) struct RepairArgs {
+    /// The database directory.
+    pub(crate) dir: PathBuf,
+
+    /// Only say what would be done; the default.
+    #[arg(long, conflicts_with = "apply")]
+    pub(crate) plan: bool,
+
+    /// Do it.
+    #[arg(long)]
+    pub(crate) apply: bool,
+
+    /// Keep writes that can be read though writes before them are lost. Otherwise the log ends
+    /// before the first one that is lost.
+    #[arg(long)]
+    pub(crate) salvage_after_damage: bool,
+}
+
+/// How a database is opened by a command that reads.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct ReadOnlyArgs {
+    /// Write nothing and take no lock: works beside a process that has the database open, and on
+    /// a damaged one.
+    #[arg(long)]
+    pub(crate) read_only: bool,
+
+    /// Read damaged collections too, without what is lost, which is listed on standard error.
+    #[arg(long, requires = "read_only")]
+    pub(crate) allow_damage: bool,
+}
+
 /// Look into the log.
 #[derive(Debug, Args)]
 pub(crate) struct WalArgs {

@@ -18,7 +18,7 @@ use super::{
     requests::{Scan, Search, Write},
 };
 use crate::{
-    CollectionStats, Cursor, DbStats, Durability, Explain, FieldType, Filter, Hit, Page, Point,
+    Loss, CollectionStats, Cursor, DbStats, Durability, Explain, FieldType, Filter, Hit, Page, Point,
     PointId, Receipt, Record, RecoveryReport, Schema, SnapshotInfo,
     api::owner::Owner,
     collection::CollectionCore,
@@ -67,6 +67,11 @@ impl Db {
     /// What opening found and did.
     pub fn recovery_report(&self) -> &RecoveryReport {
         &self.core.recovery
+    }
+
+    /// See [`crate::Db::damage`].
+    pub fn damage(&self) -> &[Loss] {
+        self.core.damage()
     }
 
     /// See [`crate::Db::create_collection`].

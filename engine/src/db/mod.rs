@@ -2,12 +2,13 @@
 //!
 //! [`DbCore`] is the synchronous heart; the async and the blocking API are thin layers over it.
 //! `open` builds it (recovery), `backend` picks how its log writes,
-//! `background` runs flush and compaction, `paths` names files.
+//! `background` runs flush and compaction, `read_only` opens without writing, `paths` names files.
 
 mod backend;
 pub(crate) mod background;
 mod counters;
-mod open;
+pub(crate) mod open;
+mod read_only;
 mod ops;
 pub(crate) mod paths;
 mod report;
@@ -17,6 +18,7 @@ mod tests;
 pub(crate) use counters::Counters;
 pub(crate) use open::{Components, open};
 pub(crate) use ops::{Waiting, Write};
+pub(crate) use read_only::open_read_only;
 pub use report::{RecoveryReport, TornTail};
 
 use crate::{
@@ -37,6 +39,7 @@ use akidb_wal::{GroupCommit, Lsn};
 use background::Background;
 use parking_lot::{Mutex, RwLock};
 use paths::Paths;
+use read_only::ReadOnly;
 use roaring::RoaringBitmap;
 use std::{
     collections::BTreeMap,
@@ -75,6 +78,8 @@ pub(crate) struct DbCore {
     pub(crate) creating: Mutex<()>,
     /// Held until close; dropping it lets the next process in.
     lock: Mutex<Option<Box<dyn FsLock>>>,
+    /// Set if this database is only read.
+    read_only: Option<ReadOnly>,
 }
 
 impl std::fmt::Debug for DbCore {
@@ -175,7 +180,7 @@ impl DbCore {
         schema.validate()?;
         let _creating = self.creating.lock();
         // After the lock, for which a close may have been waiting: see `wait_for_jobs`.
-        self.shared.check_writable()?;
+        self.check_may_write()?;
         if self.collections.read().values().any(|c| c.name == name) {
             return Err(Cause::CollectionExists { name: name.to_owned() }.into());
         }
@@ -207,7 +212,9 @@ impl DbCore {
         self.shared.check_open()?;
         let collections = self.collections.read();
         let found = collections.values().find(|c| c.name == name).cloned();
-        found.ok_or_else(|| Cause::CollectionNotFound { name: name.to_owned() }.into())
+        let found = found.ok_or_else(|| Cause::CollectionNotFound { name: name.to_owned() })?;
+        self.check_undamaged(name)?;
+        Ok(found)
     }
 
     /// All collections, by id.
@@ -217,7 +224,7 @@ impl DbCore {
 
     /// Drops a collection with all its data; durable when it returns.
     pub(crate) fn drop_collection(&self, name: &str) -> Result<()> {
-        self.shared.check_writable()?;
+        self.check_may_write()?;
         let collection = self.collection(name)?;
         let _moves = collection.moves.lock();
         let _flushing = collection.flushing.lock();
@@ -313,7 +320,7 @@ impl DbCore {
 
     /// Deletes an object that was put for a change that did not happen, as [`DbCore::discard`].
     pub(crate) fn discard_object(&self, key: &str) {
-        if self.shared.poisoned().is_some() {
+        if self.shared.poisoned().is_some() || self.read_only.is_some() {
             return;
         }
         let deleted = self
@@ -341,7 +348,8 @@ impl DbCore {
 
     /// Deletes objects that the manifest lists as garbage, then forgets them.
     pub(crate) fn collect_garbage(&self) {
-        if self.shared.check_writable().is_err() {
+        // A read of a cold collection comes here too, and an object store has no overlay.
+        if self.check_may_write().is_err() {
             return;
         }
         let garbage: Vec<_> = self.manifest.lock().state().garbage.iter().cloned().collect();

@@ -20,6 +20,7 @@
 use super::{
     Background, DbCore, RecoveryReport, TornTail, backend,
     paths::{self, Paths},
+    read_only::ReadOnly,
 };
 use crate::{
     collection::{CollectionCore, NewRow, SegmentPart, parse_metadata},
@@ -59,10 +60,24 @@ type Collections = BTreeMap<u32, Arc<CollectionCore>>;
 
 /// Opens or creates the database in `dir`.
 pub(crate) fn open(dir: &Path, settings: Settings, parts: Components) -> Result<Arc<DbCore>> {
+    open_as(dir, settings, parts, None)
+}
+
+/// As [`open`]; with `read_only` it must exist, and nothing but reads is done to it: the file
+/// system in `parts` takes what opening itself writes.
+pub(super) fn open_as(
+    dir: &Path,
+    settings: Settings,
+    parts: Components,
+    read_only: Option<ReadOnly>,
+) -> Result<Arc<DbCore>> {
     settings.validate()?;
     let started = parts.clock.monotonic();
     let paths = Paths::new(dir);
     let fresh = survey(&*parts.fs, &paths)?;
+    if fresh && read_only.is_some() {
+        return Err(Cause::NoDatabase { dir: dir.to_owned() }.into());
+    }
     parts.fs.create_dir_all(dir)?;
     let lock = take_lock(&*parts.fs, &paths)?;
     for dir in [&paths.wal, &paths.segments] {
@@ -112,10 +127,13 @@ pub(crate) fn open(dir: &Path, settings: Settings, parts: Components) -> Result<
         obsolete: Mutex::new(Vec::new()),
         creating: Mutex::new(()),
         lock: Mutex::new(Some(lock)),
+        read_only,
     });
-    core.collect_garbage();
-    Background::start(&core)?;
-    core.shared.work.ring();
+    if core.read_only.is_none() {
+        core.collect_garbage();
+        Background::start(&core)?;
+        core.shared.work.ring();
+    }
     Ok(core)
 }
 
@@ -150,7 +168,7 @@ fn survey(fs: &dyn Fs, paths: &Paths) -> Result<bool> {
     Ok(true)
 }
 
-fn take_lock(fs: &dyn Fs, paths: &Paths) -> Result<Box<dyn FsLock>> {
+pub(crate) fn take_lock(fs: &dyn Fs, paths: &Paths) -> Result<Box<dyn FsLock>> {
     let holder = format!("process {}", std::process::id());
     fs.try_lock(&paths.lock, &holder).map_err(|error| {
         if error.kind() == std::io::ErrorKind::WouldBlock {

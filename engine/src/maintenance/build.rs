@@ -30,8 +30,13 @@ impl SegmentBuilder {
             number,
             params,
         )?;
+        Ok(Self::over(writer, schema))
+    }
+
+    /// Goes on with a file that was just started.
+    pub(crate) fn over(writer: SegmentWriter, schema: &Schema) -> Self {
         let fields = schema.fields.iter().cloned().map(MemFieldIndex::new).collect();
-        Ok(Self { writer, fields, rows: 0 })
+        Self { writer, fields, rows: 0 }
     }
 
     /// Adds a row; each id at most once.

@@ -14,7 +14,7 @@ use super::{
     reader::whole_crc32,
     source::Source,
 };
-use crate::{ErrorKind, Result};
+use crate::{ErrorKind, PointId, Result};
 use akidb_vfs::Fs;
 use std::path::Path;
 
@@ -26,6 +26,16 @@ pub(crate) struct BadExtent {
     pub(crate) bytes: u64,
     /// True if what it held follows from other blocks.
     pub(crate) derivable: bool,
+}
+
+/// A row that is whole.
+#[derive(Clone, Debug)]
+pub(crate) struct SalvagedRow {
+    pub(crate) id: PointId,
+    pub(crate) lsn: u64,
+    pub(crate) vector: Vec<f32>,
+    /// Canonical JSON.
+    pub(crate) metadata: Vec<u8>,
 }
 
 /// A segment file whose structure is whole, and nothing else is trusted.
@@ -93,16 +103,35 @@ impl SalvagedSegment {
         Ok(found)
     }
 
-    /// True if no part of a row lies in damaged bytes.
-    pub(crate) fn is_whole(&self, row: u32) -> Result<bool> {
-        let segment = &self.segment;
-        let read = || {
+    /// The id of a row; `None` if it lies in damaged bytes.
+    pub(crate) fn id(&self, row: u32) -> Result<Option<PointId>> {
+        readable(self.segment.id(row))
+    }
+
+    /// The LSN of a row; `None` if it lies in damaged bytes.
+    pub(crate) fn lsn(&self, row: u32) -> Result<Option<u64>> {
+        readable(self.segment.lsn(row))
+    }
+
+    /// A whole row; `None` if any part of it lies in damaged bytes.
+    pub(crate) fn row(&self, row: u32) -> Result<Option<SalvagedRow>> {
+        let whole = || {
+            let segment = &self.segment;
+            // Parsed too: what cannot be read back must not be written again.
             segment.metadata(row)?;
-            segment.id(row)?;
-            segment.lsn(row)?;
-            segment.vectors(row, 1).map(drop)
+            Ok(SalvagedRow {
+                id: segment.id(row)?,
+                lsn: segment.lsn(row)?,
+                vector: segment.vectors(row, 1)?.to_vec(),
+                metadata: segment.metadata_json(row)?.into_owned(),
+            })
         };
-        readable(read()).map(|read| read.is_some())
+        readable(whole())
+    }
+
+    /// The deletes with their LSNs; `None` if the list is damaged.
+    pub(crate) fn deletes(&self) -> Result<Option<Vec<(PointId, u64)>>> {
+        readable(self.segment.deletes())
     }
 }
 

@@ -18,9 +18,9 @@ mod parts;
 mod rows;
 mod survey;
 
-pub(crate) use finding::place_of;
 pub use finding::{Finding, FindingKind, Severity};
 pub(crate) use objects::Objects;
+pub(crate) use parts::fits;
 pub(crate) use survey::{LogSurvey, wal_number};
 
 use crate::{
@@ -321,5 +321,5 @@ fn no_manifest(fs: &dyn Fs, paths: &Paths) -> Result<Finding> {
 
 /// True for a file that only a newer binary reads.
 pub(crate) fn is_newer(error: &Error) -> bool {
-    error.kind() == ErrorKind::Incompatible && place_of(error).is_none()
+    error.kind() == ErrorKind::Incompatible && finding::place_of(error).is_none()
 }

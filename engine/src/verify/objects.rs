@@ -43,6 +43,11 @@ impl Objects {
         self.store.is_none().then(|| self.root.join(key))
     }
 
+    /// Where an object is, for people: its file, or its key in the store.
+    pub(crate) fn place(&self, key: &str) -> PathBuf {
+        self.path(key).unwrap_or_else(|| PathBuf::from(key))
+    }
+
     /// Fetches an object and compares it with what the manifest says.
     ///
     /// # Errors

@@ -163,7 +163,7 @@ impl Pass<'_> {
         };
         let mut lost = 0;
         for row in (0..meta.rows).filter(|row| !dead.contains(*row)) {
-            lost += u64::from(!salvaged.is_whole(row)?);
+            lost += u64::from(salvaged.row(row)?.is_none());
         }
         let bad = salvaged.bad_extents()?;
         if bad.is_empty() {
@@ -245,7 +245,7 @@ impl Pass<'_> {
 
     /// Where an object is, for people.
     fn place(&self, meta: &ColdMeta) -> PathBuf {
-        self.objects.path(&meta.key).unwrap_or_else(|| PathBuf::from(&meta.key))
+        self.objects.place(&meta.key)
     }
 
     pub(super) fn check_snapshot(

@@ -39,7 +39,11 @@ pub(crate) struct LogSurvey {
     pub(crate) files: Vec<SurveyedFile>,
     /// Runs of LSNs (first and last) above the floor that no file holds, though one should.
     pub(crate) missing: Vec<(u64, u64)>,
-    /// True if LSNs above all that is known of may have been acknowledged, and nothing tells how many.
+    /// The first LSN that any file holds.
+    pub(crate) first: Option<u64>,
+    /// The highest LSN that anything speaks of.
+    pub(crate) highest: u64,
+    /// True if LSNs above `highest` may have been acknowledged, and nothing tells how many.
     pub(crate) open_ended: bool,
 }
 
@@ -58,6 +62,8 @@ struct Read {
     /// The last LSN of the file before it.
     before: Option<u64>,
     good: Vec<u64>,
+    /// True if nothing can have stood after the last good frame.
+    ends_well: bool,
 }
 
 impl LogSurvey {
@@ -110,7 +116,7 @@ impl LogSurvey {
         }
         highest = highest.max(known.last().copied().unwrap_or(0));
         // Only the last file can have held more than anything else tells of.
-        let open_ended = reads.last().is_none_or(|read| !read.file.whole);
+        let open_ended = reads.last().is_none_or(|read| !read.ends_well);
         let mut missing = Vec::new();
         let mut next = floor.saturating_add(1);
         for lsn in known.range(next..).copied().chain([highest.saturating_add(1)]) {
@@ -119,8 +125,34 @@ impl LogSurvey {
             }
             next = lsn.saturating_add(1);
         }
+        let first = known.first().copied();
         let files = reads.into_iter().map(|read| read.file).collect();
-        Self { files, missing, open_ended }
+        Self { files, missing, first, highest, open_ended }
+    }
+
+    /// Hands out every body that can be read, in the order of LSNs.
+    ///
+    /// # Errors
+    /// A failed call; what `visit` returns.
+    pub(crate) fn visit(
+        &self,
+        fs: &dyn Fs,
+        visit: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        // Files speak for ranges of LSNs that ascend with their numbers.
+        for file in &self.files {
+            let (from, upto) = file.speaks_for;
+            if from >= upto {
+                continue;
+            }
+            let image = FramedFile::salvage(fs, &file.path, WAL_KIND, file.number)?.file;
+            for (lsn, frame) in data_frames(&image) {
+                if let Some(bytes) = image.payload(&frame).filter(|_| (from..upto).contains(&lsn)) {
+                    visit(lsn, bytes)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// How many LSNs are missing.
@@ -147,6 +179,10 @@ fn read(fs: &dyn Fs, path: &Path, number: u64) -> Result<Read> {
     match FramedFile::salvage(fs, path, WAL_KIND, number) {
         Ok(Salvaged { file: image, problem, headless }) => {
             let header = *image.header();
+            let ends_bad = matches!(
+                image.inspect().last(),
+                Some(FrameInfo { status: FrameStatus::Bad { .. }, .. })
+            );
             let bad =
                 image.inspect().iter().any(|frame| matches!(frame.status, FrameStatus::Bad { .. }));
             Ok(Read {
@@ -159,6 +195,8 @@ fn read(fs: &dyn Fs, path: &Path, number: u64) -> Result<Read> {
                 void: header.replaces.filter(|_| !headless),
                 before: header.predecessor.map(|before| before.last_seq),
                 good: data_frames(&image).map(|(lsn, _)| lsn).collect(),
+                // A header alone that is damaged hides no frame; an end that was cut off may.
+                ends_well: !ends_bad && (headless || problem.is_none()),
             })
         }
         Err(WalError::Corruption { .. } | WalError::Foreign { .. }) => Ok(Read {
@@ -167,6 +205,7 @@ fn read(fs: &dyn Fs, path: &Path, number: u64) -> Result<Read> {
             void: None,
             before: None,
             good: Vec::new(),
+            ends_well: false,
         }),
         Err(error) => Err(error.into()),
     }
