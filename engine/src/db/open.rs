@@ -21,6 +21,7 @@
 use super::{
     Background, DbCore, RecoveryReport, backend,
     paths::{self, Paths},
+    read_only::ReadOnly,
     replay::{self, Recovery, Replayed},
 };
 use crate::{
@@ -62,10 +63,24 @@ pub(super) type Collections = BTreeMap<u32, Arc<CollectionCore>>;
 
 /// Opens or creates the database in `dir`.
 pub(crate) fn open(dir: &Path, settings: Settings, parts: Components) -> Result<Arc<DbCore>> {
+    open_as(dir, settings, parts, None)
+}
+
+/// As [`open`]; with `read_only` it must exist, and nothing but reads is done to it: the file
+/// system in `parts` takes what opening itself writes.
+pub(super) fn open_as(
+    dir: &Path,
+    settings: Settings,
+    parts: Components,
+    read_only: Option<ReadOnly>,
+) -> Result<Arc<DbCore>> {
     settings.validate()?;
     let started = parts.clock.monotonic();
     let paths = Paths::new(dir);
     let fresh = survey(&*parts.fs, &paths)?;
+    if fresh && read_only.is_some() {
+        return Err(Cause::NoDatabase { dir: dir.to_owned() }.into());
+    }
     parts.fs.create_dir_all(dir)?;
     let lock = take_lock(&*parts.fs, &paths)?;
     for dir in [&paths.wal, &paths.segments] {
@@ -124,11 +139,14 @@ pub(crate) fn open(dir: &Path, settings: Settings, parts: Components) -> Result<
         retired: Retired::new(),
         creating: Mutex::new(()),
         lock: Mutex::new(Some(lock)),
+        read_only,
     });
     replay::install(&core, &spilled)?;
-    core.collect_garbage();
-    Background::start(&core)?;
-    core.shared.work.ring();
+    if core.read_only.is_none() {
+        core.collect_garbage();
+        Background::start(&core)?;
+        core.shared.work.ring();
+    }
     Ok(core)
 }
 
@@ -149,9 +167,7 @@ fn survey(fs: &dyn Fs, paths: &Paths) -> Result<bool> {
     }
     // Hidden files are not ours and not in the way; a half-made database has only these.
     let ours = |name: &str| {
-        name.starts_with('.')
-            || matches!(name, "LOCK" | "wal" | "segments" | "objects")
-            || ManifestStore::is_temporary(name)
+        name.starts_with('.') || paths::is_ours(name) || ManifestStore::is_temporary(name)
     };
     if let Some(foreign) = names.iter().find(|name| !ours(name)) {
         let detail = format!("it has no manifest and holds {foreign:?}");
@@ -179,7 +195,7 @@ fn names_in(fs: &dyn Fs, dir: &Path) -> Result<Vec<String>> {
     }
 }
 
-fn take_lock(fs: &dyn Fs, paths: &Paths) -> Result<Box<dyn FsLock>> {
+pub(crate) fn take_lock(fs: &dyn Fs, paths: &Paths) -> Result<Box<dyn FsLock>> {
     let holder = format!("process {}", std::process::id());
     fs.try_lock(&paths.lock, &holder).map_err(|error| {
         if error.kind() == ErrorKind::WouldBlock {
@@ -259,8 +275,7 @@ fn find_strays(
     report.unknown_files.extend(strays.into_iter().map(|stray| stray.path));
     for entry in fs.list_dir(&paths.root)? {
         let name = entry.name.to_string_lossy();
-        let known = ManifestStore::is_manifest(&name)
-            || matches!(&*name, "LOCK" | "wal" | "segments" | "objects");
+        let known = ManifestStore::is_manifest(&name) || paths::is_ours(&name);
         if !known {
             report.unknown_files.push(paths.root.join(&entry.name));
         }

@@ -38,6 +38,7 @@ use std::sync::Arc;
 
 /// Moves everything local to one cold object. Returns false if there was nothing to move.
 pub(crate) fn demote(core: &DbCore, collection: &Arc<CollectionCore>) -> Result<bool> {
+    core.check_may_write()?;
     let _moves = collection.moves.lock();
     collection.check_exists()?;
     if collection.state.read().pinned {
@@ -134,6 +135,12 @@ fn verify_object(core: &DbCore, key: &ObjectKey, meta: &ColdMeta) -> Result<()> 
 
 /// Brings cold objects back into segments. Returns false if there was none.
 pub(crate) fn promote(core: &DbCore, collection: &CollectionCore) -> Result<bool> {
+    core.check_may_write()?;
+    promote_for_read(core, collection)
+}
+
+/// As [`promote`], because somebody wants to read.
+pub(crate) fn promote_for_read(core: &DbCore, collection: &CollectionCore) -> Result<bool> {
     let _moves = collection.moves.lock();
     collection.check_exists()?;
     promote_locked(core, collection)

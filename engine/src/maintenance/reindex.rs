@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 /// Adds an index of `field` and builds it for every row there is.
 pub(crate) fn add_field(core: &DbCore, collection: &CollectionCore, field: FieldDef) -> Result<()> {
-    core.shared.check_writable()?;
+    core.check_may_write()?;
     let _moves = collection.moves.lock();
     let mut schema = (*collection.schema()).clone();
     if schema.field_type(&field.name).is_some() {
