@@ -106,6 +106,16 @@ impl fmt::Display for PointId {
     }
 }
 
+/// For reports: numbers stay numbers, UUIDs and strings become strings, and so cannot be told apart.
+impl serde::Serialize for PointId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::U64(n) => serializer.serialize_u64(*n),
+            other => serializer.collect_str(other),
+        }
+    }
+}
+
 impl From<u64> for PointId {
     fn from(id: u64) -> Self {
         Self::U64(id)

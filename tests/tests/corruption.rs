@@ -3,61 +3,25 @@
 //! kind here; the crates that own a format flip every byte of it.
 
 use akidb::{
-    DbBuilder, ErrorKind, Point, ReadMode, Settings,
+    DbBuilder, ErrorKind, ReadMode, Settings,
     blocking::{Collection, Db},
 };
 use akidb_tests::{
     evidence::{Options, machines, run},
+    fixture::{AllRows, every_kind_of_file, row},
     ops::plain_schema,
     oracle::Rows,
-    run::scan_all,
     world::{World, tiny_settings},
 };
 use akidb_vfs::{Fs, RealFs};
-use serde_json::json;
 use std::{
-    collections::BTreeMap,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::Command,
 };
 
-/// The rows of each collection.
-type AllRows = BTreeMap<&'static str, Rows>;
-
 /// Places tried in each file, beside its first and last bytes.
 const SAMPLES: u64 = 60;
-
-fn row(n: u64) -> Point {
-    let color = ["red", "blue"][n as usize % 2];
-    let meta = json!({"color": color, "text": "x".repeat(n as usize)});
-    Point::new(n, vec![n as f32, 1.0, 2.0, 3.0]).meta(meta)
-}
-
-/// A closed database that has files of every kind, and its rows.
-fn fixture(read_mode: ReadMode) -> (World, AllRows) {
-    let mut settings = tiny_settings();
-    settings.read_mode = read_mode;
-    settings.compaction_auto = false;
-    let world = World::new(31, settings);
-    let db = world.open().expect("an empty disk opens");
-    let cold = db.create_collection("cold", plain_schema()).expect("a new name");
-    cold.upsert((0..5).map(row)).run().expect("rows");
-    let cold_rows = scan_all(&cold, 10).expect("a scan");
-    assert!(cold.demote().expect("a demotion"));
-    let docs = db.create_collection("docs", plain_schema()).expect("a new name");
-    docs.upsert((0..20).map(row)).run().expect("rows");
-    docs.flush().expect("a flush");
-    docs.delete([1_u64, 2]).run().expect("a delete");
-    docs.upsert((18..25).map(row)).run().expect("rows");
-    docs.flush().expect("a flush");
-    docs.upsert((30..34).map(row)).run().expect("rows");
-    docs.delete([31_u64]).run().expect("a delete");
-    let rows =
-        BTreeMap::from([("cold", cold_rows), ("docs", scan_all(&docs, 10).expect("a scan"))]);
-    db.close().expect("it closes");
-    (world, rows)
-}
 
 /// Opens and reads everything: true if it is exact, false after an error, which must name `file`.
 fn exact_or_named(world: &World, rows: &AllRows, file: Option<&Path>, what: &str) -> bool {
@@ -102,7 +66,7 @@ fn exact_or_named(world: &World, rows: &AllRows, file: Option<&Path>, what: &str
 /// Damages every file of a kind at sampled places.
 fn flip_and_cut(kind: &str) {
     for read_mode in [ReadMode::Mmap, ReadMode::Pread] {
-        let (world, rows) = fixture(read_mode);
+        let (world, rows) = every_kind_of_file(read_mode);
         let files: Vec<_> = world.sim.files();
         let files: Vec<_> =
             files.into_iter().filter(|(path, _)| path.to_string_lossy().contains(kind)).collect();
@@ -208,7 +172,7 @@ fn d8_a_read_that_flips_a_bit_is_an_error_or_harmless() {
         sim::{Fault, FaultKind},
     };
     for read_mode in [ReadMode::Mmap, ReadMode::Pread] {
-        let (world, rows) = fixture(read_mode);
+        let (world, rows) = every_kind_of_file(read_mode);
         for nth in 1..60 {
             for op in [FsOp::Read, FsOp::Map] {
                 let fork = world.fork(nth);

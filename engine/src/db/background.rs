@@ -217,7 +217,7 @@ fn flush_due(core: &DbCore) -> Result<bool> {
     let mut failed = freeze_for_log(core).err();
     let mut flushed = 0;
     for collection in core.all_collections() {
-        if !collection.state.read().frozen.is_empty() {
+        if !collection.state.read().parts.frozen().is_empty() {
             match flush::flush_frozen(core, &collection) {
                 Ok(count) => flushed += count,
                 Err(error) => failed = failed.or(Some(error)),
@@ -251,7 +251,7 @@ fn freeze_old(core: &DbCore) {
     let now = core.shared.clock.monotonic();
     let limit = Duration::from_millis(core.shared.settings.memtable_age_ms);
     for collection in core.all_collections() {
-        let born = collection.state.read().active.born();
+        let born = collection.state.read().parts.active().born();
         if born.is_some_and(|born| now.saturating_sub(born) >= limit) {
             collection.freeze();
         }
@@ -316,10 +316,10 @@ impl DbCore {
 
     fn freeze_largest(&self) {
         let collections = self.all_collections();
-        if collections.iter().any(|c| !c.state.read().frozen.is_empty()) {
+        if collections.iter().any(|c| !c.state.read().parts.frozen().is_empty()) {
             return; // a flush is on its way already
         }
-        let bytes = |c: &Arc<CollectionCore>| c.state.read().active.bytes();
+        let bytes = |c: &Arc<CollectionCore>| c.state.read().parts.active().bytes();
         if let Some(largest) = collections.iter().max_by_key(|c| bytes(c)) {
             largest.freeze();
         }

@@ -88,6 +88,48 @@ impl ManifestStore {
         Ok(FoundManifest { dir: dir.to_owned(), numbers, newest, state })
     }
 
+    /// What can be read of the newest manifest, folded; `None` if there is none or nothing can.
+    pub(crate) fn salvage(fs: &dyn Fs, dir: &Path) -> Result<Option<ManifestState>> {
+        let Some(newest) = numbers_in(fs, dir)?.pop() else { return Ok(None) };
+        let salvaged = match FramedFile::salvage(fs, &dir.join(file_name(newest)), KIND, newest) {
+            Ok(salvaged) => salvaged.file,
+            Err(WalError::Corruption { .. } | WalError::Foreign { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let mut state = None;
+        for frame in salvaged.inspect() {
+            let Some(payload) = salvaged.payload(&frame) else { continue };
+            match serde_json::from_slice(payload) {
+                Ok(Record::Full(full)) if full.check().is_ok() => state = Some(full),
+                // An edit carries the whole state of what it touches, so it counts although one
+                // before it is gone; what contradicts the remains is left out.
+                Ok(Record::Edit(edit)) => {
+                    drop(state.get_or_insert_with(ManifestState::default).apply(&edit));
+                }
+                Ok(Record::Full(_)) | Err(_) => {}
+            }
+        }
+        Ok(state)
+    }
+
+    /// Every manifest file, by number.
+    pub(crate) fn files(fs: &dyn Fs, dir: &Path) -> Result<Vec<PathBuf>> {
+        Ok(numbers_in(fs, dir)?.into_iter().map(|number| dir.join(file_name(number))).collect())
+    }
+
+    /// Starts a file with this state above every manifest there is, and leaves those alone.
+    pub(crate) fn supersede(
+        fs: &Arc<dyn Fs>,
+        random: &Arc<dyn Random>,
+        dir: &Path,
+        state: &ManifestState,
+    ) -> Result<PathBuf> {
+        let newest = numbers_in(fs.as_ref(), dir)?.pop().unwrap_or(0);
+        let number = newest.checked_add(1).ok_or_else(|| Error::bug("manifest numbers ran out"))?;
+        start_file(&Env::new(fs.clone(), random.clone()), dir, number, state)?;
+        Ok(dir.join(file_name(number)))
+    }
+
     /// What the manifest says.
     pub(crate) fn state(&self) -> &ManifestState {
         &self.state

@@ -157,7 +157,7 @@ impl Life {
             return Err("the disk never fills".to_owned());
         }
         self.ids = self.disk.few;
-        let goes = |id: &&u64| **id >= self.disk.few || !id.is_multiple_of(4);
+        let goes = |id: &&u64| **id >= self.disk.few || !(**id).is_multiple_of(4);
         let goes: Vec<u64> = self.rows.keys().filter(goes).copied().collect();
         for ids in goes.chunks(50) {
             self.delete(ids).map_err(|error| format!("a delete with a reserve: {error}"))?;

@@ -28,6 +28,7 @@ mod recover;
 
 pub(crate) use files::scratch_path;
 pub use files::{LogFile, WAL_KIND};
+pub use open::RecoveredLog;
 pub use options::LogOptions;
 pub use recover::{Replay, ReplayReport, TornFile};
 
