@@ -135,7 +135,7 @@ pub(crate) fn read(fs: &dyn Fs, dir: &Path, meta: &TombstoneMeta) -> Result<Tomb
         let detail = "the file number or count in the file is not what the manifest says";
         return Err(Error::corruption(path, 0, detail));
     }
-    if crc32fast::hash(&bytes) != meta.crc32 {
+    if crc32fast::hash(&bytes) != meta.crc32 && !planted("tombstones.checksum-ignored") {
         let detail = "the file as a whole does not match the manifest's checksum";
         return Err(Error::corruption(path, 0, detail));
     }

@@ -20,6 +20,7 @@ use crate::{
     error::{Error, Result},
     id::ID_BYTES_MAX,
 };
+use akidb_vfs::planted;
 use arrow_array::{Array, RecordBatch, StringArray, cast::AsArray, types};
 use bytes::Bytes;
 use parquet::{
@@ -70,7 +71,7 @@ impl ColdReader {
         if batch.num_rows() as u64 != group.rows {
             return Err(damaged(format!("{} of {} rows", batch.num_rows(), group.rows)));
         }
-        if checksum::row_group(&batch) != Some(group.crc32) {
+        if checksum::row_group(&batch) != Some(group.crc32) && !planted("cold.checksum-ignored") {
             return Err(damaged("its values do not match their checksum".to_owned()));
         }
         let rows = Rows::new(&batch, &self.fields, self.footer.schema.dim)
