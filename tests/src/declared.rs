@@ -32,8 +32,7 @@ pub fn check_declared(found: &AllRows, wanted: &AllRows, losses: &[Loss], what: 
     for (name, wanted) in wanted {
         let number = if *name == "cold" { "recovered-0" } else { "recovered-1" };
         let concerns = |loss: &&Loss| {
-            loss.collections.is_empty()
-                || loss.collections.iter().any(|c| c == name || c == number)
+            loss.collections.is_empty() || loss.collections.iter().any(|c| c == name || c == number)
         };
         let losses: Vec<&Loss> = losses.iter().filter(concerns).collect();
         let found = found.get(name).cloned().unwrap_or_default();
@@ -55,8 +54,7 @@ fn check_collection(found: &Rows, wanted: &Rows, losses: &[&Loss], what: &str) {
             _ => assert!(vague || writes, "{what}: {id} is back and nobody said so: {losses:?}"),
         }
     }
-    let missing: BTreeSet<&PointId> =
-        wanted.keys().filter(|id| !found.contains_key(*id)).collect();
+    let missing: BTreeSet<&PointId> = wanted.keys().filter(|id| !found.contains_key(*id)).collect();
     let named: BTreeSet<&PointId> = losses.iter().flat_map(|loss| &loss.ids).collect();
     let unnamed = missing.difference(&named).count() as u64;
     // Rows whose ids nobody knows, or an unknown number of them.

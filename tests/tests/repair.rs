@@ -1,9 +1,7 @@
 //! `Repair`: for every kind of damage in every kind of file the plan says what is lost, the result
 //! opens and is sound, holds what the plan said and no less, and nothing is destroyed.
 
-use akidb::{
-    ErrorKind, LossKind, PointId, ReadMode, Repair, RepairPlan, Verify, WalDump,
-};
+use akidb::{ErrorKind, LossKind, PointId, ReadMode, Repair, RepairPlan, Verify, WalDump};
 use akidb_tests::{
     declared::{check_declared, shown},
     fixture::{AllRows, every_kind_of_file, row},
@@ -195,10 +193,8 @@ fn what_lies_behind_the_damage_is_salvaged_on_request() {
         let kinds: Vec<_> = plan.losses.iter().map(|loss| (loss.kind, loss.lsns)).collect();
         assert_eq!(kinds, [(LossKind::UnreadableWrites, Some((lsn, lsn)))], "seed {seed}");
         let found = ids_of(&world);
-        let concerned: BTreeSet<u64> = states[lsn as usize]
-            .symmetric_difference(&states[lsn as usize - 1])
-            .copied()
-            .collect();
+        let concerned: BTreeSet<u64> =
+            states[lsn as usize].symmetric_difference(&states[lsn as usize - 1]).copied().collect();
         let last = states.last().expect("thirty states");
         let differ: BTreeSet<u64> = found.symmetric_difference(last).copied().collect();
         assert!(differ.is_subset(&concerned), "seed {seed}: {differ:?} of {concerned:?}");

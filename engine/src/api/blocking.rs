@@ -18,8 +18,8 @@ use super::{
     requests::{Scan, Search, Write},
 };
 use crate::{
-    Loss, CollectionStats, Cursor, DbStats, Durability, Explain, FieldType, Filter, Hit, Page, Point,
-    PointId, Receipt, Record, RecoveryReport, Schema, SnapshotInfo,
+    CollectionStats, Cursor, DbStats, Durability, Explain, FieldType, Filter, Hit, Loss, Page,
+    Point, PointId, Receipt, Record, RecoveryReport, Schema, SnapshotInfo,
     api::owner::Owner,
     collection::CollectionCore,
     db::{Waiting, Write as CoreWrite},

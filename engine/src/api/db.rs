@@ -2,7 +2,8 @@
 
 use super::{Collection, DbBuilder, owner::Owner, task};
 use crate::{
-    Loss, DbStats, RecoveryReport, Schema, SnapshotInfo, db::DbCore, error::Result, maintenance::snapshot,
+    DbStats, Loss, RecoveryReport, Schema, SnapshotInfo, db::DbCore, error::Result,
+    maintenance::snapshot,
 };
 use std::{
     path::{Path, PathBuf},

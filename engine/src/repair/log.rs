@@ -201,7 +201,8 @@ impl Worker {
             frame_bytes_max: BATCH_BYTES_MAX as u32,
         };
         let bodies = log.bodies.iter().map(Vec::as_slice);
-        FramedWriter::create(&env, &new, bodies).map_err(|error| Error::from(Cause::from(error)))?;
+        FramedWriter::create(&env, &new, bodies)
+            .map_err(|error| Error::from(Cause::from(error)))?;
         let detail = format!("{} batches from LSN {} on", log.bodies.len(), log.first);
         self.step(RepairAction::Write, log.path.clone(), detail);
         for path in &log.old {

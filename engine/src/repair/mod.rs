@@ -116,7 +116,7 @@ impl Repair {
 
     /// The plan, with the repaired database left in the overlay.
     pub(crate) fn plan_on(&self, overlay: &OverlayFs) -> Result<RepairPlan> {
-        self.run_on(Arc::new(overlay.clone()))
+        self.run_on(Arc::new(overlay.clone()), true)
     }
 
     /// Repairs. Does nothing if the database is sound.
@@ -137,7 +137,7 @@ impl Repair {
             write_file_durably(&*self.fs, &kept_in.join("report.json"), &report)?;
             self.fs.sync_dir(&paths.root)?;
         }
-        let mut done = self.run_on(self.fs.clone())?;
+        let mut done = self.run_on(self.fs.clone(), false)?;
         done.applied = true;
         drop(lock);
         Ok(done)
@@ -154,7 +154,7 @@ impl Repair {
         Ok(findings)
     }
 
-    fn run_on(&self, fs: Arc<dyn Fs>) -> Result<RepairPlan> {
+    fn run_on(&self, fs: Arc<dyn Fs>, trial: bool) -> Result<RepairPlan> {
         let paths = Paths::new(&self.dir);
         let kept_in = kept_in(&*fs, &paths)?;
         let findings = self.verify(&fs)?;
@@ -171,6 +171,7 @@ impl Repair {
                 objects: Objects::new(&fs, &paths, self.store.clone()),
                 paths: paths.clone(),
                 salvage: self.salvage,
+                trial,
                 bad,
                 next_file: 0,
                 steps: Vec::new(),
@@ -216,6 +217,8 @@ struct Worker {
     paths: Paths,
     objects: Objects,
     salvage: bool,
+    /// True in memory, where nothing needs to be kept, and a moved file would have to be copied.
+    trial: bool,
     /// The files in which verification found damage.
     bad: BTreeSet<PathBuf>,
     next_file: u64,
@@ -308,6 +311,10 @@ impl Worker {
     fn move_aside(&mut self, kept_in: &Path) -> Result<()> {
         let mut dirs = BTreeSet::new();
         for path in std::mem::take(&mut self.aside) {
+            if self.trial {
+                self.fs.remove_file(&path)?;
+                continue;
+            }
             let place = path.strip_prefix(&self.paths.root).unwrap_or(&path);
             let to = kept_in.join(place);
             let parent = to.parent().unwrap_or(kept_in).to_owned();

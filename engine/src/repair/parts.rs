@@ -136,8 +136,7 @@ impl Worker {
         };
         let number = self.take_number();
         let dir = self.paths.segments.clone();
-        let writer =
-            SegmentWriter::create(self.fs.clone(), &*self.random, &dir, number, params)?;
+        let writer = SegmentWriter::create(self.fs.clone(), &*self.random, &dir, number, params)?;
         let mut builder = SegmentBuilder::over(writer, schema);
         let (mut written, mut lost) = (0_u64, 0_u64);
         for row in (0..meta.rows).filter(|row| !hidden.contains(*row)) {

@@ -31,8 +31,7 @@ impl Worker {
         base: TombstoneSet,
     ) -> Result<Versions> {
         let flushed = collection.flushed.get();
-        let survey =
-            LogSurvey::take(&*self.fs, &self.paths.wal, Lsn::ZERO, collection.flushed)?;
+        let survey = LogSurvey::take(&*self.fs, &self.paths.wal, Lsn::ZERO, collection.flushed)?;
         let mut last_write: HashMap<PointId, u64> = HashMap::new();
         survey.visit(&*self.fs, &mut |lsn, body| {
             let Ok(record) = payload::decode(body) else { return Ok(()) };
