@@ -48,6 +48,8 @@ mod schema;
 mod segment;
 mod settings;
 mod stats;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tombstones;
 
 pub use akidb_tiering as tiering;

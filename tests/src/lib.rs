@@ -7,6 +7,7 @@
 pub mod condition;
 pub mod evidence;
 pub mod fault_store;
+pub mod fuzz;
 pub mod ops;
 pub mod oracle;
 pub mod run;
