@@ -10,5 +10,7 @@ mod parts;
 mod segment;
 
 pub use filter::filter;
-pub use parts::{cold, cold_checksums, cold_uncompressed, field_index, log_record, manifest, tombstones};
+pub use parts::{
+    cold, cold_checksums, cold_uncompressed, field_index, log_record, manifest, tombstones,
+};
 pub use segment::segment;

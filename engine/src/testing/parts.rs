@@ -163,7 +163,9 @@ pub fn cold(bytes: &Bytes) -> Result<u64> {
     assert_eq!(rows.len(), again.len());
     for (row, again) in rows.iter().zip(&again) {
         assert_eq!((&row.id, row.lsn, &row.metadata), (&again.id, again.lsn, &again.metadata));
-        assert!(row.vector.iter().map(|x| x.to_bits()).eq(again.vector.iter().map(|x| x.to_bits())));
+        assert!(
+            row.vector.iter().map(|x| x.to_bits()).eq(again.vector.iter().map(|x| x.to_bits()))
+        );
     }
     Ok(rows.len() as u64)
 }

@@ -51,8 +51,7 @@ fn open(fs: &SimFs, bytes: &[u8], told: &SegmentDescription, mode: ReadMode) -> 
         max_lsn: told.max_lsn,
         fields: told.fields.clone(),
     };
-    let params =
-        SegmentParams { collection: told.collection, dim: told.dim, metric: told.metric };
+    let params = SegmentParams { collection: told.collection, dim: told.dim, metric: told.metric };
     Segment::open(fs, Path::new(DIR), &meta, params, mode)
 }
 

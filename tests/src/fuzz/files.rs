@@ -39,14 +39,14 @@ fn file() -> std::path::PathBuf {
 }
 
 /// Two bytes of control, then a WAL file.
-pub(super) fn framed_file(data: &[u8]) {
+pub(super) fn framed_file(data: &[u8]) -> bool {
     let mut input = Input(data);
     let how = Frames { number: input.u8() & 1 != 0, broken: input.u8() };
     let mut bytes = input.0.to_vec();
     seal::framed(&mut bytes, how);
     let fs = disk(&bytes);
     drop(inspect(&fs, &file()).map(|report| report.to_string()));
-    let Ok(image) = FramedFile::read(&fs, &file(), WAL_KIND) else { return };
+    let Ok(image) = FramedFile::read(&fs, &file(), WAL_KIND) else { return false };
     let mut seen = Vec::new();
     let scan = image.scan(&mut |frame| {
         seen.push((frame.offset, frame.seq, frame.payload.len() as u64));
@@ -62,14 +62,15 @@ pub(super) fn framed_file(data: &[u8]) {
     let good: Vec<_> =
         good.filter(|(kind, _)| *kind == FrameKind::Data).map(|(_, frame)| frame).collect();
     assert_eq!(seen, good, "a scan and an inspection see other frames");
-    if let Ok(report) = scan {
+    scan.is_ok_and(|report| {
         assert_eq!(report.frames, seen.len() as u64);
         assert!(report.end <= bytes.len() as u64);
-    }
+        report.frames > 0
+    })
 }
 
 /// Four bytes of control, then WAL files: a number, a length in two bytes, the bytes.
-pub(super) fn log_replay(data: &[u8]) {
+pub(super) fn log_replay(data: &[u8]) -> bool {
     let mut input = Input(data);
     let (control, broken) = (input.u8(), input.u8());
     let (after, must_exist) = (Lsn::new(u64::from(input.u8())), input.u8() & 1 != 0);
@@ -89,7 +90,7 @@ pub(super) fn log_replay(data: &[u8]) {
         before = Some((number, seal::framed(&mut bytes, how)));
         write(&fs, &format!("{number:020}.wal"), &bytes);
     }
-    replay(&fs, LogOptions { file_bytes: 4096, must_exist, ..LogOptions::default() }, after);
+    replay(&fs, LogOptions { file_bytes: 4096, must_exist, ..LogOptions::default() }, after)
 }
 
 /// Makes the header of a WAL file agree with its name and follow the file before it.
@@ -103,7 +104,7 @@ fn link(bytes: &mut [u8], number: u64, before: Option<(u64, End)>) {
     }
 }
 
-fn replay(fs: &SimFs, options: LogOptions, after: Lsn) {
+fn replay(fs: &SimFs, options: LogOptions, after: Lsn) -> bool {
     let dir = Path::new(DIR);
     let before = fs.image();
     let mut told = Vec::new();
@@ -125,39 +126,40 @@ fn replay(fs: &SimFs, options: LogOptions, after: Lsn) {
     let Ok(report) = verdict else {
         assert!(opened.is_err(), "a log that is refused opens");
         assert!(fs.image() == before, "a refused log was changed");
-        return;
+        return false;
     };
     // The one thing that a good log can lack is numbers for what comes next.
-    let Ok((mut log, found)) = opened else { return };
+    let Ok((mut log, found)) = opened else { return false };
     assert!(found == told, "opening replays something else than looking");
     if log.append(b"one more".to_vec()).and_then(|_| log.commit(true)).is_err() {
-        return;
+        return true;
     }
     drop(log);
     told.push((report.last_lsn.next(), b"one more".to_vec()));
     let (_, again) = open().expect("a log that was written opens");
     assert!(again.ends_with(&told[told.len() - 1..]), "the new batch is lost");
     assert!(told.ends_with(&again), "a batch changed when it was carried over");
+    true
 }
 
-pub(super) fn tombstones(data: &[u8]) {
+pub(super) fn tombstones(data: &[u8]) -> bool {
     let mut bytes = data.to_vec();
     seal::tombstones(&mut bytes);
     drop(inspect(&disk(&bytes), &file()).map(|report| report.to_string()));
-    drop(testing::tombstones(&bytes));
+    testing::tombstones(&bytes).is_ok()
 }
 
-pub(super) fn segment(data: &[u8]) {
+pub(super) fn segment(data: &[u8]) -> bool {
     let mut bytes = data.to_vec();
     seal::segment(&mut bytes);
     drop(inspect(&disk(&bytes), &file()).map(|report| report.to_string()));
-    drop(testing::segment(&bytes));
+    testing::segment(&bytes).is_ok()
 }
 
 /// Rows, deletes, dimension, then every block: exactly the bytes that it must have, or, of those
 /// without a fixed length, two bytes of length and the bytes.
-pub(super) fn segment_block(data: &[u8]) {
-    drop(testing::segment(&assembled(data)));
+pub(super) fn segment_block(data: &[u8]) -> bool {
+    testing::segment(&assembled(data)).is_ok()
 }
 
 /// Kind, bytes, items, and of a field index the type and the name.
@@ -245,16 +247,16 @@ fn file_of(blocks: &[Block], rows: usize, deletes: usize, dim: usize) -> Vec<u8>
     file
 }
 
-pub(super) fn cold(data: &[u8]) {
+pub(super) fn cold(data: &[u8]) -> bool {
     let groups = testing::cold_checksums(&Bytes::copy_from_slice(data));
     let mut bytes = data.to_vec();
     seal::cold(&mut bytes, &groups);
     drop(inspect(&disk(&bytes), &file()).map(|report| report.to_string()));
-    drop(testing::cold(&Bytes::from(bytes)));
+    testing::cold(&Bytes::from(bytes)).is_ok()
 }
 
 /// A byte of options, then a Parquet file.
-pub(super) fn import(data: &[u8]) {
+pub(super) fn import(data: &[u8]) -> bool {
     let mut input = Input(data);
     let control = input.u8();
     let options = ImportOptions {
@@ -263,8 +265,8 @@ pub(super) fn import(data: &[u8]) {
         number_rows: control & 4 != 0,
     };
     let fs = disk(input.0);
-    let Ok(import) = ParquetImport::open(&fs, &file(), &options) else { return };
-    let Ok(batches) = import.batches() else { return };
+    let Ok(import) = ParquetImport::open(&fs, &file(), &options) else { return false };
+    let Ok(batches) = import.batches() else { return false };
     let (mut rows, mut whole) = (0, true);
     for batch in batches {
         let Ok(points) = batch else {
@@ -275,4 +277,5 @@ pub(super) fn import(data: &[u8]) {
         assert!(points.iter().all(|point| point.vector.len() == import.dim() as usize));
     }
     assert!(!whole || rows == import.rows(), "{rows} rows of {}", import.rows());
+    whole
 }

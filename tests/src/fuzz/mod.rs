@@ -19,8 +19,8 @@ pub struct Target {
     pub name: &'static str,
     /// What must hold.
     pub promise: &'static str,
-    /// Plays one input.
-    pub run: fn(&[u8]),
+    /// Plays one input; tells whether the bytes were taken, rather than refused.
+    pub run: fn(&[u8]) -> bool,
     /// The first inputs, each with a name.
     pub seeds: fn() -> Vec<(&'static str, Vec<u8>)>,
 }
@@ -101,13 +101,13 @@ pub const TARGETS: [Target; 12] = [
     },
 ];
 
-/// Plays one input.
+/// Plays one input; tells whether the bytes were taken, rather than refused.
 ///
 /// # Panics
 /// If a promise is broken, or there is no such target.
-pub fn run(target: &str, data: &[u8]) {
+pub fn run(target: &str, data: &[u8]) -> bool {
     let target = TARGETS.iter().find(|known| known.name == target);
-    (target.expect("a target of the list").run)(data);
+    (target.expect("a target of the list").run)(data)
 }
 
 /// What a fuzzing program does first. Panics of the Parquet reader are contained by the engine and

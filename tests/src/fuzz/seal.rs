@@ -109,7 +109,8 @@ pub(super) fn segment(bytes: &mut [u8]) -> Option<()> {
     while let Some(next) = block(bytes, at, salt) {
         at = next;
     }
-    let parts = [&(footer_len as u64).to_le_bytes()[..], &1_u32.to_le_bytes(), &bytes[footer..tail]];
+    let parts =
+        [&(footer_len as u64).to_le_bytes()[..], &1_u32.to_le_bytes(), &bytes[footer..tail]];
     let crc = crc_at(salt, footer as u64, &parts);
     put(bytes, tail + 16, &crc.to_le_bytes());
     Some(())
