@@ -7,8 +7,9 @@
 use super::DbCore;
 use crate::{
     collection::CollectionCore,
-    error::{Cause, Error, Result},
+    error::{Cause, Error, ErrorKind, Result},
     maintenance::{compaction, flush},
+    settings::Settings,
 };
 use akidb_vfs::planted;
 use akidb_wal::Lsn;
@@ -284,22 +285,33 @@ impl DbCore {
         if needs_space {
             self.check_disk_reserve()?;
         }
+        let overdraws = || !needs_space && self.deletes_may_overdraw();
         while !self.shared.pool.has_room() {
             self.freeze_largest();
             if self.background.inline {
-                round(self, Job::Flush)?;
+                // Its failure is noted, as on the threads, and judged below.
+                drop(round(self, Job::Flush));
             } else {
                 self.background.bell.ring();
-                self.shared.pool.wait_for_change(|| self.shared.check_writable().is_err()).await;
+                let hopeless = || self.shared.check_writable().is_err() || overdraws();
+                self.shared.pool.wait_for_change(hopeless).await;
             }
             self.shared.check_writable()?;
-            if !self.shared.pool.has_room()
-                && let Some(error) = self.background.flush_error()
-            {
+            if self.shared.pool.has_room() || overdraws() {
+                return Ok(());
+            }
+            if let Some(error) = self.background.flush_error() {
                 return Err(error);
             }
         }
         Ok(())
+    }
+
+    /// Where memory is full because the disk is, deletes go on for a while: refusing them too
+    /// would leave no way out.
+    fn deletes_may_overdraw(&self) -> bool {
+        let full = self.background.flush_error().map(|error| error.kind());
+        full == Some(ErrorKind::NoSpace) && self.shared.pool.has_overdraft()
     }
 
     fn freeze_largest(&self) {
@@ -314,10 +326,12 @@ impl DbCore {
     }
 
     fn check_disk_reserve(&self) -> Result<()> {
-        let reserve_bytes = self.shared.settings.disk_reserve_bytes;
-        if reserve_bytes == 0 || planted("space.reserve-unchecked") {
+        let Settings { disk_reserve_bytes, wal_file_bytes, .. } = self.shared.settings;
+        if disk_reserve_bytes == 0 || planted("space.reserve-unchecked") {
             return Ok(());
         }
+        // The next WAL file comes first: made for a delete, it could take the whole reserve.
+        let reserve_bytes = disk_reserve_bytes.saturating_add(wal_file_bytes);
         self.shared.once_per_group(|| {
             let free_bytes = self.fs.free_space(&self.paths.root)?;
             if free_bytes < reserve_bytes {

@@ -38,6 +38,7 @@ use akidb_wal::{
 use parking_lot::{Mutex, RwLock};
 use std::{
     collections::BTreeMap,
+    io::ErrorKind,
     path::Path,
     sync::{Arc, OnceLock, atomic::AtomicU64},
     time::Duration,
@@ -128,7 +129,7 @@ fn survey(fs: &dyn Fs, paths: &Paths) -> Result<bool> {
     };
     let names: Vec<_> = entries.iter().map(|entry| entry.name.to_string_lossy()).collect();
     if names.iter().any(|name| ManifestStore::is_manifest(name)) {
-        if fs.list_dir(&paths.wal).is_ok_and(|entries| !entries.is_empty()) {
+        if !names_in(fs, &paths.wal)?.is_empty() {
             return Ok(false);
         }
         let (dir, missing) = (paths.root.clone(), "its log (the directory wal)".to_owned());
@@ -144,18 +145,32 @@ fn survey(fs: &dyn Fs, paths: &Paths) -> Result<bool> {
         let detail = format!("it has no manifest and holds {foreign:?}");
         return Err(Cause::Foreign { dir: paths.root.clone(), detail }.into());
     }
-    let segments = fs.list_dir(&paths.segments).unwrap_or_default();
-    if segments.iter().any(|entry| paths::file_number(&entry.name.to_string_lossy()).is_some()) {
+    let segments = names_in(fs, &paths.segments)?;
+    if segments.iter().any(|name| paths::file_number(name).is_some()) {
         let (dir, missing) = (paths.root.clone(), "its manifest".to_owned());
         return Err(Cause::HalfDeleted { dir, missing }.into());
     }
     Ok(true)
 }
 
+/// The names in a directory, none if there is no such directory. A directory that cannot be listed
+/// is not an empty one: taken for it, a full descriptor table would look like a lost log.
+fn names_in(fs: &dyn Fs, dir: &Path) -> Result<Vec<String>> {
+    match fs.list_dir(dir) {
+        Ok(entries) => {
+            Ok(entries.iter().map(|entry| entry.name.to_string_lossy().into_owned()).collect())
+        }
+        Err(error) if error.is_not_found() || error.kind() == ErrorKind::NotADirectory => {
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn take_lock(fs: &dyn Fs, paths: &Paths) -> Result<Box<dyn FsLock>> {
     let holder = format!("process {}", std::process::id());
     fs.try_lock(&paths.lock, &holder).map_err(|error| {
-        if error.kind() == std::io::ErrorKind::WouldBlock {
+        if error.kind() == ErrorKind::WouldBlock {
             Cause::Locked { dir: paths.root.clone(), holder: error.source.to_string() }.into()
         } else {
             error.into()
@@ -237,6 +252,7 @@ fn replay(
         )
     };
     let options = LogOptions {
+        zero_ahead_bytes: shared.settings.wal_zero_ahead_bytes,
         file_bytes: shared.settings.wal_file_bytes,
         frame_bytes_max: BATCH_BYTES_MAX as u32,
         must_exist: !state.database.is_nil(),
@@ -290,7 +306,10 @@ fn apply_record(
         if record.collection() < state.next_collection {
             return Ok(()); // dropped since
         }
-        return Err(damaged(format!("collection {} was never created", record.collection())));
+        let number = record.collection();
+        return Err(damaged(format!(
+            "the manifest never created collection {number}; one of the two is damaged"
+        )));
     };
     let flushed = collection.state.read().flushed;
     let off_by_one = planted("replay.mark-off-by-one") && flushed > Lsn::ZERO;

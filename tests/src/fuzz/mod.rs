@@ -1,6 +1,6 @@
 //! What the fuzzer runs, as plain functions: bytes in, a panic if something is wrong.
 //!
-//! Owns the targets, the repair of checksums (`seal`) that lets changed bytes reach the decoders
+//! Owns the targets, the repair of checksums (`seal.rs`) that lets changed bytes reach the decoders
 //! behind them, and the inputs that a fuzzing run begins with (`seeds`). The programs in
 //! `fuzz/targets` hand the fuzzer's bytes to [`run`]; the test `fuzz_inputs` does the same with the
 //! inputs that are checked in, on stable Rust. Must never need nightly itself, and never answer

@@ -29,6 +29,7 @@ mod layout;
 mod scan;
 mod walk;
 mod writer;
+mod zeros;
 
 pub use create::{NewFile, TEMP_SUFFIX, framed_file_bytes};
 pub use header::{FileHeader, FileKind, HEADER_PAGE_BYTES, Predecessor};

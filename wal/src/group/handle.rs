@@ -210,18 +210,22 @@ impl<S: Sink> Shared<S> {
     /// The log's thread.
     fn run(&self, options: GroupOptions) {
         loop {
-            let (backlog, timer) = {
+            let (backlog, timer, company) = {
                 let worker = self.worker.lock();
-                (worker.has_backlog(), worker.next_timer())
+                (worker.has_backlog(), worker.next_timer(), worker.company())
             };
             if !backlog {
                 match self.queue.wait(timer) {
                     Wake::Timeout => {}
                     // The seal of a clean close is left to the closer, who waits for this thread.
                     Wake::Ended => return,
-                    Wake::Items if options.delay_max.is_zero() => {}
-                    Wake::Items => {
+                    Wake::Items if !options.delay_max.is_zero() => {
                         self.queue.wait_for(options.count_max, Some(options.delay_max));
+                    }
+                    Wake::Items => {
+                        if let Some((count, patience)) = company {
+                            self.queue.wait_for(count, Some(patience));
+                        }
                     }
                 }
             }

@@ -103,6 +103,7 @@ fn carry_over(
 ) -> Result<FramedWriter, WalError> {
     let path = wal_path(dir, plan.next_number);
     let mut new = NewFile::new(&path, WAL_KIND, plan.next_number, options.file_bytes);
+    new.zero_ahead = options.zero_ahead_bytes;
     let mut carried = Vec::new();
     if let Some(Last { image, .. }) = &plan.last {
         new.first_seq = image.header().first_seq;
