@@ -10,7 +10,8 @@ mod values;
 
 use akidb::{Durability, FieldDef, Filter, Metric, WalBackend};
 pub(crate) use bench::{
-    BenchArgs, BenchCommand, BenchRecoveryArgs, BenchSearchArgs, BenchWriteArgs, RecoveryWriterArgs,
+    BenchArgs, BenchCommand, BenchRecoveryArgs, BenchSearchArgs, BenchWriteArgs,
+    RecoveryReaderArgs, RecoveryWriterArgs,
 };
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -75,6 +76,9 @@ pub(crate) enum Command {
     /// The child process that `bench recovery` kills.
     #[command(hide = true)]
     RecoveryWriter(RecoveryWriterArgs),
+    /// The child processes that `bench recovery` times.
+    #[command(hide = true)]
+    RecoveryReader(RecoveryReaderArgs),
 }
 
 /// Which columns of a foreign Parquet file are the id and the vector.

@@ -63,6 +63,7 @@ fn run(command: &Command, output: Output) -> Result<ExitCode> {
         Command::Bench(args) => bench::run(args, output),
         Command::DemoWriter(args) => demo::write_until_killed(args, output),
         Command::RecoveryWriter(args) => bench::write_until_killed(args, output),
+        Command::RecoveryReader(args) => bench::read_once(args, output),
     }?;
     Ok(ExitCode::SUCCESS)
 }

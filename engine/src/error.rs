@@ -249,7 +249,7 @@ pub enum Cause {
     DiskReserve {
         /// Bytes free.
         free_bytes: u64,
-        /// The configured reserve.
+        /// The configured reserve and the next WAL file.
         reserve_bytes: u64,
     },
     /// A write or sync failed before; the reason is the source.

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use std::ops::Range;
 
 /// How the store misbehaves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Mischief {
     /// Not at all.
     #[default]
@@ -34,21 +34,55 @@ pub enum Mischief {
     DeleteFails,
 }
 
+/// What the store is about to do.
+#[derive(Debug, Default)]
+struct Plan {
+    mischief: Mischief,
+    /// Calls that could fail so and still go well.
+    spared: u64,
+    once: bool,
+    fired: u64,
+}
+
 /// A store in memory that does mischief.
 #[derive(Debug, Default)]
 pub struct FaultStore {
     inner: MemoryStore,
-    mischief: Mutex<Mischief>,
+    plan: Mutex<Plan>,
 }
 
 impl FaultStore {
     /// From now on, until told otherwise.
     pub fn set(&self, mischief: Mischief) {
-        *self.mischief.lock() = mischief;
+        self.arm(mischief, 1, true);
+    }
+
+    /// From the `nth` call on that can go wrong so (1 is the next), or at that one alone.
+    pub fn arm(&self, mischief: Mischief, nth: u64, sticky: bool) {
+        let mut plan = self.plan.lock();
+        let spared = nth.saturating_sub(1);
+        *plan = Plan { mischief, spared, once: !sticky, fired: plan.fired };
+    }
+
+    /// How many calls went wrong on request.
+    pub fn fired(&self) -> u64 {
+        self.plan.lock().fired
     }
 
     fn does(&self, mischief: Mischief) -> bool {
-        *self.mischief.lock() == mischief
+        let mut plan = self.plan.lock();
+        if plan.mischief != mischief {
+            return false;
+        }
+        if plan.spared > 0 {
+            plan.spared -= 1;
+            return false;
+        }
+        plan.fired += 1;
+        if plan.once {
+            plan.mischief = Mischief::None;
+        }
+        true
     }
 
     /// How many objects there are.

@@ -1,7 +1,7 @@
 //! What the database must answer: every collection as a sorted map, every write in LSN order, so
 //! that a crash can be answered with "the prefix that ends here". Search is brute force.
 
-use akidb::{Hit, Metadata, Metric, Point, PointId, Record, Schema};
+use akidb::{Durability, Hit, Metadata, Metric, Point, PointId, Record, Schema};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -89,6 +89,8 @@ struct Entry {
     lsn: u64,
     uid: u64,
     change: Change,
+    /// The level it was acknowledged at, where that is known.
+    level: Option<Durability>,
 }
 
 /// The whole database, as it must be.
@@ -126,7 +128,20 @@ impl Oracle {
         let collection = self.collections.get_mut(name).expect("a known collection");
         change.apply(lsn, &mut collection.rows);
         self.last_lsn = lsn;
-        self.history.push(Entry { lsn, uid: collection.uid, change });
+        let uid = collection.uid;
+        self.history.push(Entry { lsn, uid, change, level: None });
+    }
+
+    /// Notes the level at which the last write was acknowledged.
+    pub fn acknowledged_at(&mut self, level: Durability) {
+        if let Some(last) = self.history.last_mut() {
+            last.level = Some(level);
+        }
+    }
+
+    /// The levels of the acknowledged writes since the last restart, with their LSNs, in order.
+    pub fn levels(&self) -> impl DoubleEndedIterator<Item = (u64, Durability)> {
+        self.history.iter().filter_map(|entry| Some((entry.lsn, entry.level?)))
     }
 
     /// Notes that everything up to `lsn` survives a power loss.

@@ -8,23 +8,36 @@
 //! - A restart yields the prefix of writes that its recovery report names. It holds everything
 //!   synced, after a kill everything written, after a close everything (D1 to D3).
 
+mod aftermath;
+mod life;
+mod ordeal;
 mod recover;
 mod script;
 mod verbs;
 
+pub(crate) use aftermath::{Aftermath, Recovered};
+pub(crate) use life::{Episode, Life, Promise, level_index, lost_by_level};
+pub use ordeal::{Ordeal, Trouble, disk_part};
 pub use recover::{difference, scan_all};
 pub use script::{Cut, Script};
 
 use crate::{
+    fault_store::FaultStore,
     ops::{End, Op, Step},
     oracle::{Change, Oracle, Rows},
     world::{World, settings_for},
 };
 use akidb::{Error, FieldDef, Schema, blocking::Db};
-use akidb_vfs::sim::{CrashPolicy, FaultKind, PowerMoment};
+use akidb_vfs::{
+    Clock,
+    sim::{CrashPolicy, FaultKind, PowerMoment},
+};
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::Arc,
+    time::Duration,
 };
 
 /// What a failed call may have done.
@@ -41,7 +54,7 @@ pub(crate) enum Pending {
 }
 
 /// What a run did: a test that never reaches a path tests nothing of it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Tally {
     /// Sequences.
     pub sequences: u64,
@@ -63,6 +76,8 @@ pub struct Tally {
     pub promotions: u64,
     /// Restored snapshots.
     pub restores: u64,
+    /// Faults that fired, by kind.
+    pub faults: BTreeMap<FaultKind, u64>,
 }
 
 /// A database and its oracle, half-way through a sequence.
@@ -79,6 +94,14 @@ pub(crate) struct Runner {
     /// Faults that had fired when none was armed last.
     excused: u64,
     pending: Pending,
+    /// LSNs of interval writes, with the time when they must have been synced.
+    intervals: Vec<(Duration, u64)>,
+    /// A write was acknowledged in this step, so timers were looked at.
+    ticked: bool,
+    /// Errors since somebody last looked.
+    errors: Vec<Error>,
+    /// The object store, where it may fail too.
+    store: Option<Arc<FaultStore>>,
     tally: Tally,
 }
 
@@ -115,6 +138,16 @@ pub fn run_sequence(seed: u64, steps: usize, faults: bool) -> Tally {
     })
 }
 
+/// Runs the given steps on the world that `seed` makes.
+///
+/// # Panics
+/// When the database and the oracle disagree.
+pub fn run_steps(seed: u64, steps: &[Step]) -> Tally {
+    let mut runner = Runner::start(seed, &mut fastrand::Rng::with_seed(seed));
+    steps.iter().for_each(|step| runner.step(step));
+    runner.finish()
+}
+
 impl Tally {
     /// Adds another tally.
     pub fn add(&mut self, other: &Self) {
@@ -128,6 +161,9 @@ impl Tally {
         self.demotions += other.demotions;
         self.promotions += other.promotions;
         self.restores += other.restores;
+        for (kind, count) in &other.faults {
+            *self.faults.entry(*kind).or_default() += count;
+        }
     }
 }
 
@@ -152,6 +188,10 @@ impl Runner {
             faulty: false,
             excused: 0,
             pending: Pending::Nothing,
+            intervals: Vec::new(),
+            ticked: false,
+            errors: Vec::new(),
+            store: None,
             tally: Tally { sequences: 1, ..Tally::default() },
         }
     }
@@ -174,7 +214,7 @@ impl Runner {
                 self.faulty = true;
                 self.world.sim.inject(akidb_vfs::sim::Fault::new(*kind).nth(*nth));
             }
-            Op::Advance(ms) => self.world.clock.advance(std::time::Duration::from_millis(*ms)),
+            Op::Advance(ms) => self.world.clock.advance(Duration::from_millis(*ms)),
             Op::Restart(end, again) => {
                 self.disarm();
                 self.restart(*end, *again);
@@ -209,6 +249,7 @@ impl Runner {
         let powered = self.world.sim.is_powered();
         assert!(!powered || self.fault_fired(), "nothing is wrong, yet: {error:?} {error}");
         self.tally.failures += 1;
+        self.errors.push(error.clone());
         self.pending = pending;
         if powered && self.db().stats().poisoned.is_none() {
             // The database goes on, so a failed write did not happen; structure may have changed.
@@ -227,7 +268,8 @@ impl Runner {
     fn faults(&self) -> u64 {
         let quiet = |kind| matches!(kind, FaultKind::ShortWrite | FaultKind::Interrupted);
         let fired = self.world.sim.fired().into_iter();
-        fired.filter(|(kind, _)| !quiet(*kind)).map(|(_, count)| count).sum()
+        let on_disk: u64 = fired.filter(|(kind, _)| !quiet(*kind)).map(|(_, count)| count).sum();
+        on_disk + self.store.as_ref().map_or(0, |store| store.fired())
     }
 
     /// D6: a poisoned database refuses writes, answers reads, and a new open recovers.
@@ -252,6 +294,17 @@ impl Runner {
         let last = self.oracle.last_lsn;
         assert!(claimed <= last, "LSN {claimed} is said to be durable, the last is {last}");
         self.oracle.durable(claimed);
+        self.check_intervals(claimed);
+    }
+
+    /// D2: an interval write is synced at most that much later, if anything goes on at all.
+    fn check_intervals(&mut self, durable: u64) {
+        self.intervals.retain(|(_, lsn)| *lsn > durable);
+        let now = self.world.clock.monotonic();
+        let late = self.intervals.iter().find(|(due, _)| *due <= now);
+        if std::mem::take(&mut self.ticked) && !self.fault_fired() {
+            assert!(late.is_none(), "LSN {late:?} is not synced at {now:?}, but {durable}");
+        }
     }
 
     fn finish(mut self) -> Tally {
@@ -259,6 +312,7 @@ impl Runner {
         self.verify();
         self.restart(End::Crash(CrashPolicy::Random), None);
         self.verify();
+        self.tally.faults = self.world.sim.fired();
         self.tally
     }
 }

@@ -2,14 +2,23 @@
 //! harmless; never a wrong answer, a panic, or rows that are silently gone. Sampled over each file
 //! kind here; the crates that own a format flip every byte of it.
 
-use akidb::{ErrorKind, ReadMode};
+use akidb::{
+    DbBuilder, ErrorKind, ReadMode, Settings,
+    blocking::{Collection, Db},
+};
 use akidb_tests::{
+    evidence::{Options, machines, run},
     fixture::{AllRows, every_kind_of_file, row},
     ops::plain_schema,
     oracle::Rows,
     world::{World, tiny_settings},
 };
-use std::path::Path;
+use akidb_vfs::{Fs, RealFs};
+use std::{
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 /// Places tried in each file, beside its first and last bytes.
 const SAMPLES: u64 = 60;
@@ -110,6 +119,14 @@ fn d8_damage_in_cold_objects_is_named_or_harmless() {
     flip_and_cut(".parquet");
 }
 
+/// A sample; `evidence corruption` plays them all.
+#[test]
+fn d8_every_flip_cut_lost_block_and_misplaced_file_is_named_or_harmless() {
+    let machine = machines().into_iter().find(|machine| machine.name == "corruption");
+    let machine = machine.expect("it is listed");
+    run(&machine, &Options::short(0, 40), &|_, _| {}).assert_passed();
+}
+
 #[test]
 fn d8_a_torn_tail_is_trimmed_and_reported_where_rot_before_it_is_an_error() {
     let mut settings = tiny_settings();
@@ -170,4 +187,68 @@ fn d8_a_read_that_flips_a_bit_is_an_error_or_harmless() {
             }
         }
     }
+}
+
+/// Where the process that reads a mapped file finds its database; set only for that process.
+const CUT_WHILE_MAPPED: &str = "AKIDB_TEST_CUT_WHILE_MAPPED";
+
+/// A database on a real disk with one segment; its directory, the segment, and its collection.
+fn one_real_segment(dir: &Path, read_mode: ReadMode) -> (Db, Collection, PathBuf) {
+    let settings = Settings { wal_file_bytes: 64 << 10, read_mode, ..Settings::default() };
+    let builder = DbBuilder::new(dir).settings(settings);
+    let db = builder.open_blocking().expect("it opens");
+    let docs = match db.collection("docs") {
+        Ok(docs) => docs,
+        Err(_) => {
+            let docs = db.create_collection("docs", plain_schema()).expect("a new name");
+            docs.upsert((0..500).map(row)).run().expect("rows");
+            docs.flush().expect("a flush");
+            docs
+        }
+    };
+    let segments = RealFs.list_dir(&dir.join("segments")).expect("a directory");
+    let name = segments.into_iter().map(|entry| entry.name).next().expect("a segment");
+    (db, docs, dir.join("segments").join(name))
+}
+
+/// What somebody else may do to a file of ours.
+fn cut(file: &Path) {
+    let done = Command::new("truncate").args(["-s", "100"]).arg(file).status();
+    assert!(done.expect("the program is there").success());
+}
+
+#[test]
+fn d8_a_segment_cut_on_a_real_disk_is_an_error_at_open_and_under_pread_at_any_time() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("db");
+    let (db, docs, segment) = one_real_segment(&path, ReadMode::Pread);
+    cut(&segment);
+    let error = docs.search(&[1.0; 4]).k(500).run().expect_err("its bytes are gone");
+    assert_eq!(error.kind(), ErrorKind::Corruption, "{error:?}");
+    assert!(error.to_string().contains(&*segment.to_string_lossy()), "{error}");
+    drop((docs, db));
+    for read_mode in [ReadMode::Pread, ReadMode::Mmap] {
+        let settings = Settings { wal_file_bytes: 64 << 10, read_mode, ..Settings::default() };
+        let opened = DbBuilder::new(&path).settings(settings).open_blocking();
+        let error = opened.expect_err("the manifest knows its length");
+        assert_eq!(error.kind(), ErrorKind::Corruption, "{error:?}");
+        assert!(error.to_string().contains("100 bytes"), "{error}");
+    }
+}
+
+/// The limit that `ReadMode::Pread` is for: whoever cuts a file that is mapped kills the reader.
+#[test]
+fn d8_limit_a_mapped_segment_that_is_cut_ends_its_process() {
+    if let Some(dir) = std::env::var_os(CUT_WHILE_MAPPED) {
+        let (_db, docs, segment) = one_real_segment(Path::new(&dir), ReadMode::Mmap);
+        cut(&segment);
+        drop(docs.search(&[1.0; 4]).k(500).run());
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut child = Command::new(std::env::current_exe().expect("this test"));
+    child.args(["--exact", "d8_limit_a_mapped_segment_that_is_cut_ends_its_process"]);
+    let ended = child.env(CUT_WHILE_MAPPED, dir.path().join("db")).output().expect("it starts");
+    let sigbus = if cfg!(target_os = "macos") { 10 } else { 7 };
+    assert_eq!(ended.status.signal(), Some(sigbus), "{ended:?}");
 }

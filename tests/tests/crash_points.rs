@@ -3,6 +3,7 @@
 
 use akidb::{Durability, FieldType, Point, blocking::Db};
 use akidb_tests::{
+    evidence::{Options, crash, run as run_machine, short},
     ops::{End, Op, plain_schema},
     run::{Cut, Script},
     world::{DIR, World, tiny_settings},
@@ -241,4 +242,28 @@ fn d3_a_clean_life_survives_a_power_loss_right_after_close() {
         script.run(Cut { call, moment: PowerMoment::Before, policy, seed, again: None });
     }
     assert_eq!(akidb_tests::condition::field_def(1).field_type, FieldType::Integer);
+}
+
+#[test]
+fn d1_d3_d12_random_lives_survive_crashes_at_any_moment() {
+    run_machine(&crash::MACHINE, &Options::short(0, 24), &|_, _| {}).assert_passed();
+}
+
+#[test]
+fn d12_short_lives_survive_every_crash_in_every_recovery() {
+    // All of one operation.
+    let set = vec![("length".to_owned(), "1".to_owned())];
+    let options = Options { set, threads: 1, ..Options::default() };
+    run_machine(&short::MACHINE, &options, &|_, _| {}).assert_passed();
+}
+
+#[test]
+fn d1_d3_short_lives_survive_a_crash_at_every_moment() {
+    // All of two operations; some of the recoveries crash again.
+    let set = [("length", "2"), ("again", "100")];
+    let set = set.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
+    let options = Options { set, threads: 1, ..Options::default() };
+    let report = run_machine(&short::MACHINE, &options, &|_, _| {});
+    report.assert_passed();
+    assert_eq!(report.counts.get("sequences"), 3 * (1 + 7 + 49), "one at each level");
 }

@@ -1,12 +1,17 @@
 //! Each call of short lives that can fail does, once, in every way a disk has: what was answered
 //! stays true, what failed is whole or absent, and the next open finds it all (D5, D6, D7).
 
-use akidb::{Durability, Point, PointId};
+use akidb::{Durability, ErrorKind, Point, PointId};
 use akidb_tests::{
+    evidence::{Options, machines, run},
     ops::{Op, plain_schema},
     run::Script,
+    world::{World, tiny_settings},
 };
-use akidb_vfs::sim::FaultKind;
+use akidb_vfs::{
+    FsOp,
+    sim::{CrashPolicy, Fault, FaultKind},
+};
 use serde_json::json;
 
 fn rows(ids: std::ops::Range<u64>, version: u64) -> Vec<Point> {
@@ -77,4 +82,60 @@ fn d5_any_call_may_run_out_of_descriptors() {
 fn short_and_interrupted_calls_are_gone_on_with() {
     fail_each(FaultKind::ShortWrite);
     fail_each(FaultKind::Interrupted);
+}
+
+/// A short run of a machine; the long one is `evidence MACHINE`.
+fn play(name: &str, options: &Options) {
+    let machine = machines().into_iter().find(|machine| machine.name == name);
+    run(&machine.expect("it is listed"), options, &|_, _| {}).assert_passed();
+}
+
+#[test]
+fn d5_d6_d7_calls_fail_in_every_way_in_lives_that_reach_all_of_them() {
+    let sampled = vec![("stride".to_owned(), "53".to_owned())];
+    play("errors", &Options { set: sampled, ..Options::short(0, 66) });
+}
+
+#[test]
+fn d5_d6_calls_fail_under_a_database_with_threads() {
+    play("errors-threads", &Options::short(0, 15));
+}
+
+#[test]
+fn a_directory_that_cannot_be_listed_is_no_lost_log() {
+    let world = World::new(7, tiny_settings());
+    let db = world.open().expect("an empty disk opens");
+    db.create_collection("docs", plain_schema()).expect("a new name");
+    db.close().expect("it closes");
+    for kind in [FaultKind::TooManyFiles, FaultKind::Eio] {
+        for nth in 1.. {
+            world.sim.inject(Fault::new(kind).on(FsOp::ListDir).nth(nth));
+            let opened = world.open();
+            world.sim.clear_faults();
+            let Err(error) = opened else { break };
+            // "Restore it from a copy" would be the wrong advice.
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "listing {nth}: {error}");
+        }
+    }
+}
+
+#[test]
+fn d6_a_manifest_that_cannot_be_made_for_want_of_descriptors_poisons_nothing() {
+    let world = World::new(8, tiny_settings());
+    let db = world.open().expect("an empty disk opens");
+    let docs = db.create_collection("docs", plain_schema()).expect("a new name");
+    world.sim.inject(Fault::new(FaultKind::TooManyFiles).on(FsOp::Create).sticky());
+    // Edits fit into the manifest until it is full; then it needs a new file.
+    let refused = (0..10_000).find_map(|n| docs.pin(n % 2 == 0).err());
+    let error = refused.expect("the manifest is full at last");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert_eq!(db.stats().poisoned, None);
+    world.sim.clear_faults();
+    docs.pin(true).expect("there are descriptors again");
+    docs.upsert(rows(0..3, 1)).run().expect("a write");
+    world.sim.crash(CrashPolicy::DropAll);
+    drop((docs, db));
+    let docs = world.open().expect("it opens").collection("docs").expect("it is there");
+    assert!(docs.stats().pinned);
+    assert_eq!(docs.count(None).expect("a count"), 3);
 }

@@ -433,3 +433,51 @@ proptest! {
         }
     }
 }
+
+/// Two files, one growing by overwriting and one renamed, with syncs in between.
+fn little_life(sim: &SimFs) -> Result<(), akidb_vfs::FsError> {
+    let file = sim.create_new(path("/f"))?;
+    file.write_all_at(&[1; 700], 0)?;
+    file.sync_data()?;
+    sim.sync_dir(path(ROOT))?;
+    file.write_all_at(&[2; 700], 300)?;
+    write_file_durably(sim, path("/g"), &[3; 600])?;
+    sim.remove_file(path("/f"))
+}
+
+#[test]
+fn a_recorded_crash_point_holds_what_a_loss_of_power_there_would_have_left() {
+    let sim = SimFs::new(1);
+    sim.record_crash_points(1, 1);
+    little_life(&sim).unwrap();
+    let points = sim.take_crash_points();
+    let before = points.iter().filter(|point| point.moment == PowerMoment::Before);
+    assert_eq!(before.clone().count() as u64, sim.calls(), "one before each call");
+    for point in before {
+        for policy in [CrashPolicy::DropAll, CrashPolicy::KeepAll] {
+            let cut = SimFs::new(1);
+            cut.power_off_at(point.call);
+            drop(little_life(&cut));
+            cut.reboot(policy);
+            let recorded = point.crashed(policy, 9);
+            assert_eq!(recorded.image(), cut.image(), "{policy:?} at {point:?}");
+            assert_eq!(recorded.image_hash(|_| false), cut.image_hash(|_| false));
+        }
+    }
+    let middles = points.iter().filter(|point| point.moment == PowerMoment::Middle);
+    assert!(middles.count() >= 3, "within each write");
+    assert!(sim.take_crash_points().is_empty(), "they are given out once");
+}
+
+#[test]
+fn recording_crash_points_changes_nothing_in_the_run() {
+    let (plain, recorded) = (SimFs::new(1), SimFs::new(1));
+    recorded.record_crash_points(2, 5);
+    little_life(&plain).unwrap();
+    little_life(&recorded).unwrap();
+    assert_eq!(plain.trace_hash(), recorded.trace_hash());
+    plain.crash(CrashPolicy::Random);
+    recorded.crash(CrashPolicy::Random);
+    assert_eq!(plain.image(), recorded.image());
+    assert_ne!(plain.image_hash(|_| false), SimFs::new(1).image_hash(|_| false));
+}

@@ -6,7 +6,9 @@
 //!    delete) is resolved against the collection and the writes staged before it in the same
 //!    group, so that order in the log is the only order there is.
 //! 2. The log writes the group, and syncs it if any member asked for `Sync`.
-//! 3. `committed`: every staged write is applied and becomes visible, then acknowledged.
+//! 3. `committed`: every staged write is applied and becomes visible, then acknowledged. A request
+//!    of the same group that was refused, or had nothing to write, is answered only now: what it
+//!    rests on may be a write of the group, which nobody can see before, and which may yet fail.
 //!
 //! # Invariants
 //! - Nothing is visible that is not written; nothing is acknowledged that is not visible.
@@ -33,6 +35,22 @@ struct Pending {
     reply: Reply<Done>,
 }
 
+/// A request that writes nothing and waits for its group.
+struct Held {
+    collection: Arc<CollectionCore>,
+    refused: Result<()>,
+    reply: Reply<Done>,
+}
+
+impl Held {
+    fn result(&self) -> Result<Receipt> {
+        self.refused.clone()?;
+        // Nothing was written, and nothing is said of what was written before.
+        let lsn = self.collection.state.read().applied.get();
+        Ok(Receipt { lsn, rows: 0, durability: Durability::Memory })
+    }
+}
+
 /// A resolved change.
 pub(crate) enum Change {
     Rows(Vec<NewRow>),
@@ -43,13 +61,15 @@ pub(crate) enum Change {
 pub(crate) struct CommitSink {
     shared: Arc<Shared>,
     pending: Vec<Pending>,
+    /// Never without a pending write of the same collection.
+    held: Vec<Held>,
     /// The record bodies of `pending`, once they are written.
     payloads: Vec<Vec<u8>>,
 }
 
 impl CommitSink {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, pending: Vec::new(), payloads: Vec::new() }
+        Self { shared, pending: Vec::new(), held: Vec::new(), payloads: Vec::new() }
     }
 
     /// Turns a request into rows or ids and the record body that says so; `None` if there is
@@ -103,6 +123,16 @@ impl CommitSink {
             .iter()
             .filter(|pending| pending.collection.id == collection.id)
             .map(|pending| (pending.lsn, &pending.change))
+    }
+
+    /// Answers a request that writes nothing, after the group if it may rest on a write of it.
+    fn hold(&mut self, held: Held) {
+        if self.staged_for(&held.collection).next().is_some() {
+            self.held.push(held);
+        } else {
+            let result = held.result();
+            held.reply.answer(Done::new(result));
+        }
     }
 
     /// Makes a write visible; the change is left without what the memtable took.
@@ -163,15 +193,8 @@ impl Sink for CommitSink {
                 self.pending.push(Pending { collection, lsn, durability, change, reply });
                 Staged::Write { payload, durability: durability.for_log() }
             }
-            Ok(None) => {
-                // Nothing was written, and nothing is said of what was written before.
-                let lsn = collection.state.read().applied.get();
-                let durability = Durability::Memory;
-                reply.answer(Done::new(Ok(Receipt { lsn, rows: 0, durability })));
-                Staged::Answered
-            }
-            Err(error) => {
-                reply.answer(Done::new(Err(error)));
+            nothing => {
+                self.hold(Held { collection, refused: nothing.map(drop), reply });
                 Staged::Answered
             }
         }
@@ -188,6 +211,10 @@ impl Sink for CommitSink {
             // The caller may have gone; its write stands.
             pending.reply.settle(Done { result, spent }, &mut wakes);
         }
+        for held in std::mem::take(&mut self.held) {
+            let result = held.result();
+            held.reply.settle(Done::new(result), &mut wakes);
+        }
         wakes.go();
     }
 
@@ -199,6 +226,9 @@ impl Sink for CommitSink {
         let error = self.shared.write_failed(error);
         for pending in std::mem::take(&mut self.pending) {
             pending.reply.answer(Done::new(Err(error.clone())));
+        }
+        for held in std::mem::take(&mut self.held) {
+            held.reply.answer(Done::new(Err(error.clone())));
         }
         self.payloads.clear();
     }

@@ -1,16 +1,17 @@
 //! The database: what all collections share, and the order in which its parts come and go.
 //!
 //! [`DbCore`] is the synchronous heart; the async and the blocking API are thin layers over it.
-//! `open` builds it (recovery), `backend` picks how its log writes,
-//! `background` runs flush and compaction, `read_only` opens without writing, `paths` names files.
+//! `open` builds it, `replay` reads its log, `read_only` opens without writing, `backend` picks how its
+//! log writes, `background` runs flush and compaction, `paths` names files.
 
 mod backend;
 pub(crate) mod background;
 mod counters;
 pub(crate) mod open;
-mod read_only;
 mod ops;
 pub(crate) mod paths;
+mod read_only;
+mod replay;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -27,12 +28,14 @@ use crate::{
     collection::{CollectionCore, SegmentPart},
     commit::{CommitSink, Shared},
     error::{Cause, Error, Result},
+    maintenance::build::SegmentSite,
     manifest::{CollectionManifest, Edit, ManifestStore},
     memtable::Memtable,
     schema::validate_name,
     segment::{Segment, SegmentMeta, SegmentParams},
     tombstones::{TombstoneMeta, tombstone_path},
 };
+use akidb_handoff::Retired;
 use akidb_tiering::{ObjectKey, ObjectStore};
 use akidb_vfs::{Fs, FsLock, Random};
 use akidb_wal::{GroupCommit, Lsn};
@@ -51,13 +54,6 @@ use std::{
     },
 };
 
-/// A file or segment that nothing names any more, waiting for its last reader.
-#[derive(Debug)]
-struct Obsolete {
-    part: Arc<SegmentPart>,
-    path: PathBuf,
-}
-
 /// The shared heart of a database.
 pub(crate) struct DbCore {
     pub(crate) paths: Paths,
@@ -73,7 +69,8 @@ pub(crate) struct DbCore {
     collections: RwLock<BTreeMap<u32, Arc<CollectionCore>>>,
     manifest: Mutex<ManifestStore>,
     next_file: AtomicU64,
-    obsolete: Mutex<Vec<Obsolete>>,
+    /// Segments that nothing names any more, with their files.
+    retired: Retired<SegmentPart, PathBuf>,
     /// Held while a collection or snapshot gets its name, so that it is given once.
     pub(crate) creating: Mutex<()>,
     /// Held until close; dropping it lets the next process in.
@@ -94,6 +91,16 @@ impl DbCore {
     /// though the edit that used it was lost (M4).
     pub(crate) fn next_file(&self) -> u64 {
         self.next_file.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Where segments are made.
+    pub(crate) fn site(&self) -> SegmentSite<'_> {
+        SegmentSite {
+            fs: &self.fs,
+            random: &*self.random,
+            dir: &self.paths.segments,
+            next_file: &self.next_file,
+        }
     }
 
     /// Opens a segment that this process just wrote or the manifest names.
@@ -276,12 +283,10 @@ impl DbCore {
 
     /// Queues segments for unlinking once no reader holds them.
     pub(crate) fn retire(&self, parts: Vec<Arc<SegmentPart>>) {
-        let mut obsolete = self.obsolete.lock();
-        obsolete.extend(parts.into_iter().map(|part| {
+        self.retired.add(parts.into_iter().map(|part| {
             let path = self.paths.segments.join(format!("{:012}.seg", part.number()));
-            Obsolete { part, path }
+            (part, path)
         }));
-        drop(obsolete);
         self.sweep();
     }
 
@@ -291,14 +296,7 @@ impl DbCore {
         if self.shared.poisoned().is_some() {
             return;
         }
-        let mut obsolete = self.obsolete.lock();
-        let (free, held): (Vec<_>, Vec<_>) = std::mem::take(&mut *obsolete)
-            .into_iter()
-            .partition(|entry| Arc::strong_count(&entry.part) == 1);
-        *obsolete = held;
-        drop(obsolete);
-        for Obsolete { part, path } in free {
-            drop(part); // unmap before unlinking
+        for path in self.retired.sweep() {
             if let Err(error) = self.fs.remove_file(&path) {
                 self.background.note(error.into());
             }

@@ -2,15 +2,25 @@
 
 use super::{Components, DbCore, open};
 use crate::{
+    Durability, Metric, Schema,
+    collection::{CollectionCore, NewRow},
+    commit::{CommitSink, Done, Request, WriteOp},
     error::{Error, ErrorKind},
     manifest::Edit,
+    point::Metadata,
     settings::Settings,
 };
 use akidb_vfs::{
     SystemRandom,
     sim::{SimClock, SimFs},
 };
-use std::{path::Path, sync::Arc};
+use akidb_wal::{Answer, Commit, Lsn, Sink, WalError};
+use std::{
+    path::Path,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
 
 fn core() -> Arc<DbCore> {
     let parts = Components {
@@ -41,4 +51,57 @@ fn no_record_is_written_once_the_directory_may_be_anothers() {
     let core = core();
     core.close().expect("it closes");
     assert_eq!(commit_something(&core), Err(ErrorKind::Closed));
+}
+
+/// A sink with a group of two inserts of the same row, and their answers to be.
+fn twice_inserted(core: &DbCore) -> (CommitSink, Answer<Done>, Answer<Done>) {
+    let docs = core.create_collection("docs", Schema::new(1, Metric::L2)).expect("a new name");
+    let mut sink = CommitSink::new(core.shared.clone());
+    let mut insert = |docs: &Arc<CollectionCore>| {
+        let (reply, answer) = akidb_wal::reply();
+        let row = NewRow {
+            id: 1.into(),
+            vector: Box::new([1.0]),
+            inv_norm: 1.0,
+            metadata: b"{}".as_slice().into(),
+            parsed: Metadata::new(),
+        };
+        let op = WriteOp::Insert { rows: vec![row], payload: vec![0; 8] };
+        let collection = docs.clone();
+        sink.stage(Lsn::new(1), Request { collection, op, durability: Durability::Sync, reply });
+        answer
+    };
+    let (first, second) = (insert(&docs), insert(&docs));
+    (sink, first, second)
+}
+
+/// The answer, if it is there.
+fn answered(answer: &mut Answer<Done>) -> Option<Result<u64, ErrorKind>> {
+    match pin!(answer).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Pending => None,
+        Poll::Ready(done) => {
+            let result = done.expect("somebody answers").result;
+            Some(result.map(|receipt| receipt.lsn).map_err(|error| error.kind()))
+        }
+    }
+}
+
+#[test]
+fn a_refusal_that_rests_on_a_write_of_the_same_group_comes_when_that_is_visible() {
+    let core = core();
+    let (mut sink, mut first, mut second) = twice_inserted(&core);
+    assert_eq!(answered(&mut second), None, "nobody can see yet what refuses it");
+    let lsn = Lsn::new(1);
+    sink.committed(&Commit { first: lsn, last: lsn, durable_upto: lsn, synced: true });
+    assert_eq!(answered(&mut first), Some(Ok(1)));
+    assert_eq!(answered(&mut second), Some(Err(ErrorKind::AlreadyExists)));
+}
+
+#[test]
+fn nothing_is_refused_because_of_a_write_that_failed() {
+    let core = core();
+    let (mut sink, mut first, mut second) = twice_inserted(&core);
+    sink.failed(&Arc::new(WalError::Closed));
+    assert_eq!(answered(&mut first), Some(Err(ErrorKind::Closed)));
+    assert_eq!(answered(&mut second), Some(Err(ErrorKind::Closed)));
 }

@@ -46,7 +46,7 @@ pub(crate) fn demote(core: &DbCore, collection: &Arc<CollectionCore>) -> Result<
     }
     collection.freeze();
     flush::flush_frozen(core, collection)?;
-    if collection.state.read().segments.is_empty() {
+    if collection.state.read().parts.segments().is_empty() {
         return Ok(false);
     }
     promote_locked(core, collection)?;
@@ -199,7 +199,7 @@ pub(crate) fn fetch_segment(
     if object.rows == 0 {
         return Ok(None);
     }
-    let mut builder = SegmentBuilder::start(core, collection, schema)?;
+    let mut builder = SegmentBuilder::start(core.site(), collection, schema)?;
     let mut rows = 0;
     for batch in reader {
         for row in batch? {
@@ -227,12 +227,12 @@ fn hide_known(state: &State, promoted: &[Arc<SegmentPart>]) -> Result<()> {
         }
         Ok(())
     };
-    for memtable in state.frozen.iter().chain(std::iter::once(&state.active)) {
+    for memtable in state.parts.memtables() {
         for (id, _) in memtable.newest_ids() {
             look(&id)?;
         }
     }
-    for part in &state.segments {
+    for part in state.parts.segments() {
         for row in 0..part.segment.rows() {
             look(&part.segment.id(row)?)?;
         }

@@ -19,7 +19,7 @@
 
 use super::state::{Edit, ManifestState, Record};
 use crate::error::{Cause, Error, Result};
-use akidb_vfs::{Fs, Random, planted};
+use akidb_vfs::{Fs, FsOp, Random, planted};
 use akidb_wal::{
     Env, WalError, frame_bytes,
     framed::{FileKind, FramedFile, FramedWriter, NewFile, TEMP_SUFFIX, framed_file_bytes},
@@ -169,11 +169,7 @@ impl ManifestStore {
             drop(self.remove_old(self.number));
         }
         let writer = start_file(&self.env, &self.dir, number, next).map_err(|error| {
-            // Only the log crate's own word for a full disk says that no name was given: a
-            // directory sync can run out of space too, with the new file in place already.
-            let full =
-                matches!(error.cause(), Cause::Wal(e) if matches!(**e, WalError::NoSpace { .. }));
-            let maybe_written = !full;
+            let maybe_written = !fails_before_its_name(&error);
             CommitFailure { error, maybe_written }
         })?;
         let old = std::mem::replace(&mut self.number, number);
@@ -241,6 +237,19 @@ fn encode(record: &Record) -> Result<Vec<u8>> {
 /// The bytes of a frame with this body; more than any file has for a body over the frame limit.
 fn frame_len(body: &[u8]) -> u64 {
     u32::try_from(body.len()).map_or(u64::MAX / 2, frame_bytes)
+}
+
+/// True for a failure to make a file of which nothing can be found later: a full disk, or too few
+/// descriptors. Only the log crate's own word says that the disk was full before the name was
+/// given: a directory sync can run out of space too, with the new file in place already. A failed
+/// write or sync says that the disk is ill, so nothing goes on after it.
+fn fails_before_its_name(error: &Error) -> bool {
+    let Cause::Wal(error) = error.cause() else { return false };
+    match &**error {
+        WalError::NoSpace { .. } => true,
+        WalError::Fs(failed) => matches!(failed.op, FsOp::Create | FsOp::Allocate),
+        _ => false,
+    }
 }
 
 fn start_file(env: &Env, dir: &Path, number: u64, state: &ManifestState) -> Result<FramedWriter> {

@@ -198,6 +198,7 @@ impl Worker {
             bytes: 0,
             predecessor: None,
             replaces: None,
+            zero_ahead: 0,
             frame_bytes_max: BATCH_BYTES_MAX as u32,
         };
         let bodies = log.bodies.iter().map(Vec::as_slice);

@@ -3,7 +3,9 @@
 
 #[cfg(feature = "defects")]
 use akidb_tests::evidence::defects::DEFECTS;
-use akidb_tests::evidence::{Entry, Machine, Options, kill, machines, read_ledger, run, table};
+use akidb_tests::evidence::{
+    Entry, Machine, Options, failure_table, kill, machines, read_ledger, run, table,
+};
 use akidb_vfs::{RealFs, read_file, write_file_durably};
 use clap::{Parser, error::ErrorKind};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -17,7 +19,7 @@ use std::{
 /// Tries to make AkiDB lose something, and reports what it tried.
 #[derive(Debug, Parser)]
 #[command(after_help = "MACHINE `list` lists the machines; `ledger` prints the table of all \
-                        closing runs.")]
+                        closing runs, `failures` that of what survives which failure.")]
 struct Arguments {
     /// Which machine.
     machine: String,
@@ -83,6 +85,16 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         "ledger" => print_table(arguments.ledger.as_deref()),
+        "failures" => match failure_table() {
+            Ok(text) => {
+                say(text.trim_end());
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                say(&error);
+                ExitCode::FAILURE
+            }
+        },
         name => match machines().into_iter().find(|machine| machine.name == name) {
             Some(machine) => play(&machine, &arguments),
             None => {

@@ -15,19 +15,28 @@
 //! Every failure that was ever found becomes a line of `tests/regressions/<machine>.txt`, played
 //! first in every run.
 
+mod corruption;
 mod counts;
+pub mod crash;
 pub mod defects;
+mod errors;
+mod fulldisk;
+pub mod history;
 pub mod kill;
 mod ledger;
+pub mod model;
 mod regressions;
 mod report;
 mod runner;
+pub mod short;
+mod table;
 pub mod vm;
 
 pub use counts::Counts;
 pub use ledger::{Entry, read_ledger, table};
 pub use report::{Failure, Report};
 pub use runner::run;
+pub use table::failure_table;
 
 use std::time::Duration;
 
@@ -96,5 +105,18 @@ impl Options {
 
 /// All machines, in the order in which they are listed.
 pub fn machines() -> Vec<Machine> {
-    vec![kill::MACHINE, vm::MACHINE, defects::MACHINE]
+    vec![
+        crash::MACHINE,
+        short::MACHINE,
+        model::MACHINE,
+        errors::MACHINE,
+        errors::THREADS,
+        corruption::MACHINE,
+        fulldisk::MACHINE,
+        kill::MACHINE,
+        vm::MACHINE,
+        history::MACHINE,
+        table::MACHINE,
+        defects::MACHINE,
+    ]
 }

@@ -32,7 +32,7 @@ impl Runner {
         self.start_again(keeps, None);
     }
 
-    fn start_again(&mut self, keeps: u64, again: Option<u64>) {
+    pub(super) fn start_again(&mut self, keeps: u64, again: Option<u64>) {
         if let Some(nth) = again {
             self.world.sim.power_off_at(nth);
             match self.world.open() {
@@ -62,6 +62,7 @@ impl Runner {
 
     /// Ends the database; returns the LSN up to which everything must come back.
     pub(super) fn end(&mut self, end: End) -> u64 {
+        self.intervals.clear();
         let db = self.db.take().expect("open between steps");
         let poisoned = db.stats().poisoned.is_some();
         let synced = self.oracle.durable_lsn;
@@ -90,7 +91,7 @@ impl Runner {
     }
 
     /// D3: what recovery found is a prefix that holds everything promised.
-    fn accept_prefix(&mut self, found: u64, keeps: u64) {
+    pub(super) fn accept_prefix(&mut self, found: u64, keeps: u64) {
         let last = self.oracle.last_lsn;
         assert!(found >= keeps, "LSN {keeps} was promised, recovery ends at {found}");
         match std::mem::replace(&mut self.pending, Pending::Nothing) {

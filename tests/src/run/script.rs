@@ -119,7 +119,7 @@ impl Script {
 
 impl Runner {
     /// The rest of a life after something went wrong: all is right, and stays so.
-    fn live_on(&mut self) {
+    pub(super) fn live_on(&mut self) {
         let runner = self;
         runner.verify();
         let (point, durability) = (any_point(&mut runner.rng), Durability::Sync);

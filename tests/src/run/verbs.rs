@@ -10,8 +10,9 @@ use akidb::{
     Durability, Error, ErrorKind, Metadata, Point, PointId, Receipt, Result, Schema,
     blocking::Collection,
 };
+use akidb_vfs::Clock;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 impl Runner {
     pub(super) fn verb(&mut self, step: &Step) {
@@ -94,9 +95,15 @@ impl Runner {
             Durability::Memory => 0,
         };
         assert!(rank(receipt.durability) >= rank(asked), "asked for {asked:?}, got {receipt:?}");
+        self.oracle.acknowledged_at(receipt.durability);
+        self.ticked = true;
         match receipt.durability {
             Durability::Sync => self.oracle.durable(receipt.lsn),
-            Durability::Interval { .. } => self.oracle.written_lsn = receipt.lsn,
+            Durability::Interval { ms } => {
+                self.oracle.written_lsn = receipt.lsn;
+                let due = self.world.clock.monotonic() + Duration::from_millis(ms);
+                self.intervals.push((due, receipt.lsn));
+            }
             Durability::Memory => {}
         }
     }

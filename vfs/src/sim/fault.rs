@@ -5,7 +5,7 @@
 
 use super::state::Call;
 use crate::FsOp;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 /// How a call fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,8 +33,8 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    /// True when a call of this operation can fail so.
-    fn applies_to(self, op: FsOp, len: u64) -> bool {
+    /// True when a call of this operation, on this many bytes, can fail so.
+    pub fn applies_to(self, op: FsOp, len: u64) -> bool {
         use FsOp::{
             Allocate, Create, CreateDir, ListDir, Lock, Map, Open, Read, Rename, SyncAll, SyncData,
             SyncDir, Write,
@@ -128,12 +128,27 @@ impl Fault {
     }
 }
 
+/// A call that failed on request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Struck {
+    /// How it failed.
+    pub kind: FaultKind,
+    /// What was called.
+    pub op: FsOp,
+    /// On what.
+    pub path: Arc<Path>,
+}
+
 /// The armed faults of one simulation.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Faults {
     armed: Vec<Fault>,
     pub(super) fired: BTreeMap<FaultKind, u64>,
+    pub(super) struck: Vec<Struck>,
 }
+
+/// The most struck calls that are remembered: a sticky fault can go on for ever.
+const STRUCK_MAX: usize = 1024;
 
 impl Faults {
     pub(super) fn arm(&mut self, fault: Fault) {
@@ -163,6 +178,9 @@ impl Faults {
             self.armed.remove(at);
         }
         *self.fired.entry(kind).or_default() += 1;
+        if self.struck.len() < STRUCK_MAX {
+            self.struck.push(Struck { kind, op: call.op, path: Arc::clone(call.path) });
+        }
         Some(kind)
     }
 }

@@ -4,7 +4,8 @@
 //! [`super::PowerLost`], as those of a dead process would.
 
 use super::{
-    disk::NodeId,
+    PowerMoment,
+    disk::{Disk, NodeId},
     state::{Call, State, Twist, eio},
 };
 use crate::{FsError, FsFile, FsLock, FsOp};
@@ -111,7 +112,13 @@ impl FsFile for SimFile {
             if count == 0 && len > 0 && twist == Twist::None {
                 return Err(ErrorKind::StorageFull.into());
             }
-            write_slices(state, self.node, bufs, start, count)?;
+            if let Some(part) = state.record_middle(count) {
+                let mut disk = state.disk.clone();
+                write_slices(&mut disk, self.node, bufs, start, part, |_| {})?;
+                state.keep(disk, &call, PowerMoment::Middle);
+            }
+            let State { disk, trace, .. } = state;
+            write_slices(disk, self.node, bufs, start, count, |part| trace.hash_bytes(part))?;
             Ok(count)
         })
     }
@@ -145,19 +152,20 @@ fn checked_end(offset: u64, len: usize) -> io::Result<usize> {
     end.filter(|&end| end <= FILE_MAX).ok_or_else(|| ErrorKind::FileTooLarge.into())
 }
 
-/// Writes the first `count` bytes of the slices.
+/// Writes the first `count` bytes of the slices; `told` of every part.
 fn write_slices(
-    state: &mut State,
+    disk: &mut Disk,
     node: NodeId,
     bufs: &[IoSlice<'_>],
     start: usize,
     count: usize,
+    mut told: impl FnMut(&[u8]),
 ) -> io::Result<()> {
     let mut done = 0;
     for buf in bufs {
         let part = &buf[..buf.len().min(count - done)];
-        state.trace.hash_bytes(part);
-        state.disk.file_mut(node)?.write(part, start + done);
+        told(part);
+        disk.file_mut(node)?.write(part, start + done);
         done += part.len();
     }
     Ok(())

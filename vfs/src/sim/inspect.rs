@@ -2,7 +2,7 @@
 //! the page cache. None of it counts as a call, and all of it works while the power is off.
 
 use super::{
-    CrashEffects, CrashPolicy, Fault, FaultKind, PowerMoment, SimFs, TraceEntry,
+    CrashEffects, CrashPolicy, Fault, FaultKind, PowerMoment, SimFs, Struck, TraceEntry,
     disk::NodeId,
     state::{PowerPlan, State},
 };
@@ -94,6 +94,11 @@ impl SimFs {
         self.state.lock().faults.fired.clone()
     }
 
+    /// The calls that faults have struck so far, oldest first; the first thousand of them.
+    pub fn struck(&self) -> Vec<Struck> {
+        self.state.lock().faults.struck.clone()
+    }
+
     /// What all crashes together have kept and lost.
     pub fn crash_effects(&self) -> CrashEffects {
         self.state.lock().effects
@@ -170,6 +175,11 @@ impl SimFs {
     pub fn read_durable(&self, path: &Path) -> Option<Vec<u8>> {
         let state = self.state.lock();
         state.disk.durable_file(path).map(super::inode::FileNode::durable)
+    }
+
+    /// From now on remembers this many calls for [`SimFs::trace`], instead of a few.
+    pub fn remember_calls(&self, count: usize) {
+        self.state.lock().trace.remember(count);
     }
 
     /// The last calls, oldest first, for failure messages.

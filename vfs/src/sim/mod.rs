@@ -28,12 +28,14 @@ mod file;
 mod fs;
 mod inode;
 mod inspect;
+mod points;
 mod state;
 mod trace;
 
 pub use clock::SimClock;
 pub use crash::{CrashEffects, CrashPolicy, PowerMoment};
-pub use fault::{Fault, FaultKind};
+pub use fault::{Fault, FaultKind, Struck};
 pub use fs::SimFs;
+pub use points::CrashPoint;
 pub use state::{PowerLost, is_power_lost};
 pub use trace::TraceEntry;

@@ -8,6 +8,7 @@ use super::{
     crash::{CrashEffects, CrashPolicy, PowerMoment},
     disk::{Disk, NodeId},
     fault::{FaultKind, Faults},
+    points::Recorder,
     trace::{Trace, TraceEntry},
 };
 use crate::{FsError, FsOp};
@@ -99,6 +100,7 @@ pub(super) struct State {
     pub(super) trace: Trace,
     pub(super) effects: CrashEffects,
     pub(super) rng: fastrand::Rng,
+    pub(super) recorder: Recorder,
 }
 
 impl State {
@@ -116,6 +118,7 @@ impl State {
             trace: Trace::default(),
             effects: CrashEffects::default(),
             rng: fastrand::Rng::with_seed(seed),
+            recorder: Recorder::new(),
         }
     }
 
@@ -145,6 +148,7 @@ impl State {
         if changes {
             self.calls += 1;
             self.trace.hash_call(op, call.path, offset, len);
+            self.record_before(call);
             match self.power_moment() {
                 None => {}
                 Some(PowerMoment::Middle) if op == FsOp::Write => {

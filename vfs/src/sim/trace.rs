@@ -4,7 +4,7 @@
 use crate::FsOp;
 use std::{collections::VecDeque, fmt, path::Path, sync::Arc};
 
-/// How many calls are remembered.
+/// How many calls are remembered unless more are asked for.
 const TRACE_MAX: usize = 64;
 
 /// One call on a simulated disk.
@@ -30,15 +30,26 @@ impl fmt::Display for TraceEntry {
     }
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Trace {
     last: VecDeque<TraceEntry>,
+    max: usize,
     hash: u64,
 }
 
+impl Default for Trace {
+    fn default() -> Self {
+        Self { last: VecDeque::new(), max: TRACE_MAX, hash: 0 }
+    }
+}
+
 impl Trace {
+    pub(super) fn remember(&mut self, count: usize) {
+        self.max = count.max(1);
+    }
+
     pub(super) fn record(&mut self, entry: TraceEntry) {
-        if self.last.len() == TRACE_MAX {
+        if self.last.len() >= self.max {
             self.last.pop_front();
         }
         self.last.push_back(entry);

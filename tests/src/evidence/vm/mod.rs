@@ -11,7 +11,7 @@
 //! decides the plan, not the moment at which a machine is lost.
 
 mod disk;
-mod guest;
+pub(super) mod guest;
 
 use super::{
     Counts, Machine, Options,
@@ -41,12 +41,15 @@ pub const MACHINE: Machine = Machine {
         "acknowledged at sync",
         "acknowledged at interval",
         "acknowledged at memory",
-        "lost as their level allows",
+        LOST,
     ],
     enough: 20,
     cases: None,
     play,
 };
+
+/// Acknowledged at a level that may be lost, and lost.
+const LOST: &str = "lost as their level allows";
 
 /// A child on the host that does nothing for so long hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -129,6 +132,7 @@ impl Life {
 
         let whole = log.whole(&self.before);
         self.look(round, &whole, counts).map_err(|text| format!("crash of the OS: {text}"))?;
+        counts.state();
         counts.add("crashes of the operating system", 1);
         let mut next = None;
         for loss in 0..self.losses {
@@ -136,8 +140,12 @@ impl Life {
             counts.add("unflushed writes dropped", fate.dropped);
             counts.add("unflushed writes kept", fate.kept);
             counts.add("unflushed writes torn", fate.torn);
-            let seen = self.look(round, &image, counts);
+            // The same calls as before: counted once.
+            let mut again = Counts::default();
+            let seen = self.look(round, &image, &mut again);
+            counts.add(LOST, again.get(LOST));
             next = Some(seen.map_err(|text| format!("loss of power {loss}, {fate:?}: {text}"))?);
+            counts.state();
             counts.add("losses of power", 1);
         }
         if let Some((disk, witness)) = next {
@@ -170,7 +178,6 @@ impl Life {
         let mut witness = self.witness.clone();
         witness.compare(&self.task.life, round, &found, counts)?;
         drop(mounted);
-        counts.state();
         Ok((read(&self.guest.disk)?, witness))
     }
 }
