@@ -73,7 +73,9 @@ pub(super) fn framed_file(data: &[u8]) -> bool {
 pub(super) fn log_replay(data: &[u8]) -> bool {
     let mut input = Input(data);
     let (control, broken) = (input.u8(), input.u8());
-    let (after, must_exist) = (Lsn::new(u64::from(input.u8())), input.u8() & 1 != 0);
+    // Small numbers, and those near the end, where counting on would overflow.
+    let after = Lsn::new(i64::from(input.u8().cast_signed()).cast_unsigned());
+    let must_exist = input.u8() & 1 != 0;
     let fs = SimFs::new(1);
     fs.create_dir_all(Path::new(DIR)).expect("an empty disk takes a directory");
     let mut before: Option<(u64, End)> = None;
