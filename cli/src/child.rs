@@ -32,12 +32,18 @@ impl Writer {
         Ok(Self { child, lines: BufReader::new(stdout) })
     }
 
-    /// The number on the child's next line; `None` when it has ended.
-    pub(crate) fn next_number(&mut self) -> Result<Option<u64>> {
+    /// The child's next line, with its end; empty when it has ended.
+    pub(crate) fn next_line(&mut self) -> Result<String> {
         let mut line = String::new();
         self.lines
             .read_line(&mut line)
             .map_err(|source| CliError::Child { what: "cannot be read", source })?;
+        Ok(line)
+    }
+
+    /// The number on the child's next line; `None` when it has ended.
+    pub(crate) fn next_number(&mut self) -> Result<Option<u64>> {
+        let line = self.next_line()?;
         // A line that the kill cut short is no acknowledgement.
         Ok(line.strip_suffix('\n').and_then(|line| line.parse().ok()))
     }

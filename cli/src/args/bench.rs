@@ -3,7 +3,7 @@
 use super::{ColumnArgs, values};
 use akidb::{Durability, WalBackend};
 use clap::{Args, Subcommand};
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -101,8 +101,9 @@ pub(crate) struct BenchSearchArgs {
 
 /// Kill a writer and time how fast the log is recovered.
 ///
-/// A child process writes the rows without ever flushing, syncs, and is killed with SIGKILL; the
-/// time measured is that of opening the database again.
+/// A child process writes the rows without ever flushing, syncs, and is killed with SIGKILL. What is
+/// measured is opening copies of what it left, each in a fresh process, in turn with a bare read of
+/// the same files: every byte read, checked and copied into a map, and nothing else.
 #[derive(Debug, Args)]
 pub(crate) struct BenchRecoveryArgs {
     /// Rows in the log.
@@ -117,13 +118,25 @@ pub(crate) struct BenchRecoveryArgs {
     #[arg(long, default_value_t = 100, value_parser = values::at_least_one)]
     pub(crate) batch: usize,
 
-    /// Where the database is made, which must be new or empty; it is kept [default: a temporary
-    /// directory, removed at the end].
+    /// Rounds: in each, a copy is opened and the files are read bare.
+    #[arg(long, default_value_t = 3, value_parser = values::at_least_one)]
+    pub(crate) rounds: usize,
+
+    /// What memtables may hold: what does not fit is flushed by the recovery [default: all fits].
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) memtable_pool_bytes: Option<u64>,
+
+    /// Empty the page cache before each read, for which one must be root.
+    #[arg(long)]
+    pub(crate) cold: bool,
+
+    /// Where the database and its copies are made, which must be new or empty; the database is kept
+    /// [default: a temporary directory, removed at the end].
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
 }
 
-/// Arguments of the child process of `bench recovery`.
+/// Arguments of the child process of `bench recovery` that is killed.
 #[derive(Debug, Args)]
 pub(crate) struct RecoveryWriterArgs {
     /// The database directory.
@@ -141,4 +154,57 @@ pub(crate) struct RecoveryWriterArgs {
     /// Rows per batch.
     #[arg(long, value_parser = values::at_least_one)]
     pub(crate) batch: usize,
+}
+
+impl RecoveryWriterArgs {
+    /// The command line that gives these.
+    pub(crate) fn to_words(&self) -> Vec<OsString> {
+        let mut words = vec!["recovery-writer".into(), "--dir".into(), self.dir.clone().into()];
+        words.extend(option("--rows", &self.rows));
+        words.extend(option("--dim", &self.dim));
+        words.extend(option("--batch", &self.batch));
+        words
+    }
+}
+
+/// Arguments of the child processes of `bench recovery` that read what was left.
+#[derive(Debug, Args)]
+pub(crate) struct RecoveryReaderArgs {
+    /// The database directory.
+    #[arg(long)]
+    pub(crate) dir: PathBuf,
+
+    /// Rows that must be there.
+    #[arg(long, value_parser = values::at_least_one)]
+    pub(crate) rows: usize,
+
+    /// Numbers in a vector.
+    #[arg(long, value_parser = values::dimension)]
+    pub(crate) dim: u32,
+
+    /// What memtables may hold.
+    #[arg(long)]
+    pub(crate) memtable_pool_bytes: Option<u64>,
+
+    /// Read the files of the log, and open nothing.
+    #[arg(long)]
+    pub(crate) bare: bool,
+}
+
+impl RecoveryReaderArgs {
+    /// The command line that gives these.
+    pub(crate) fn to_words(&self) -> Vec<OsString> {
+        let mut words = vec!["recovery-reader".into(), "--dir".into(), self.dir.clone().into()];
+        words.extend(option("--rows", &self.rows));
+        words.extend(option("--dim", &self.dim));
+        words.extend(
+            self.memtable_pool_bytes.into_iter().flat_map(|n| option("--memtable-pool-bytes", &n)),
+        );
+        words.extend(self.bare.then(|| "--bare".into()));
+        words
+    }
+}
+
+fn option(name: &str, value: &impl ToString) -> [OsString; 2] {
+    [name.into(), value.to_string().into()]
 }

@@ -14,8 +14,7 @@ mod sink;
 mod validate;
 
 pub(crate) use pool::MemoryPool;
-use sink::Change;
-pub(crate) use sink::CommitSink;
+pub(crate) use sink::{Change, CommitSink};
 pub(crate) use validate::{
     canonical_json, check_depth, check_id, check_ids, check_query, check_rows, dedup_ids,
     json_type, stored_metadata,
@@ -192,7 +191,7 @@ impl Shared {
 
     /// Freezes a memtable that reached its size and rings for its flush.
     fn after_apply(&self, collection: &CollectionCore) {
-        let full = collection.state.read().active.bytes() >= self.settings.memtable_bytes;
+        let full = collection.state.read().parts.active().bytes() >= self.settings.memtable_bytes;
         if full && collection.freeze() {
             self.work.ring();
         }

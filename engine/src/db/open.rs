@@ -8,8 +8,9 @@
 //! 4. Open every segment the manifest names, with its tombstones. Up to here nothing is changed,
 //!    so a directory that lacks files stays as it is. Try the log's backend (`backend`).
 //! 5. Carry the manifest over to a fresh file, which makes what was read durable.
-//! 6. Replay the log: records above a collection's `flushed` are applied to its memtable.
-//! 7. Start the log thread and the background work.
+//! 6. Replay the log (`replay`): records above a collection's `flushed` are applied to its memtable.
+//! 7. Start the log thread, name in the manifest what did not fit into memory, start the background
+//!    work.
 //!
 //! # Crash consistency
 //! Every step can be interrupted and repeated: recovery changes only the log's live tail (copied
@@ -18,23 +19,24 @@
 #![deny(clippy::indexing_slicing)]
 
 use super::{
-    Background, DbCore, RecoveryReport, TornTail, backend,
+    Background, DbCore, RecoveryReport, backend,
     paths::{self, Paths},
+    read_only::ReadOnly,
+    replay::{self, Recovery, Replayed},
 };
 use crate::{
-    collection::{CollectionCore, NewRow, SegmentPart, parse_metadata},
-    commit::{BATCH_BYTES_MAX, CommitSink, Shared, payload},
+    collection::{CollectionCore, SegmentPart},
+    commit::{CommitSink, Shared},
     error::{Cause, Error, Result},
     manifest::{CollectionManifest, ManifestState, ManifestStore},
     segment::{Segment, SegmentParams},
     settings::Settings,
     tombstones,
 };
+use akidb_handoff::Retired;
 use akidb_tiering::{LocalStore, ObjectStore};
 use akidb_vfs::{Clock, Fs, FsLock, Random, planted};
-use akidb_wal::{
-    Drive, Env, GroupCommit, GroupOptions, Log, LogOptions, Lsn, ReplayReport, WalError,
-};
+use akidb_wal::{Drive, GroupCommit, GroupOptions, Log, Lsn};
 use parking_lot::{Mutex, RwLock};
 use std::{
     collections::BTreeMap,
@@ -56,19 +58,30 @@ pub(crate) struct Components {
     pub(crate) inline: bool,
 }
 
-type Collections = BTreeMap<u32, Arc<CollectionCore>>;
+/// The collections of a database, by id.
+pub(super) type Collections = BTreeMap<u32, Arc<CollectionCore>>;
 
 /// Opens or creates the database in `dir`.
 pub(crate) fn open(dir: &Path, settings: Settings, parts: Components) -> Result<Arc<DbCore>> {
+    open_as(dir, settings, parts, None)
+}
+
+/// As [`open`]; with `read_only` it must exist, and nothing but reads is done to it: the file
+/// system in `parts` takes what opening itself writes.
+pub(super) fn open_as(
+    dir: &Path,
+    settings: Settings,
+    parts: Components,
+    read_only: Option<ReadOnly>,
+) -> Result<Arc<DbCore>> {
     settings.validate()?;
     let started = parts.clock.monotonic();
     let paths = Paths::new(dir);
     let fresh = survey(&*parts.fs, &paths)?;
-    parts.fs.create_dir_all(dir)?;
-    let lock = take_lock(&*parts.fs, &paths)?;
-    for dir in [&paths.wal, &paths.segments] {
-        parts.fs.create_dir_all(dir)?;
+    if fresh && read_only.is_some() {
+        return Err(Cause::NoDatabase { dir: dir.to_owned() }.into());
     }
+    let lock = make_directories(&*parts.fs, &paths)?;
     let found = if fresh { None } else { Some(ManifestStore::read(&*parts.fs, dir)?) };
     let state = found.as_ref().map(|m| m.state().clone()).unwrap_or_default();
     let mut report = RecoveryReport { created: fresh, ..RecoveryReport::default() };
@@ -76,23 +89,23 @@ pub(crate) fn open(dir: &Path, settings: Settings, parts: Components) -> Result<
     let collections = open_collections(&parts, &paths, &shared.settings, &state, &mut report)?;
     let env = backend::env(&parts, &paths, shared.settings.wal_backend, &mut report)?;
     let manifest = found.map(|m| m.take_over(&parts.fs, &parts.random)).transpose()?;
-    let log = replay(&env, &parts, &paths, &shared, &state, &collections, &mut report)?;
+    let next_file = AtomicU64::new(find_strays(&*parts.fs, &paths, &state, &mut report)?);
+    let recovery = Recovery {
+        env: &env,
+        parts: &parts,
+        paths: &paths,
+        shared: &shared,
+        state: &state,
+        collections: &collections,
+        next_file: &next_file,
+    };
+    let Replayed { log, spilled } = recovery.run(&mut report)?;
     let manifest = match manifest {
         Some(manifest) => manifest,
         None => create_manifest(&parts, &paths)?,
     };
     shared.recovered(Lsn::new(report.last_lsn));
-
-    let store = match parts.store.clone() {
-        Some(store) => store,
-        None => {
-            let local = LocalStore::open(parts.fs.clone(), &paths.objects)?;
-            // Safe only here: the directory lock says that nobody else is putting.
-            local.sweep_unfinished()?;
-            Arc::new(local)
-        }
-    };
-    let next_file = find_strays(&*parts.fs, &paths, &state, &mut report)?;
+    let store = open_store(&parts, &paths)?;
     let commit = start_log(&parts, &shared, log)?;
     let elapsed = parts.clock.monotonic().saturating_sub(started);
     report.elapsed_ms = elapsed.as_secs_f64() * 1e3;
@@ -109,15 +122,40 @@ pub(crate) fn open(dir: &Path, settings: Settings, parts: Components) -> Result<
         executor: OnceLock::new(),
         collections: RwLock::new(collections),
         manifest: Mutex::new(manifest),
-        next_file: AtomicU64::new(next_file),
-        obsolete: Mutex::new(Vec::new()),
+        next_file,
+        retired: Retired::new(),
         creating: Mutex::new(()),
         lock: Mutex::new(Some(lock)),
+        read_only,
     });
-    core.collect_garbage();
-    Background::start(&core)?;
-    core.shared.work.ring();
+    replay::install(&core, &spilled)?;
+    if core.read_only.is_none() {
+        core.collect_garbage();
+        Background::start(&core)?;
+        core.shared.work.ring();
+    }
     Ok(core)
+}
+
+/// The directories, and the lock on them.
+fn make_directories(fs: &dyn Fs, paths: &Paths) -> Result<Box<dyn FsLock>> {
+    fs.create_dir_all(&paths.root)?;
+    let lock = take_lock(fs, paths)?;
+    for dir in [&paths.wal, &paths.segments] {
+        fs.create_dir_all(dir)?;
+    }
+    Ok(lock)
+}
+
+/// The object store, which is files in the directory if no other was given.
+fn open_store(parts: &Components, paths: &Paths) -> Result<Arc<dyn ObjectStore>> {
+    if let Some(store) = parts.store.clone() {
+        return Ok(store);
+    }
+    let local = LocalStore::open(parts.fs.clone(), &paths.objects)?;
+    // Safe only here: the directory lock says that nobody else is putting.
+    local.sweep_unfinished()?;
+    Ok(Arc::new(local))
 }
 
 /// Looks before anything is touched: true if there is nothing yet, false if there is a database.
@@ -137,9 +175,7 @@ fn survey(fs: &dyn Fs, paths: &Paths) -> Result<bool> {
     }
     // Hidden files are not ours and not in the way; a half-made database has only these.
     let ours = |name: &str| {
-        name.starts_with('.')
-            || matches!(name, "LOCK" | "wal" | "segments" | "objects")
-            || ManifestStore::is_temporary(name)
+        name.starts_with('.') || paths::is_ours(name) || ManifestStore::is_temporary(name)
     };
     if let Some(foreign) = names.iter().find(|name| !ours(name)) {
         let detail = format!("it has no manifest and holds {foreign:?}");
@@ -167,7 +203,7 @@ fn names_in(fs: &dyn Fs, dir: &Path) -> Result<Vec<String>> {
     }
 }
 
-fn take_lock(fs: &dyn Fs, paths: &Paths) -> Result<Box<dyn FsLock>> {
+pub(crate) fn take_lock(fs: &dyn Fs, paths: &Paths) -> Result<Box<dyn FsLock>> {
     let holder = format!("process {}", std::process::id());
     fs.try_lock(&paths.lock, &holder).map_err(|error| {
         if error.kind() == ErrorKind::WouldBlock {
@@ -233,126 +269,6 @@ fn open_segments(
         .collect()
 }
 
-fn replay(
-    env: &Env,
-    parts: &Components,
-    paths: &Paths,
-    shared: &Shared,
-    state: &ManifestState,
-    collections: &Collections,
-    report: &mut RecoveryReport,
-) -> Result<Log> {
-    let mut failure = None;
-    let mut apply = |lsn: Lsn, body: &[u8]| {
-        apply_record(parts, paths, shared, state, collections, report, (lsn, body)).map_err(
-            |error| {
-                failure = Some(error.clone());
-                error.into()
-            },
-        )
-    };
-    let options = LogOptions {
-        file_bytes: shared.settings.wal_file_bytes,
-        frame_bytes_max: BATCH_BYTES_MAX as u32,
-        must_exist: !state.database.is_nil(),
-    };
-    let opened = Log::open(env, &paths.wal, options, state.log_floor, &mut apply);
-    let (log, replayed) = match (opened, failure) {
-        (Ok(opened), _) => opened,
-        // The callback's own error says more than the log's "replay stopped".
-        (Err(WalError::Replay { .. }), Some(error)) => return Err(error),
-        (Err(error), _) => return Err(error.into()),
-    };
-    let flushed = state.collections.values().map(|c| c.flushed).max().unwrap_or(Lsn::ZERO);
-    if replayed.last_lsn < flushed {
-        let detail = format!("the log ends at LSN {}, segments hold {flushed}", replayed.last_lsn);
-        return Err(Error::corruption(&paths.wal, 0, detail));
-    }
-    note_replay(paths, report, replayed);
-    Ok(log)
-}
-
-fn note_replay(paths: &Paths, report: &mut RecoveryReport, replayed: ReplayReport) {
-    report.wal_files = replayed.files;
-    report.wal_bytes = replayed.bytes;
-    report.batches = replayed.frames;
-    report.last_lsn = replayed.last_lsn.get();
-    report.torn_tail = replayed.torn.map(|torn| TornTail {
-        file: torn.file,
-        offset: torn.tail.offset,
-        bytes: torn.tail.bytes,
-        reason: torn.tail.reason.to_string(),
-    });
-    report.unknown_files.extend(replayed.skipped_unknown.iter().map(|name| paths.wal.join(name)));
-}
-
-fn apply_record(
-    parts: &Components,
-    paths: &Paths,
-    shared: &Shared,
-    state: &ManifestState,
-    collections: &Collections,
-    report: &mut RecoveryReport,
-    (lsn, body): (Lsn, &[u8]),
-) -> Result<()> {
-    let damaged = |detail: String| Error::corruption(&paths.wal, 0, format!("LSN {lsn}: {detail}"));
-    let record = payload::decode(body).map_err(|error| damaged(error.to_string()))?;
-    if state.database.is_nil() {
-        let (dir, missing) = (paths.root.clone(), "its manifest".to_owned());
-        return Err(Cause::HalfDeleted { dir, missing }.into());
-    }
-    let Some(collection) = collections.get(&record.collection()) else {
-        if record.collection() < state.next_collection {
-            return Ok(()); // dropped since
-        }
-        let number = record.collection();
-        return Err(damaged(format!(
-            "the manifest never created collection {number}; one of the two is damaged"
-        )));
-    };
-    let flushed = collection.state.read().flushed;
-    let off_by_one = planted("replay.mark-off-by-one") && flushed > Lsn::ZERO;
-    if lsn <= if off_by_one { flushed.next() } else { flushed } {
-        return Ok(());
-    }
-    let now = parts.clock.monotonic();
-    report.batches_applied += 1;
-    match record {
-        payload::LogRecord::Upsert { rows, .. } => {
-            report.rows_applied += rows.len() as u64;
-            let dim = collection.schema().dim as usize;
-            let mut rows = rows
-                .into_iter()
-                .map(|row| recovered_row(row, dim).ok_or_else(|| damaged("a malformed row".into())))
-                .collect::<Result<Vec<_>>>()?;
-            collection.apply_rows(lsn, &mut rows, now, &shared.pool)?;
-        }
-        payload::LogRecord::Delete { .. } if planted("replay.deletes-ignored") => {}
-        payload::LogRecord::Delete { mut ids, .. } => {
-            report.rows_applied += ids.len() as u64;
-            collection.apply_deletes(lsn, &mut ids, now, &shared.pool)?;
-        }
-    }
-    if collection.state.read().active.bytes() >= shared.settings.memtable_bytes {
-        collection.freeze();
-    }
-    Ok(())
-}
-
-fn recovered_row(row: payload::LoggedRow, dim: usize) -> Option<NewRow> {
-    if row.vector.len() != dim {
-        return None;
-    }
-    let parsed = parse_metadata(&row.metadata).ok()?;
-    Some(NewRow {
-        id: row.id,
-        inv_norm: akidb_index::inv_norm(&row.vector),
-        vector: row.vector.into_boxed_slice(),
-        metadata: row.metadata.into_boxed_slice(),
-        parsed,
-    })
-}
-
 /// Reports what the manifest does not name, and returns a file number above all there are.
 fn find_strays(
     fs: &dyn Fs,
@@ -367,8 +283,7 @@ fn find_strays(
     report.unknown_files.extend(strays.into_iter().map(|stray| stray.path));
     for entry in fs.list_dir(&paths.root)? {
         let name = entry.name.to_string_lossy();
-        let known = ManifestStore::is_manifest(&name)
-            || matches!(&*name, "LOCK" | "wal" | "segments" | "objects");
+        let known = ManifestStore::is_manifest(&name) || paths::is_ours(&name);
         if !known {
             report.unknown_files.push(paths.root.join(&entry.name));
         }

@@ -32,6 +32,8 @@ pub struct RecoveryReport {
     pub batches_applied: u64,
     /// Rows and deletes applied.
     pub rows_applied: u64,
+    /// Segments written because the log held more than `memtable_pool_bytes`.
+    pub segments_flushed: u64,
     /// The last LSN recovered.
     pub last_lsn: u64,
     /// What was cut off the end of the log, if anything.

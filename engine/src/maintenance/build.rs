@@ -4,12 +4,28 @@
 use crate::{
     PointId, Schema,
     collection::parse_metadata,
-    db::DbCore,
     error::Result,
     field_index::MemFieldIndex,
     segment::{RowRef, SegmentMeta, SegmentParams, SegmentWriter},
 };
+use akidb_vfs::{Fs, Random};
 use akidb_wal::Lsn;
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// Where segments are made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SegmentSite<'a> {
+    pub(crate) fs: &'a Arc<dyn Fs>,
+    pub(crate) random: &'a dyn Random,
+    pub(crate) dir: &'a Path,
+    pub(crate) next_file: &'a AtomicU64,
+}
 
 /// A segment being written.
 pub(crate) struct SegmentBuilder {
@@ -20,18 +36,17 @@ pub(crate) struct SegmentBuilder {
 
 impl SegmentBuilder {
     /// Starts a segment of a collection under a fresh file number.
-    pub(crate) fn start(core: &DbCore, collection: u32, schema: &Schema) -> Result<Self> {
+    pub(crate) fn start(site: SegmentSite<'_>, collection: u32, schema: &Schema) -> Result<Self> {
         let params = SegmentParams { collection, dim: schema.dim, metric: schema.metric };
-        let number = core.next_file();
-        let writer = SegmentWriter::create(
-            core.fs.clone(),
-            &*core.random,
-            &core.paths.segments,
-            number,
-            params,
-        )?;
+        let number = site.next_file.fetch_add(1, Ordering::Relaxed);
+        let writer = SegmentWriter::create(site.fs.clone(), site.random, site.dir, number, params)?;
+        Ok(Self::over(writer, schema))
+    }
+
+    /// Goes on with a file that was just started.
+    pub(crate) fn over(writer: SegmentWriter, schema: &Schema) -> Self {
         let fields = schema.fields.iter().cloned().map(MemFieldIndex::new).collect();
-        Ok(Self { writer, fields, rows: 0 })
+        Self { writer, fields, rows: 0 }
     }
 
     /// Adds a row; each id at most once.

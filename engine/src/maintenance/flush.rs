@@ -13,7 +13,10 @@
 //! Before step 3 is durable the log still has everything and the new files are orphans, reported
 //! at the next open. After it the log records are skipped by `flushed`.
 
-use super::{build::SegmentBuilder, install::Change};
+use super::{
+    build::{SegmentBuilder, SegmentSite},
+    install::Change,
+};
 use crate::{
     collection::{CollectionCore, MemView, SegmentPart},
     db::DbCore,
@@ -33,7 +36,7 @@ pub(crate) fn flush_frozen(core: &DbCore, collection: &Arc<CollectionCore>) -> R
     loop {
         let oldest = {
             let state = collection.state.read();
-            if state.dropped { None } else { state.frozen.first().cloned() }
+            if state.dropped { None } else { state.parts.frozen().first().cloned() }
         };
         let Some(oldest) = oldest else { return Ok(flushed) };
         flush_one(core, collection, &oldest)?;
@@ -45,7 +48,7 @@ fn flush_one(core: &DbCore, collection: &CollectionCore, memtable: &Arc<Memtable
     let view = collection.view();
     core.commit.sync(view.lsn).wait()?;
     let captured = MemView { memtable: memtable.clone(), rows: memtable.rows() };
-    let written = write_segment(core, collection, &captured, view.lsn)?;
+    let written = write_segment(core.site(), collection, &captured, view.lsn)?;
 
     let structure = collection.structure.lock();
     let part = written
@@ -77,8 +80,8 @@ fn flush_one(core: &DbCore, collection: &CollectionCore, memtable: &Arc<Memtable
 
 /// Writes the rows that are live at `lsn`, and all deletes. Returns the slot of each row;
 /// `None` if there was nothing to write.
-fn write_segment(
-    core: &DbCore,
+pub(crate) fn write_segment(
+    site: SegmentSite<'_>,
     collection: &CollectionCore,
     captured: &MemView,
     lsn: Lsn,
@@ -89,7 +92,7 @@ fn write_segment(
         return Ok(None);
     }
     let schema = collection.schema();
-    let mut builder = SegmentBuilder::start(core, collection.id, &schema)?;
+    let mut builder = SegmentBuilder::start(site, collection.id, &schema)?;
     let mut slots = Vec::with_capacity(live.len());
     for (slot, row) in live {
         builder.push(&row.id, row.lsn, &row.vector, &row.metadata)?;

@@ -101,6 +101,35 @@ impl DbCore {
         Ok(())
     }
 
+    /// Makes the manifest name segments that recovery wrote and the collections hold already, and
+    /// raises their flush marks. Called before anything else runs.
+    ///
+    /// One record for all collections: the log's floor follows from all memtables, hence passes
+    /// what was flushed of each of them.
+    pub(crate) fn install_recovered(&self, marks: &[(Arc<CollectionCore>, Lsn)]) -> Result<()> {
+        let mut written = Vec::new();
+        let describe = |(collection, flushed): &(Arc<CollectionCore>, Lsn)| {
+            let change = Change { flushed: Some(*flushed), ..Change::default() };
+            let (mut record, tombstones, captured_at) = self.describe(collection, &change)?;
+            self.commit.sync(captured_at).wait()?;
+            record.tombstones = self.write_tombstones(collection, &tombstones)?;
+            written.push(record.tombstones.clone());
+            Ok(record)
+        };
+        let named = marks.iter().map(|(collection, _)| self.named_tombstones(collection.id));
+        let replaced: Vec<_> = named.collect();
+        let put = marks.iter().map(describe).collect::<Result<Vec<_>>>();
+        let done = put.and_then(|put| self.commit_manifest(&Edit { put, ..self.edit(None) }));
+        let unneeded = if done.is_ok() { replaced } else { written };
+        unneeded.into_iter().for_each(|meta| self.unlink_tombstones(meta));
+        done?;
+        for (collection, flushed) in marks {
+            let mut state = collection.state.write();
+            state.flushed = state.flushed.max(*flushed);
+        }
+        Ok(())
+    }
+
     /// The collection's manifest entry after the change, without tombstones; the tombstones of
     /// the parts that remain; and the LSN as of which they are captured. All under one lock: a
     /// kill captured later could belong to a write that the log still loses.
@@ -114,7 +143,8 @@ impl DbCore {
             return Err(Cause::CollectionNotFound { name: collection.name.clone() }.into());
         }
         let kept: Vec<_> = state
-            .segments
+            .parts
+            .segments()
             .iter()
             .filter(|part| !change.remove.contains(&part.number()))
             .chain(&change.add)
@@ -162,14 +192,8 @@ impl DbCore {
 
 /// Swaps the parts in memory; returns the segments that went.
 fn apply(state: &mut State, change: Change) -> Vec<Arc<SegmentPart>> {
-    let (gone, mut kept): (Vec<_>, Vec<_>) = std::mem::take(&mut state.segments)
-        .into_iter()
-        .partition(|part| change.remove.contains(&part.number()));
-    kept.extend(change.add);
-    state.segments = kept;
-    if let Some(retired) = change.retires {
-        state.frozen.retain(|memtable| !Arc::ptr_eq(memtable, &retired));
-    }
+    let goes = |part: &SegmentPart| change.remove.contains(&part.number());
+    let gone = state.parts.install(change.add, goes, change.retires.as_ref());
     if let Some(cold) = change.cold {
         state.cold = cold;
     }

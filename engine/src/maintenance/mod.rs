@@ -1,7 +1,7 @@
 //! Everything that makes, merges, moves or replaces files. Each job ends in `install`, the only
 //! place where the set of a collection's parts changes.
 
-mod build;
+pub(crate) mod build;
 pub(crate) mod compaction;
 pub(crate) mod flush;
 pub(crate) mod install;

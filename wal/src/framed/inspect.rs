@@ -48,7 +48,7 @@ impl FramedFile {
         let mut walk = Walk::new(&self.header, &self.bytes);
         let mut found = Vec::new();
         loop {
-            let offset = walk.offset;
+            let offset = walk.at.offset;
             match walk.step() {
                 Step::Frame(frame) => {
                     let header = frame.header;

@@ -15,7 +15,7 @@
 
 use super::{
     FileHeader, FileKind, HEADER_PAGE_BYTES,
-    walk::{Step, Walk},
+    walk::{Position, Step, Walk},
 };
 use crate::{CorruptionDetail, FrameDefect, FrameKind, WalError};
 use akidb_vfs::{Fs, FsError, FsFile, FsOp, OpenMode, planted};
@@ -163,46 +163,59 @@ impl FramedFile {
                     on_frame(FrameRef { seq, offset, payload: frame.payload })?;
                 }
                 Step::End => break None,
-                Step::Bad(defect) => break Some(self.judge(&walk, defect)?),
+                Step::Bad(defect) => break Some(judge(&self.path, &walk, defect)?),
             }
         };
-        let Walk { offset: end, last_seq, last_crc, sealed, .. } = walk;
-        let header = self.header;
-        Ok(ScanReport { header, frames, payload_bytes, end, last_seq, last_crc, sealed, torn })
+        Ok(ScanReport { frames, payload_bytes, ..ScanReport::at(self.header, walk.at, torn) })
     }
 
-    /// The payloads that [`FramedFile::scan`] hands out, verified once more: they are about to be
-    /// written again, under a fresh checksum that would bless whatever memory holds by then.
-    pub fn payloads(&self) -> Vec<&[u8]> {
+    /// The payloads that [`FramedFile::scan`] hands out from frame number `first_seq` on, verified
+    /// once more: they are about to be written again, under a fresh checksum that would bless
+    /// whatever memory holds by then.
+    pub fn payloads(&self, first_seq: u64) -> Vec<&[u8]> {
         let mut walk = Walk::new(&self.header, &self.bytes);
         let mut payloads = Vec::new();
         while let Step::Frame(frame) = walk.step() {
-            if frame.header.kind == FrameKind::Data {
+            if frame.header.kind == FrameKind::Data && frame.header.seq >= first_seq {
                 payloads.push(frame.payload);
             }
         }
         payloads
     }
+}
 
-    /// Torn or rotten? See the tail rule.
-    fn judge(&self, walk: &Walk<'_>, defect: FrameDefect) -> Result<TornTail, WalError> {
-        let bad = walk.offset;
-        let evidence = walk.find_header(bad.saturating_add(1), |header| header.durable_end > bad);
-        if let Some((evidence_offset, _)) = evidence
-            && !planted("framed.rot-taken-for-torn-tail")
-        {
-            let last_seq = walk.last_seq;
-            let detail = CorruptionDetail::DurableFrame { defect, last_seq, evidence_offset };
-            return Err(WalError::corruption(&self.path, bad, detail));
-        }
-        let used = self.bytes.iter().rposition(|&byte| byte != 0).map_or(0, |at| at as u64 + 1);
-        Ok(TornTail { offset: bad, bytes: used.saturating_sub(bad), reason: defect })
+impl ScanReport {
+    /// Of a scan that ended at a position, without the counts.
+    pub(super) fn at(header: FileHeader, end: Position, torn: Option<TornTail>) -> Self {
+        let Position { offset, last_seq, last_crc, sealed, .. } = end;
+        Self { header, frames: 0, payload_bytes: 0, end: offset, last_seq, last_crc, sealed, torn }
     }
+}
+
+/// Torn or rotten? See the tail rule. `walk` stands at the bad frame and reaches to the end of the
+/// file.
+pub(super) fn judge(
+    path: &Path,
+    walk: &Walk<'_>,
+    defect: FrameDefect,
+) -> Result<TornTail, WalError> {
+    let bad = walk.at.offset;
+    let evidence = walk.find_header(bad.saturating_add(1), |header| header.durable_end > bad);
+    if let Some((evidence_offset, _)) = evidence
+        && !planted("framed.rot-taken-for-torn-tail")
+    {
+        let last_seq = walk.at.last_seq;
+        let detail = CorruptionDetail::DurableFrame { defect, last_seq, evidence_offset };
+        return Err(WalError::corruption(path, bad, detail));
+    }
+    let rest = walk.bytes_from(bad);
+    let used = rest.iter().rposition(|&byte| byte != 0).map_or(0, |at| at as u64 + 1);
+    Ok(TornTail { offset: bad, bytes: used, reason: defect })
 }
 
 /// Opens a file for reading once its header and length are verified; with the length it was made
 /// with.
-fn open_header(
+pub(super) fn open_header(
     fs: &dyn Fs,
     path: &Path,
     kind: FileKind,

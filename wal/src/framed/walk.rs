@@ -1,5 +1,6 @@
-//! Walks the frames of a file image in memory, one step at a time, and finds valid headers after
-//! a bad place. Pure: no I/O, no verdict. `scan` and `inspect` are built on it.
+//! Walks the frames of a file, one step at a time, over bytes that are in memory: all of them
+//! ([`Walk`]), or a window that its owner moves along ([`Position`]). Finds valid headers after a
+//! bad place. Pure: no I/O, no verdict. `scan`, `stream` and `inspect` are built on it.
 
 #![deny(clippy::indexing_slicing)]
 
@@ -10,11 +11,9 @@ use crate::frame::{
 };
 use akidb_vfs::planted;
 
-/// A position between two frames of an image.
-#[derive(Clone, Debug)]
-pub(super) struct Walk<'a> {
-    /// The file from its first byte.
-    bytes: &'a [u8],
+/// A place between two frames of a file, and what the next frame must fit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Position {
     salt: u64,
     /// Where the next frame should begin.
     pub(super) offset: u64,
@@ -34,7 +33,17 @@ pub(super) struct Frame<'a> {
     pub(super) payload: &'a [u8],
 }
 
-/// What stands at the next place.
+/// What stands at a position.
+#[derive(Debug)]
+pub(super) enum Found<'a> {
+    /// A good frame, and the position after it.
+    Frame(Frame<'a>, Position),
+    Bad(FrameDefect),
+    /// The window ends too early: this many bytes from the position on are needed.
+    More(u64),
+}
+
+/// What stands at the next place of an image.
 #[derive(Debug)]
 pub(super) enum Step<'a> {
     Frame(Frame<'a>),
@@ -43,10 +52,10 @@ pub(super) enum Step<'a> {
     Bad(FrameDefect),
 }
 
-impl<'a> Walk<'a> {
-    pub(super) fn new(header: &FileHeader, bytes: &'a [u8]) -> Self {
+impl Position {
+    /// Before the first frame.
+    pub(super) fn first(header: &FileHeader) -> Self {
         Self {
-            bytes,
             salt: header.salt,
             offset: HEADER_PAGE_BYTES,
             // At least 1, checked when the header was decoded.
@@ -56,27 +65,34 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Goes over one frame; stays where it is at the end or at a bad frame.
-    pub(super) fn step(&mut self) -> Step<'a> {
-        let rest = self.rest();
-        match self.check(rest) {
-            Ok((frame, crc)) => {
-                self.pass(&frame.header, crc);
-                Step::Frame(frame)
+    /// Checks the frame here. `window` begins at this position; the file has `left` bytes from
+    /// here on, of which the window may hold fewer.
+    pub(super) fn look<'a>(&self, window: &'a [u8], left: u64) -> Found<'a> {
+        let held = window.len() as u64;
+        if held < FRAME_HEADER_BYTES.min(left) {
+            return Found::More(FRAME_HEADER_BYTES.min(left));
+        }
+        let (header, crc) = match self.header(window, left) {
+            Ok(found) => found,
+            Err(defect) => return Found::Bad(defect),
+        };
+        let bytes = frame_bytes(header.payload_len);
+        if held < bytes {
+            return Found::More(bytes);
+        }
+        match self.payload(&header, window) {
+            Ok(payload) => {
+                let frame = Frame { header, offset: self.offset, payload };
+                Found::Frame(frame, self.after(&header, crc))
             }
-            // Only a place without a frame can be the unused part of the file; looking at all of
-            // it for every bad frame would be no error, but slow.
-            Err(FrameDefect::NotAFrame) if all_zero(rest) => Step::End,
-            Err(defect) => Step::Bad(defect),
+            Err(defect) => Found::Bad(defect),
         }
     }
 
-    fn rest(&self) -> &'a [u8] {
-        usize::try_from(self.offset).ok().and_then(|at| self.bytes.get(at..)).unwrap_or_default()
-    }
-
-    fn check(&self, rest: &'a [u8]) -> Result<(Frame<'a>, u32), FrameDefect> {
-        let (header, crc) = FrameHeader::decode(rest, self.salt, self.offset)?;
+    /// The header here, with its checksum, if it is the one that follows and its frame ends within
+    /// the file.
+    fn header(&self, window: &[u8], left: u64) -> Result<(FrameHeader, u32), FrameDefect> {
+        let (header, crc) = FrameHeader::decode(window, self.salt, self.offset)?;
         if header.prev_crc != self.last_crc {
             return Err(FrameDefect::PreviousChecksum);
         }
@@ -87,26 +103,77 @@ impl<'a> Walk<'a> {
         if header.seq != expected {
             return Err(FrameDefect::Sequence { found: header.seq, expected });
         }
-        let past_end = FrameDefect::PastEnd { payload_len: header.payload_len };
-        // Both are at most 64 MiB plus a header: no overflow.
-        let payload_end = FRAME_HEADER_BYTES as usize + header.payload_len as usize;
-        if frame_bytes(header.payload_len) > rest.len() as u64 {
-            return Err(past_end);
+        if frame_bytes(header.payload_len) > left {
+            return Err(FrameDefect::PastEnd { payload_len: header.payload_len });
         }
-        let payload = rest.get(FRAME_HEADER_BYTES as usize..payload_end).ok_or(past_end)?;
+        Ok((header, crc))
+    }
+
+    /// The payload of the frame here, which the window holds.
+    fn payload<'a>(&self, header: &FrameHeader, window: &'a [u8]) -> Result<&'a [u8], FrameDefect> {
+        // Both are at most 64 MiB plus a header: no overflow.
+        let end = FRAME_HEADER_BYTES as usize + header.payload_len as usize;
+        let past_end = FrameDefect::PastEnd { payload_len: header.payload_len };
+        let payload = window.get(FRAME_HEADER_BYTES as usize..end).ok_or(past_end)?;
         if payload_crc(self.salt, self.offset, payload) != header.payload_crc
             && !planted("framed.payload-checksum-ignored")
         {
             return Err(FrameDefect::PayloadChecksum);
         }
-        Ok((Frame { header, offset: self.offset, payload }, crc))
+        Ok(payload)
     }
 
-    fn pass(&mut self, header: &FrameHeader, crc: u32) {
-        self.offset += frame_bytes(header.payload_len);
-        self.last_seq = header.seq;
-        self.last_crc = crc;
-        self.sealed = header.kind == FrameKind::Seal;
+    fn after(&self, header: &FrameHeader, crc: u32) -> Self {
+        Self {
+            salt: self.salt,
+            offset: self.offset + frame_bytes(header.payload_len),
+            last_seq: header.seq,
+            last_crc: crc,
+            sealed: header.kind == FrameKind::Seal,
+        }
+    }
+}
+
+/// A walk over an image: the file from some offset to its end.
+#[derive(Clone, Debug)]
+pub(super) struct Walk<'a> {
+    bytes: &'a [u8],
+    /// Where in the file `bytes` begins.
+    base: u64,
+    pub(super) at: Position,
+}
+
+impl<'a> Walk<'a> {
+    /// Over a whole file.
+    pub(super) fn new(header: &FileHeader, bytes: &'a [u8]) -> Self {
+        Self { bytes, base: 0, at: Position::first(header) }
+    }
+
+    /// Over what follows a position.
+    pub(super) fn from(at: Position, bytes: &'a [u8]) -> Self {
+        Self { bytes, base: at.offset, at }
+    }
+
+    /// Goes over one frame; stays where it is at the end or at a bad frame.
+    pub(super) fn step(&mut self) -> Step<'a> {
+        let rest = self.bytes_from(self.at.offset);
+        match self.at.look(rest, rest.len() as u64) {
+            Found::Frame(frame, after) => {
+                self.at = after;
+                Step::Frame(frame)
+            }
+            // Only a place without a frame can be the unused part of the file; looking at all of
+            // it for every bad frame would be no error, but slow.
+            Found::Bad(FrameDefect::NotAFrame) if all_zero(rest) => Step::End,
+            Found::Bad(defect) => Step::Bad(defect),
+            Found::More(_) => unreachable!("a window up to the end of the file lacks nothing"),
+        }
+    }
+
+    /// What the image holds from a file offset on.
+    pub(super) fn bytes_from(&self, offset: u64) -> &'a [u8] {
+        let at = offset.checked_sub(self.base).and_then(|at| usize::try_from(at).ok());
+        at.and_then(|at| self.bytes.get(at..)).unwrap_or_default()
     }
 
     /// The first valid header at or after `from` that satisfies `wanted`, with its offset. The
@@ -117,14 +184,13 @@ impl<'a> Walk<'a> {
         wanted: impl Fn(&FrameHeader) -> bool,
     ) -> Option<(u64, FrameHeader)> {
         let from = from.next_multiple_of(FRAME_ALIGN);
-        let start = usize::try_from(from).ok()?;
-        let slots = self.bytes.get(start..)?.chunks_exact(FRAME_ALIGN as usize);
+        let slots = self.bytes_from(from).chunks_exact(FRAME_ALIGN as usize);
         (from..).step_by(FRAME_ALIGN as usize).zip(slots).find_map(|(offset, slot)| {
             if !slot.starts_with(&FRAME_MAGIC) {
                 return None;
             }
-            let rest = self.bytes.get(usize::try_from(offset).ok()?..)?;
-            let (header, _) = FrameHeader::decode(rest, self.salt, offset).ok()?;
+            let rest = self.bytes_from(offset);
+            let (header, _) = FrameHeader::decode(rest, self.at.salt, offset).ok()?;
             wanted(&header).then_some((offset, header))
         })
     }
@@ -132,25 +198,25 @@ impl<'a> Walk<'a> {
     /// Continues at a frame found past a bad place, believing what its header says of the one
     /// before it. For diagnosis only.
     pub(super) fn resume(&mut self, offset: u64, header: &FrameHeader) {
-        assert!(offset > self.offset, "diagnosis goes forward");
-        self.offset = offset;
-        self.last_crc = header.prev_crc;
-        self.last_seq = match header.kind {
+        assert!(offset > self.at.offset, "diagnosis goes forward");
+        self.at.offset = offset;
+        self.at.last_crc = header.prev_crc;
+        self.at.last_seq = match header.kind {
             FrameKind::Data => header.seq.saturating_sub(1),
             FrameKind::Seal => header.seq,
         };
     }
 }
 
-/// What only a writer with a bug, or a forger who knows the salt, can put on disk: headers with good
-/// checksums and impossible contents.
 /// True if every byte is zero. Looks at a piece at a time without an exit inside it, so that the
 /// compiler uses wide registers: the unused part of a file is most of what a short replay reads.
-fn all_zero(bytes: &[u8]) -> bool {
+pub(super) fn all_zero(bytes: &[u8]) -> bool {
     const PIECE: usize = 4096;
     bytes.chunks(PIECE).all(|piece| piece.iter().fold(0, |seen, byte| seen | byte) == 0)
 }
 
+/// What only a writer with a bug, or a forger who knows the salt, can put on disk: headers with good
+/// checksums and impossible contents.
 #[cfg(test)]
 mod tests {
     use super::*;

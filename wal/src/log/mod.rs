@@ -28,6 +28,7 @@ mod recover;
 
 pub(crate) use files::scratch_path;
 pub use files::{LogFile, WAL_KIND};
+pub use open::RecoveredLog;
 pub use options::LogOptions;
 pub use recover::{Replay, ReplayReport, TornFile};
 
@@ -227,6 +228,7 @@ impl Log {
             predecessor: Some(self.writer.as_predecessor()),
             replaces: None,
             frame_bytes_max: self.payload_bytes_max(),
+            zero_ahead: self.options.zero_ahead_bytes,
         };
         let made = FramedWriter::create(&self.env, &new, []);
         let writer = made.map_err(|error| self.fail(error))?;

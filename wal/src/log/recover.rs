@@ -8,7 +8,8 @@
 //!    checksum. A file missing in the middle, or at the start where the caller still needs it, is
 //!    corruption.
 //! 4. Scan the files in order and replay their frames. Every file but the last was complete before
-//!    its successor got its name, so only the last may have a torn tail.
+//!    its successor got its name, so only the last may have a torn tail. The last is held in memory,
+//!    because it will be written again; of the others there is a window.
 
 #![deny(clippy::indexing_slicing)]
 
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::{
     CorruptionDetail, Lsn, ReplayStop, WalError,
-    framed::{FileHeader, FrameRef, FramedFile, ScanReport, TornTail},
+    framed::{FileHeader, FrameRef, FramedFile, ScanReport, TornTail, Window, scan_through},
 };
 use akidb_vfs::{Fs, planted};
 use std::{
@@ -110,9 +111,14 @@ pub(super) fn plan(
             WalError::corruption(wal_path(dir, newest), 0, detail)
         })?,
     };
-    let successors = live.iter().skip(1).map(Some).chain([None]);
+    let successors = live.iter().skip(1);
+    let mut window = Window::new();
     for (header, successor) in live.iter().zip(successors) {
-        plan.replay_file(fs, dir, header, successor, replay)?;
+        plan.replay_completed(fs, dir, (header, successor), &mut window, replay)?;
+    }
+    drop(window);
+    if let Some(header) = live.last() {
+        plan.replay_last(fs, dir, header, replay)?;
     }
     let last = plan.report.last_lsn;
     if last < replay_after {
@@ -174,40 +180,56 @@ fn check_chain(
 }
 
 impl Plan {
-    fn replay_file(
+    fn replay_completed(
+        &mut self,
+        fs: &dyn Fs,
+        dir: &Path,
+        (header, successor): (&FileHeader, &FileHeader),
+        window: &mut Window,
+        replay: &mut Replay<'_>,
+    ) -> Result<(), WalError> {
+        let path = wal_path(dir, header.number);
+        let found =
+            scan_through(fs, &path, WAL_KIND, window, &mut |frame| hand_over(replay, &frame))?;
+        self.count(&found);
+        check_completed(&path, &found, successor)?;
+        self.completed.push_back(LogFile {
+            number: header.number,
+            first_lsn: Lsn::new(header.first_seq),
+            last_lsn: Lsn::new(found.last_seq),
+            bytes: found.end,
+            allocated: header.allocated_len,
+        });
+        Ok(())
+    }
+
+    fn replay_last(
         &mut self,
         fs: &dyn Fs,
         dir: &Path,
         header: &FileHeader,
-        successor: Option<&FileHeader>,
         replay: &mut Replay<'_>,
     ) -> Result<(), WalError> {
         let path = wal_path(dir, header.number);
         let image = FramedFile::read(fs, &path, WAL_KIND)?;
-        let found = image.scan(&mut |frame: FrameRef<'_>| {
-            let lsn = Lsn::new(frame.seq);
-            replay(lsn, frame.payload).map_err(|source| WalError::Replay { lsn, source })
-        })?;
+        let found = image.scan(&mut |frame| hand_over(replay, &frame))?;
+        self.count(&found);
+        self.report.torn = found.torn.map(|tail| TornFile { file: path.clone(), tail });
+        self.last = Some(Last { path, image });
+        Ok(())
+    }
+
+    fn count(&mut self, found: &ScanReport) {
         self.report.files += 1;
         self.report.frames += found.frames;
         self.report.bytes += found.payload_bytes;
         self.report.last_lsn = Lsn::new(found.last_seq);
-        if let Some(successor) = successor {
-            check_completed(&path, &found, successor)?;
-            self.completed.push_back(LogFile {
-                number: header.number,
-                first_lsn: Lsn::new(header.first_seq),
-                last_lsn: Lsn::new(found.last_seq),
-                bytes: found.end,
-                allocated: header.allocated_len,
-            });
-        } else {
-            let file = path.clone();
-            self.report.torn = found.torn.map(|tail| TornFile { file, tail });
-            self.last = Some(Last { path, image });
-        }
-        Ok(())
     }
+}
+
+fn hand_over(replay: &mut Replay<'_>, frame: &FrameRef<'_>) -> Result<(), WalError> {
+    let lsn = Lsn::new(frame.seq);
+    replay(lsn, frame.payload).map_err(|source| WalError::Replay { lsn, source })
 }
 
 /// Does a file that has a successor end as the successor says?

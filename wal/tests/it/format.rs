@@ -103,7 +103,7 @@ fn the_example_in_the_documentation_is_the_golden_file() {
     let (data, seal) = (FrameKind::Data, FrameKind::Seal);
     let expected = [(512, data, 1, 5, 512), (568, data, 2, 14, 568), (632, seal, 2, 0, 632)];
     assert_eq!(frames, expected);
-    assert_eq!(file.payloads(), [&b"hello"[..], b"vector storage"]);
+    assert_eq!(file.payloads(1), [&b"hello"[..], b"vector storage"]);
 }
 
 /// The golden file after a crash: recovery replaces it by file 2, a third batch goes there, and a

@@ -103,7 +103,7 @@ fn a_scan_stops_when_its_caller_says_so() {
     let file = FramedFile::read(&sim, path(), KIND).unwrap();
     let stopped = file.scan(&mut |frame| Err(Stop::Enough(frame.seq)));
     assert_eq!(stopped, Err(Stop::Enough(1)));
-    assert_eq!(file.payloads(), [b"one", b"two"]);
+    assert_eq!(file.payloads(1), [b"one", b"two"]);
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn a_frame_follows_only_the_frame_it_was_written_after() {
     one[second..second + 56].copy_from_slice(&other[second..second + 56]);
     one[second + 56..].fill(0);
     let file = FramedFile::from_bytes(path(), one, KIND).unwrap();
-    assert_eq!(file.payloads(), [b"one"]);
+    assert_eq!(file.payloads(1), [b"one"]);
     let report = file.scan(&mut |_| Ok::<_, WalError>(())).unwrap();
     assert_eq!(report.torn.unwrap().reason, FrameDefect::PreviousChecksum);
 }

@@ -147,7 +147,12 @@ fn a_hundred_opens_leave_the_log_as_large_as_one() {
 #[test]
 fn a_group_is_one_write_and_one_sync() {
     let sim = SimFs::new(1);
-    let options = LogOptions { file_bytes: 1 << 20, frame_bytes_max: 1 << 16, must_exist: false };
+    let options = LogOptions {
+        file_bytes: 1 << 20,
+        frame_bytes_max: 1 << 16,
+        zero_ahead_bytes: 4 << 20,
+        must_exist: false,
+    };
     let (mut log, ..) = open_after(&sim, options, Lsn::ZERO).unwrap();
     let before = sim.trace().len();
     let sizes = [10, 20_000, 0, 40_000, 17];
@@ -246,6 +251,56 @@ fn a_replay_that_stops_changes_nothing() {
     let error = akidb_wal::Log::open(&env(&sim), crate::model::dir(), OPTIONS, Lsn::ZERO, stop);
     assert!(matches!(error.unwrap_err(), WalError::Replay { lsn, .. } if lsn == Lsn::new(1)));
     assert_eq!(sim.image(), image);
+}
+
+/// An open copies the last file. Where a flush covers a part of it (the usual end of a quiet
+/// database), copying that part, and keeping the files before it, would be work for nothing.
+#[test]
+fn an_open_carries_over_only_what_is_still_needed() {
+    let sim = SimFs::new(1);
+    let (mut log, ..) = open(&sim).unwrap();
+    for n in 1..=30 {
+        log.append(batch(n)).unwrap();
+        log.commit(true).unwrap();
+    }
+    let files = log.files();
+    let last = *files.last().unwrap();
+    assert!(files.len() > 2 && last.last_lsn > last.first_lsn, "the test needs such a log");
+    drop(log);
+    let old = wal_files(&sim);
+
+    let mark = last.first_lsn;
+    let (log, report, batches) = open_after(&sim, OPTIONS, mark).unwrap();
+    assert_eq!(batches.len(), 30, "all that is there is replayed");
+    assert_eq!(report.removed, old, "oldest first");
+    assert_eq!(log.files().len(), 1);
+    assert_eq!(log.active_file().first_lsn, mark.next());
+    drop(log);
+
+    let (mut log, _, batches) = open_after(&sim, OPTIONS, mark).unwrap();
+    let left: Vec<_> = batches.iter().map(|(lsn, _)| lsn.get()).collect();
+    assert_eq!(left, (mark.get() + 1..=30).collect::<Vec<_>>());
+    drop(log);
+    log = open_after(&sim, OPTIONS, Lsn::new(30)).unwrap().0;
+    assert_eq!(log.next_lsn(), Lsn::new(31), "an empty log goes on where it ended");
+    assert!(log.active_file().is_empty());
+}
+
+/// The caller may look at what was replayed and decide against the open.
+#[test]
+fn a_recovered_log_is_untouched_until_it_is_taken_over() {
+    let sim = SimFs::new(1);
+    let (mut log, ..) = open(&sim).unwrap();
+    log.append(batch(1)).unwrap();
+    log.commit(true).unwrap();
+    drop(log);
+    let image = sim.image();
+    let dir = crate::model::dir();
+    let found = akidb_wal::Log::recover(&sim, dir, OPTIONS, Lsn::ZERO, &mut |_, _| Ok(())).unwrap();
+    assert_eq!(found.report().frames, 1);
+    assert_eq!(sim.image(), image);
+    let (log, report) = found.take_over(&env(&sim)).unwrap();
+    assert_eq!((log.last_lsn(), report.removed.len()), (Lsn::new(1), 1));
 }
 
 #[test]
