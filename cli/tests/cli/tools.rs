@@ -33,9 +33,9 @@ fn verify_says_sound_with_code_0() {
 #[test]
 fn verify_tells_damage_that_costs_rows_from_damage_that_does_not() {
     let dir = with_sample();
-    let db = akidb::blocking::Db::open(dir.path()).unwrap();
-    db.collection("words").unwrap().flush().unwrap();
-    db.close().unwrap();
+    let db = akidb::blocking::Db::open(dir.path()).expect("it opens");
+    db.collection("words").expect("it is there").flush().expect("it flushes");
+    db.close().expect("it closes");
     let segment = only_file(&dir.path().join("segments"), ".seg");
     let whole = read_file(&RealFs, &segment).unwrap();
     let inspected = run(dir.path(), &format!("inspect {}", segment.display())).ok();
@@ -116,9 +116,9 @@ fn a_dump_of_nothing_fails_and_says_so() {
 /// The sample, flushed to one segment, with a byte flipped in this block of it.
 fn damaged(block: &str, at: usize) -> tempfile::TempDir {
     let dir = with_sample();
-    let db = akidb::blocking::Db::open(dir.path()).unwrap();
-    db.collection("words").unwrap().flush().unwrap();
-    db.close().unwrap();
+    let db = akidb::blocking::Db::open(dir.path()).expect("it opens");
+    db.collection("words").expect("it is there").flush().expect("it flushes");
+    db.close().expect("it closes");
     let segment = only_file(&dir.path().join("segments"), ".seg");
     let inspected = run(dir.path(), &format!("inspect {}", segment.display())).ok();
     let line = inspected.lines().find(|line| line.contains(block)).expect("such a block");
@@ -171,7 +171,7 @@ fn what_is_lost_is_named_by_the_plan_and_left_out_by_a_read_that_allows_it() {
 #[test]
 fn a_database_that_is_open_elsewhere_is_read_and_not_repaired() {
     let dir = with_sample();
-    let db = akidb::blocking::Db::open(dir.path()).unwrap();
+    let db = akidb::blocking::Db::open(dir.path()).expect("it opens");
     run(dir.path(), "get --dir DIR -C words n13766896").fails(1);
     run(dir.path(), "get --dir DIR -C words n13766896 --read-only").ok();
     run(dir.path(), "stats --dir DIR --read-only").ok();
@@ -179,7 +179,7 @@ fn a_database_that_is_open_elsewhere_is_read_and_not_repaired() {
     run(dir.path(), "repair DIR").ok();
     let text = run(dir.path(), "repair DIR --apply").fails(1);
     assert!(text.contains("held") || text.contains("open") || text.contains("process"), "{text}");
-    db.close().unwrap();
+    db.close().expect("it closes");
     run(dir.path(), "get --dir DIR -C words n13766896 --allow-damage").fails(2);
     run(dir.path(), "repair DIR --plan --apply").fails(2);
     run(dir.path(), "repair").fails(2);
