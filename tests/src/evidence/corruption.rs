@@ -2,8 +2,9 @@
 //! length and grown, every block lost or misplaced, every file exchanged, deleted, doubled or
 //! replaced by an older version of itself. All must be named, or harmless.
 //!
-//! A case is up to 64 damages to one file. Cases are shuffled, so that a run cut short has tried a
-//! bit of everything; without a budget all are tried. Own option: `find=TEXT`
+//! A case is up to 64 damages to one file: first what happens to blocks and whole files, then flips
+//! and cuts, shuffled, so that a run cut short has tried a bit of everything, then those behind all
+//! that was written. Without a budget all are tried. Own option: `find=TEXT`
 //! plays only damages whose description contains the text, and misses what a full run must meet.
 
 mod check;
@@ -37,15 +38,21 @@ pub(super) const MACHINE: Machine = Machine {
     play,
 };
 
-/// Shuffles `count` cases: a step that shares no factor with it visits each once.
-fn shuffled(case: u64, count: u64) -> usize {
+/// Shuffles the cases of each rank: a step that shares no factor with their number visits each
+/// once.
+fn shuffled(case: u64, all: &[Case]) -> usize {
     const STEP: u128 = 1_000_003;
-    usize::try_from(u128::from(case) * STEP % u128::from(count.max(1))).unwrap_or(0)
+    let case = usize::try_from(case).unwrap_or(usize::MAX) % all.len().max(1);
+    let Some(rank) = all.get(case).map(|case| case.rank) else { return 0 };
+    let first = all.partition_point(|other| other.rank < rank);
+    let count = all.partition_point(|other| other.rank <= rank) - first;
+    let step = (case - first) as u128 * STEP % count as u128;
+    first + usize::try_from(step).unwrap_or(0)
 }
 
 fn play(case: u64, options: &Options, counts: &mut Counts) -> Result<(), String> {
     let all = cases();
-    let case = &all[shuffled(case, all.len() as u64)];
+    let case = &all[shuffled(case, all)];
     for damage in &case.damages {
         let what = describe(case, *damage);
         if options.get("find").is_some_and(|text| !what.contains(text)) {

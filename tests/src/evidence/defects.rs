@@ -109,6 +109,8 @@ const CRASHES: &[&str] = &["crash", "short", "model", "errors"];
 const DAMAGE: &[&str] = &["corruption", "errors"];
 /// Finders of bugs in how failures are answered.
 const FAULTS: &[&str] = &["errors", "model", "crash"];
+/// Finders of bugs in what happens on a full disk.
+const FULL: &[&str] = &["fulldisk", "model"];
 /// Finders of bugs between threads.
 const RACES: &[&str] = &["history", "kill", "model"];
 
@@ -162,5 +164,5 @@ pub const DEFECTS: &[Defect] = &[
     defect("cold.checksum-ignored", "object bytes are believed", DAMAGE),
     defect("cold.missing-object-is-empty", "a lost object passes for no rows", DAMAGE),
     defect("commit.receipt-overstates", "a receipt says synced when it is not", CRASHES),
-    defect("space.reserve-unchecked", "writes eat the reserve of deletes", FAULTS),
+    defect("space.reserve-unchecked", "writes eat the reserve of deletes", FULL),
 ];

@@ -1,7 +1,8 @@
 //! The machine that fails every call: in lives that together reach every place where a file or an
 //! object is touched, the nth call fails, for every n, in every way, once or from then on. A case
-//! is one life and one way; all its n are played. Own option: `stride=S` plays every Sth n, for runs
-//! of fewer cases than there are: of all cases a sample misses what must happen.
+//! is one life and one way. All cases are played twice: with some of their n, so that a run cut
+//! short has tried a bit of everything, then with all. Own option: `stride=S` plays every Sth n in
+//! the first round (16).
 //!
 //! Driven inline, so that the nth call is the same call every time; the machine `errors-threads`
 //! samples the same with threads.
@@ -88,16 +89,24 @@ const WAYS: [Way; 33] = {
 /// Shares no factor with the number of cases: a run cut short has played a bit of everything.
 const STEP: u64 = 7;
 
-const CASES: u64 = (LIVES.len() * WAYS.len()) as u64;
+/// Lives times ways.
+const PAIRS: u64 = (LIVES.len() * WAYS.len()) as u64;
+/// Sampled, then complete.
+const CASES: u64 = 2 * PAIRS;
 
 fn play(case: u64, options: &Options, counts: &mut Counts) -> Result<(), String> {
-    let at = usize::try_from(case * STEP % CASES).map_err(|error| error.to_string())?;
+    let at = usize::try_from(case * STEP % PAIRS).map_err(|error| error.to_string())?;
     let (life, way) = (LIVES[at / WAYS.len()], WAYS[at % WAYS.len()]);
-    let stride: u64 = options.get("stride").map_or(Ok(1), str::parse).map_err(|_| "stride=S")?;
+    let stride: u64 = options.get("stride").map_or(Ok(16), str::parse).map_err(|_| "stride=S")?;
+    let stride = match way {
+        Way::Disk(..) if case < PAIRS => stride.max(1),
+        // A store is called seldom.
+        _ => 1,
+    };
     let script = (life.script)();
     let mut sites = Sites::default();
     // Where not all are played, each case begins at another.
-    let mut nth = 1 + case % stride.max(1);
+    let mut nth = 1 + case % stride;
     loop {
         let trouble = way.at(nth);
         let played = catch_unwind(AssertUnwindSafe(|| script.survive(&trouble, nth)));
@@ -110,7 +119,7 @@ fn play(case: u64, options: &Options, counts: &mut Counts) -> Result<(), String>
         }
         count(&ordeal, way, counts);
         sites.note(&ordeal);
-        nth += stride.max(1);
+        nth += stride;
     }
     match way {
         Way::Disk(kind, _) if stride == 1 => sites.check(&script, kind, counts),

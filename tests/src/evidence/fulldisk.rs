@@ -73,7 +73,9 @@ fn play(seed: u64, options: &Options, counts: &mut Counts) -> Result<(), String>
 fn live(seed: u64, options: &Options, counts: &mut Counts) -> Result<(), String> {
     let cycles: u64 = options.get("cycles").map_or(Ok(100), str::parse).map_err(|_| "cycles=N")?;
     let reserved = seed % 2 == 1;
-    let disk = match options.get("disk").unwrap_or("image") {
+    // A planted bug is looked for where nothing else can fail.
+    let usual = if options.get("defect").is_some() { "sim" } else { "image" };
+    let disk = match options.get("disk").unwrap_or(usual) {
         "sim" => Disk::simulated(seed, reserved),
         "image" => Disk::image(options.get("dir"), reserved)?,
         other => return Err(format!("there is no disk={other}; take image or sim")),
@@ -154,6 +156,9 @@ impl Life {
         self.ids = self.disk.many;
         if !self.fill(BATCHES_MAX, counts)? {
             return Err("the disk never fills".to_owned());
+        }
+        if !self.disk.reserve_is_there()? {
+            return Err(format!("upserts took the reserve: {} bytes are left", self.disk.free()?));
         }
         self.ids = self.disk.few;
         let goes = |id: &&u64| **id >= self.disk.few || !(**id).is_multiple_of(4);

@@ -97,7 +97,8 @@ fn limit(golden: &Golden, file: usize, damage: Damage) -> Option<&'static str> {
     match damage {
         Damage::Deleted => Some("the newest log file is gone"),
         Damage::Older(_) => Some("the newest log file is an earlier copy"),
-        Damage::Zero(block) | Damage::Swap(block, _) | Damage::Foreign { block, .. }
+        // Of a swap the later block may hold the seal, and the earlier one all groups before it.
+        Damage::Zero(block) | Damage::Swap(_, block) | Damage::Foreign { block, .. }
             if ends(block) =>
         {
             Some("the end of the log is gone with its seal")

@@ -51,6 +51,8 @@ pub(super) struct Case {
     pub(super) golden: &'static Golden,
     pub(super) file: usize,
     pub(super) damages: Vec<Damage>,
+    /// The lower, the earlier it is played.
+    pub(super) rank: u8,
 }
 
 impl Case {
@@ -58,6 +60,16 @@ impl Case {
     pub(super) fn path(&self) -> &'static Path {
         &self.golden.files[self.file].0
     }
+}
+
+/// What is played first. Most bytes are the zeros of files that were allocated ahead: they come
+/// last, or a run cut short would see little else.
+fn rank(damages: &[Damage], used: usize) -> u8 {
+    let rank = |damage: &Damage| match damage {
+        Damage::Flip(at, _) | Damage::Cut(at) => 1 + u8::from(*at > used),
+        _ => 0,
+    };
+    damages.iter().map(rank).min().unwrap_or(2)
 }
 
 /// Every damage to every file of every directory, in chunks.
@@ -69,9 +81,15 @@ pub(super) fn cases() -> &'static [Case] {
             for file in 0..golden.files.len() {
                 let all = damages(golden, file);
                 let chunks = all.chunks(CHUNK);
-                cases.extend(chunks.map(|part| Case { golden, file, damages: part.to_vec() }));
+                let last = golden.files[file].1.iter().rposition(|byte| *byte != 0);
+                let used = last.map_or(0, |last| last + 1);
+                cases.extend(chunks.map(|part| {
+                    let rank = rank(part, used);
+                    Case { golden, file, damages: part.to_vec(), rank }
+                }));
             }
         }
+        cases.sort_by_key(|case| case.rank);
         cases
     })
 }

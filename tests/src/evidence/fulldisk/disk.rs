@@ -108,6 +108,13 @@ impl Disk {
         self.fs().free_space(self.root()).map_err(|error| error.to_string())
     }
 
+    /// Upserts left the reserve to others; on a real disk a merge may be using it.
+    pub(super) fn reserve_is_there(&self) -> Result<bool, String> {
+        let used_by_flushes = self.settings.memtable_pool_bytes + self.settings.wal_file_bytes;
+        let least = self.settings.disk_reserve_bytes.saturating_sub(used_by_flushes);
+        Ok(matches!(self.kind, Kind::Image { .. }) || self.free()? >= least)
+    }
+
     /// On a simulated disk: what a loss of power right now would leave is all of it.
     pub(super) fn lose_power_aside(
         &self,
