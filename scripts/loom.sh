@@ -22,7 +22,7 @@ models() {
 BROKEN='
 wal/src/group/queue.rs ~ s/state.items.len() >= state.wanted/false/ ~ an_acknowledgement_comes
 wal/src/group/queue.rs ~ /ended = true/,/notify_all/ s/self.changed.notify_all();// ~ dropping_the_last_handle
-wal/src/group/queue.rs ~ s/return if state.items.is_empty() .*$/return Wake::Ended;/ ~ dropping_the_last_handle
+wal/src/group/queue.rs ~ s/if state.items.len() >= count/if !state.ended \&\& state.items.len() >= count/; s/return if state.items.is_empty() .*$/return Wake::Ended;/ ~ dropping_the_last_handle
 wal/src/group/worker.rs ~ s/must_sync && !unsynced/must_sync \&\& unsynced/ ~ two_callers
 wal/src/group/handle.rs ~ s/while self.owner.drive == Drive::Inline/if self.owner.drive == Drive::Inline/ ~ callers_that_do_the_work
 wal/src/group/handle.rs ~ /pub fn close/,/worker.close/ { /join()/d; /drain(/d } ~ two_closers

@@ -106,8 +106,7 @@ impl Engine for Akidb {
     }
 
     fn put_batch(&self, rows: &Rows, range: std::ops::Range<u64>, sync: bool) -> Result<()> {
-        let durability =
-            if sync { akidb::Durability::Sync } else { akidb::Durability::Memory };
+        let durability = if sync { akidb::Durability::Sync } else { akidb::Durability::Memory };
         let points: Vec<_> = range.map(|n| point(rows, n)).collect();
         self.collection.upsert(points).durability(durability).run()?;
         Ok(())
@@ -159,16 +158,14 @@ impl Rocks {
             }
         }
         let Some(newest) = newest else { return Ok(rocksdb::Options::default()) };
-        let (off, on) =
-            ("avoid_flush_during_recovery=false", "avoid_flush_during_recovery=true");
+        let (off, on) = ("avoid_flush_during_recovery=false", "avoid_flush_during_recovery=true");
         let text = std::fs::read_to_string(&newest)?;
         if !text.contains(off) && !text.contains(on) {
             return Err("RocksDB's options file does not name avoid_flush_during_recovery".into());
         }
         std::fs::write(&newest, text.replace(off, on))?;
         let cache = rocksdb::Cache::new_lru_cache(32 << 20);
-        let (options, _) =
-            rocksdb::Options::load_latest(dir, rocksdb::Env::new()?, true, cache)?;
+        let (options, _) = rocksdb::Options::load_latest(dir, rocksdb::Env::new()?, true, cache)?;
         Ok(options)
     }
 }
@@ -189,7 +186,7 @@ impl Engine for Rocks {
         for n in range {
             batch.put(key(n), rows.value(n));
         }
-        Ok(self.db.write_opt(&batch, &rocks_write(sync))?)
+        Ok(self.db.write_opt(batch, &rocks_write(sync))?)
     }
 
     fn read(&self, _: &Rows, n: u64) -> Result<bool> {
@@ -205,6 +202,7 @@ struct Fjall {
 }
 
 impl Fjall {
+    #[expect(deprecated, reason = "there is no other way yet to let it keep all in memory")]
     fn open(mode: Mode, dir: &Path) -> Result<Self> {
         let mut builder = fjall::Database::builder(dir);
         if mode == Mode::Unflushed {

@@ -49,6 +49,8 @@ mod schema;
 mod segment;
 mod settings;
 mod stats;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tombstones;
 mod verify;
 

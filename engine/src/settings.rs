@@ -80,9 +80,10 @@ pub struct Settings {
     /// Size of one WAL file, reserved on disk when the file is made. Default: 64 MiB. At least this
     /// much disk is taken by an empty database; smaller files go sooner, but each costs syncs.
     pub wal_file_bytes: u64,
-    /// How many bytes of zeros the log writes ahead of small groups, so that the file system need not
-    /// note at their syncs that reserved blocks are in use now. Default: 256 KiB, for groups of up to
-    /// an eighth of that. 0 switches it off: fewer bytes are written, but syncs may take longer.
+    /// How many bytes of zeros the log writes at a time, at most, ahead of small groups, so that the
+    /// file system need not note at their syncs that reserved blocks are in use now. Default: 4 MiB,
+    /// for groups of up to a 32nd of that. 0 switches it off: fewer bytes are written, but syncs may
+    /// take longer.
     pub wal_zero_ahead_bytes: u64,
     /// When the log holds more than this, the memtables that keep its oldest file alive are
     /// flushed. Default: 512 MiB. Recovery reads at most about this much: lower it for a faster
@@ -139,7 +140,7 @@ impl Default for Settings {
             memtable_age_ms: 600_000,
             memtable_pool_bytes: 256 << 20,
             wal_file_bytes: 64 << 20,
-            wal_zero_ahead_bytes: 256 << 10,
+            wal_zero_ahead_bytes: 4 << 20,
             wal_bytes_max: 512 << 20,
             wal_group_bytes: 8 << 20,
             wal_group_count: 1024,

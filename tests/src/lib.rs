@@ -9,6 +9,7 @@ pub mod declared;
 pub mod evidence;
 pub mod fault_store;
 pub mod fixture;
+pub mod fuzz;
 pub mod ops;
 pub mod oracle;
 pub mod run;

@@ -213,7 +213,7 @@ fn a_repair_that_is_interrupted_anywhere_is_run_again() {
     world.sim.corrupt(&wal, 700, 1).expect("within a frame");
     let whole = world.fork(0);
     let (plan, expected) = repaired(&whole, &rows, "not interrupted");
-    assert!(plan.losses.len() > 1, "{:?}", plan.losses);
+    assert!(!plan.losses.is_empty(), "{:?}", plan.steps);
     for nth in 1.. {
         let fork = world.fork(nth);
         fork.sim.power_off_at(nth);

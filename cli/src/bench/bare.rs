@@ -13,7 +13,10 @@ use std::{path::Path, sync::Arc, time::Duration};
 const ZEROS: usize = 1 << 20;
 
 /// Groups above this share of the zeros that they would take along take none, as in the log.
-const ZEROED_SHARE: u64 = 8;
+const ZEROED_SHARE: u64 = 32;
+
+/// The least of zeros at a time, as in the log.
+const ZEROED_LEAST: u64 = 64 << 10;
 
 /// How a file is made ready before the first append: what a sync has to say of it differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +91,7 @@ fn prepare(file: &dyn FsFile, len: u64, preparation: Preparation) -> Result<(), 
 struct BareLog {
     file: Arc<dyn FsFile>,
     sync: bool,
-    /// How many bytes of zeros go behind a group that reaches into unwritten blocks.
+    /// How many bytes of zeros go, at most, behind a group that reaches into unwritten blocks.
     ahead: u64,
     state: Mutex<State>,
     changed: Condvar,
@@ -142,8 +145,9 @@ impl BareLog {
         state.next += 1;
         state.end += group.len() as u64;
         if state.end > state.zeroed_upto && group.len() as u64 <= self.ahead / ZEROED_SHARE {
-            state.zeroed_upto = state.end + self.ahead;
-            group.resize(group.len() + usize::try_from(self.ahead).unwrap_or(0), 0);
+            let zeros = self.ahead.min(state.end.max(ZEROED_LEAST));
+            state.zeroed_upto = state.end + zeros;
+            group.resize(group.len() + usize::try_from(zeros).unwrap_or(0), 0);
         }
         let written = MutexGuard::unlocked(state, || {
             self.file.write_all_at(&group, offset)?;

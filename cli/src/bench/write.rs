@@ -67,7 +67,7 @@ struct WriteResult {
     bare_reserved_rows_per_s: f64,
     /// The same loop on a file of zeros.
     bare_zeroed_rows_per_s: f64,
-    /// Bytes that the process had the system write, flushes and compactions included, over those of
+    /// Bytes that the process handed to the system to write, flushes and compactions included, over those of
     /// the ids, vectors and metadata; `null` where the system does not count them.
     write_amplification: Option<f64>,
     /// Flushing what was still in memory afterwards; `null` if that was nothing.
@@ -163,8 +163,10 @@ pub(super) fn run(args: &BenchWriteArgs, output: Output) -> Result<()> {
         bare_append_rows_per_s: rate(sums.bare_append),
         bare_reserved_rows_per_s: rate(sums.bare_reserved),
         bare_zeroed_rows_per_s: rate(sums.bare_zeroed),
-        write_amplification: sums
-            .written
+        // Writes through a ring are not counted.
+        write_amplification: (end.wal_backend == WalBackend::Std)
+            .then_some(sums.written)
+            .flatten()
             .map(|written| written as f64 / bench.rows.bytes(0..args.rows) as f64),
         flush_rows_per_s: (pending > 0).then(|| units::per_second(pending, flush_time)),
         bytes_per_row_disk: segment_bytes as f64 / args.rows as f64,

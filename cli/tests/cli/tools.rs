@@ -33,9 +33,9 @@ fn verify_says_sound_with_code_0() {
 #[test]
 fn verify_tells_damage_that_costs_rows_from_damage_that_does_not() {
     let dir = with_sample();
-    let db = akidb::blocking::Db::open(dir.path()).unwrap();
-    db.collection("words").unwrap().flush().unwrap();
-    db.close().unwrap();
+    let db = akidb::blocking::Db::open(dir.path()).expect("it opens");
+    db.collection("words").expect("it is there").flush().expect("it flushes");
+    db.close().expect("it closes");
     let segment = only_file(&dir.path().join("segments"), ".seg");
     let whole = read_file(&RealFs, &segment).unwrap();
     let inspected = run(dir.path(), &format!("inspect {}", segment.display())).ok();
@@ -111,4 +111,81 @@ fn a_dump_of_nothing_fails_and_says_so() {
     run(dir.path(), "wal dump nowhere").fails(1);
     run(dir.path(), "wal").fails(2);
     run(dir.path(), "wal dump DIR --from x").fails(2);
+}
+
+/// The sample, flushed to one segment, with a byte flipped in this block of it.
+fn damaged(block: &str, at: usize) -> tempfile::TempDir {
+    let dir = with_sample();
+    let db = akidb::blocking::Db::open(dir.path()).expect("it opens");
+    db.collection("words").expect("it is there").flush().expect("it flushes");
+    db.close().expect("it closes");
+    let segment = only_file(&dir.path().join("segments"), ".seg");
+    let inspected = run(dir.path(), &format!("inspect {}", segment.display())).ok();
+    let line = inspected.lines().find(|line| line.contains(block)).expect("such a block");
+    let mut words = line.split_whitespace().skip_while(|word| *word != "offset");
+    let offset: usize = words.nth(1).and_then(|word| word.parse().ok()).expect("a number");
+    flip(&segment, offset + at);
+    dir
+}
+
+#[test]
+fn repair_plans_first_and_changes_nothing_then_does_it() {
+    let dir = damaged("id index", 9);
+    let ran = run(dir.path(), "repair DIR");
+    assert_eq!(ran.code, Some(3), "{} {}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains("nothing is lost") && ran.stdout.contains("--apply"));
+    let plan = run(dir.path(), "repair DIR --plan --json");
+    assert_eq!(plan.code, Some(3), "{}", plan.stderr);
+    assert_eq!(run(dir.path(), "verify DIR").code, Some(3));
+
+    let done = run(dir.path(), "repair DIR --apply --json").json();
+    assert_eq!((&done["applied"], &done["losses"]), (&true.into(), &serde_json::json!([])));
+    let report = Path::new(done["kept_in"].as_str().unwrap()).join("report.json");
+    assert!(String::from_utf8(read_file(&RealFs, &report).unwrap()).unwrap().contains("steps"));
+    run(dir.path(), "verify DIR --deep").ok();
+    let text = run(dir.path(), "repair DIR").ok();
+    assert!(text.contains("nothing to repair"), "{text}");
+    run(dir.path(), "get --dir DIR -C words n13766896").ok();
+}
+
+#[test]
+fn what_is_lost_is_named_by_the_plan_and_left_out_by_a_read_that_allows_it() {
+    let dir = damaged("vectors", 70_000);
+    let ran = run(dir.path(), "repair DIR --json");
+    assert_eq!(ran.code, Some(4), "{} {}", ran.stdout, ran.stderr);
+    let plan: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let lost = plan["losses"][0]["ids"].as_array().unwrap();
+    assert_eq!(plan["losses"][0]["rows"], lost.len());
+    let id = lost[0].as_str().unwrap();
+
+    let search = "search --dir DIR -C words --id n13766896 -k 3";
+    let text = run(dir.path(), &format!("{search} --read-only")).fails(1);
+    assert!(text.contains("do not match their checksum") || text.contains("checksum"), "{text}");
+    let ran = run(dir.path(), &format!("{search} --read-only --allow-damage"));
+    assert!(ran.stderr.contains("warning: lost: "), "{}", ran.stderr);
+    assert!(ran.ok().contains("n13766896"));
+    let get = format!("get --dir DIR -C words {id} --read-only --allow-damage");
+    assert!(run(dir.path(), &get).fails(1).contains("do not exist"));
+}
+
+#[test]
+fn a_database_that_is_open_elsewhere_is_read_and_not_repaired() {
+    let dir = with_sample();
+    let db = akidb::blocking::Db::open(dir.path()).expect("it opens");
+    run(dir.path(), "get --dir DIR -C words n13766896").fails(1);
+    run(dir.path(), "get --dir DIR -C words n13766896 --read-only").ok();
+    run(dir.path(), "stats --dir DIR --read-only").ok();
+    run(dir.path(), "verify DIR").ok();
+    run(dir.path(), "repair DIR").ok();
+    let text = run(dir.path(), "repair DIR --apply").fails(1);
+    assert!(text.contains("held") || text.contains("open") || text.contains("process"), "{text}");
+    db.close().expect("it closes");
+    run(dir.path(), "get --dir DIR -C words n13766896 --allow-damage").fails(2);
+    run(dir.path(), "repair DIR --plan --apply").fails(2);
+    run(dir.path(), "repair").fails(2);
+    let empty = tempfile::tempdir().unwrap();
+    for line in ["repair DIR", "repair DIR --apply", "stats --dir DIR --read-only"] {
+        run(empty.path(), line).fails(1);
+    }
+    assert!(RealFs.list_dir(empty.path()).unwrap().is_empty(), "something was made");
 }

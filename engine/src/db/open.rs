@@ -81,11 +81,7 @@ pub(super) fn open_as(
     if fresh && read_only.is_some() {
         return Err(Cause::NoDatabase { dir: dir.to_owned() }.into());
     }
-    parts.fs.create_dir_all(dir)?;
-    let lock = take_lock(&*parts.fs, &paths)?;
-    for dir in [&paths.wal, &paths.segments] {
-        parts.fs.create_dir_all(dir)?;
-    }
+    let lock = make_directories(&*parts.fs, &paths)?;
     let found = if fresh { None } else { Some(ManifestStore::read(&*parts.fs, dir)?) };
     let state = found.as_ref().map(|m| m.state().clone()).unwrap_or_default();
     let mut report = RecoveryReport { created: fresh, ..RecoveryReport::default() };
@@ -109,16 +105,7 @@ pub(super) fn open_as(
         None => create_manifest(&parts, &paths)?,
     };
     shared.recovered(Lsn::new(report.last_lsn));
-
-    let store = match parts.store.clone() {
-        Some(store) => store,
-        None => {
-            let local = LocalStore::open(parts.fs.clone(), &paths.objects)?;
-            // Safe only here: the directory lock says that nobody else is putting.
-            local.sweep_unfinished()?;
-            Arc::new(local)
-        }
-    };
+    let store = open_store(&parts, &paths)?;
     let commit = start_log(&parts, &shared, log)?;
     let elapsed = parts.clock.monotonic().saturating_sub(started);
     report.elapsed_ms = elapsed.as_secs_f64() * 1e3;
@@ -148,6 +135,27 @@ pub(super) fn open_as(
         core.shared.work.ring();
     }
     Ok(core)
+}
+
+/// The directories, and the lock on them.
+fn make_directories(fs: &dyn Fs, paths: &Paths) -> Result<Box<dyn FsLock>> {
+    fs.create_dir_all(&paths.root)?;
+    let lock = take_lock(fs, paths)?;
+    for dir in [&paths.wal, &paths.segments] {
+        fs.create_dir_all(dir)?;
+    }
+    Ok(lock)
+}
+
+/// The object store, which is files in the directory if no other was given.
+fn open_store(parts: &Components, paths: &Paths) -> Result<Arc<dyn ObjectStore>> {
+    if let Some(store) = parts.store.clone() {
+        return Ok(store);
+    }
+    let local = LocalStore::open(parts.fs.clone(), &paths.objects)?;
+    // Safe only here: the directory lock says that nobody else is putting.
+    local.sweep_unfinished()?;
+    Ok(Arc::new(local))
 }
 
 /// Looks before anything is touched: true if there is nothing yet, false if there is a database.

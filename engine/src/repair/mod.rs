@@ -116,7 +116,7 @@ impl Repair {
 
     /// The plan, with the repaired database left in the overlay.
     pub(crate) fn plan_on(&self, overlay: &OverlayFs) -> Result<RepairPlan> {
-        self.run_on(Arc::new(overlay.clone()))
+        self.run_on(&(Arc::new(overlay.clone()) as Arc<dyn Fs>), true)
     }
 
     /// Repairs. Does nothing if the database is sound.
@@ -137,7 +137,7 @@ impl Repair {
             write_file_durably(&*self.fs, &kept_in.join("report.json"), &report)?;
             self.fs.sync_dir(&paths.root)?;
         }
-        let mut done = self.run_on(self.fs.clone())?;
+        let mut done = self.run_on(&self.fs, false)?;
         done.applied = true;
         drop(lock);
         Ok(done)
@@ -154,10 +154,10 @@ impl Repair {
         Ok(findings)
     }
 
-    fn run_on(&self, fs: Arc<dyn Fs>) -> Result<RepairPlan> {
+    fn run_on(&self, fs: &Arc<dyn Fs>, trial: bool) -> Result<RepairPlan> {
         let paths = Paths::new(&self.dir);
-        let kept_in = kept_in(&*fs, &paths)?;
-        let findings = self.verify(&fs)?;
+        let kept_in = kept_in(&**fs, &paths)?;
+        let findings = self.verify(fs)?;
         let mut plan = RepairPlan { findings: findings.clone(), ..RepairPlan::default() };
         let mut remaining = findings;
         for _ in 0..ROUNDS_MAX {
@@ -168,9 +168,10 @@ impl Repair {
             let mut worker = Worker {
                 fs: fs.clone(),
                 random: self.random.clone(),
-                objects: Objects::new(&fs, &paths, self.store.clone()),
+                objects: Objects::new(fs, &paths, self.store.clone()),
                 paths: paths.clone(),
                 salvage: self.salvage,
+                trial,
                 bad,
                 next_file: 0,
                 steps: Vec::new(),
@@ -181,7 +182,7 @@ impl Repair {
             plan.losses.append(&mut worker.losses);
             let did_something = !worker.steps.is_empty();
             plan.steps.append(&mut worker.steps);
-            remaining = self.verify(&fs)?;
+            remaining = self.verify(fs)?;
             if !did_something {
                 break;
             }
@@ -216,6 +217,8 @@ struct Worker {
     paths: Paths,
     objects: Objects,
     salvage: bool,
+    /// True in memory, where nothing needs to be kept, and a moved file would have to be copied.
+    trial: bool,
     /// The files in which verification found damage.
     bad: BTreeSet<PathBuf>,
     next_file: u64,
@@ -308,6 +311,10 @@ impl Worker {
     fn move_aside(&mut self, kept_in: &Path) -> Result<()> {
         let mut dirs = BTreeSet::new();
         for path in std::mem::take(&mut self.aside) {
+            if self.trial {
+                self.fs.remove_file(&path)?;
+                continue;
+            }
             let place = path.strip_prefix(&self.paths.root).unwrap_or(&path);
             let to = kept_in.join(place);
             let parent = to.parent().unwrap_or(kept_in).to_owned();

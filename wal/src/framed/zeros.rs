@@ -20,11 +20,14 @@ static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 const BLOCK: u64 = 4096;
 
 /// Groups above this share of the zeros that they would take along take none.
-const GROUP_SHARE: u64 = 8;
+const GROUP_SHARE: u64 = 32;
+
+/// The least that is worth a write of its own.
+const LEAST: u64 = 64 << 10;
 
 #[derive(Debug)]
 pub(super) struct ZeroAhead {
-    /// How many bytes at a time; 0 for never.
+    /// How many bytes at a time at most; 0 for never.
     bytes: u64,
     /// The file ends here.
     limit: u64,
@@ -44,7 +47,9 @@ impl ZeroAhead {
         if start <= self.upto || len > self.bytes / GROUP_SHARE {
             return None;
         }
-        let end = (start + self.bytes).next_multiple_of(BLOCK).min(self.limit);
+        // No more than the file holds already: who writes little is not to write megabytes of zeros.
+        let size = self.bytes.min(start.max(LEAST));
+        let end = (start + size).next_multiple_of(BLOCK).min(self.limit);
         let mut left = end.saturating_sub(start);
         while left > 0 {
             let size = usize::try_from(left).unwrap_or(usize::MAX).min(ZEROS.len());
@@ -89,8 +94,23 @@ mod tests {
     }
 
     #[test]
+    fn zeros_grow_with_the_file_up_to_the_setting() {
+        let zeros = ZeroAhead::new(4 << 20, 1 << 30);
+        let added = |offset| bytes_added(&zeros, offset);
+        assert_eq!(added(4096 - 100), LEAST);
+        assert_eq!(added((1 << 20) - 100), 1 << 20);
+        assert_eq!(added((64 << 20) - 100), 4 << 20);
+    }
+
+    fn bytes_added(zeros: &ZeroAhead, offset: u64) -> u64 {
+        let mut slices = Vec::new();
+        zeros.add(offset, 100, &mut slices);
+        bytes(&slices)
+    }
+
+    #[test]
     fn large_groups_and_a_setting_of_zero_add_none() {
-        assert_eq!(ZeroAhead::new(4096, 1 << 20).add(0, 513, &mut Vec::new()), None);
+        assert_eq!(ZeroAhead::new(4096, 1 << 20).add(0, 129, &mut Vec::new()), None);
         assert_eq!(ZeroAhead::new(0, 1 << 20).add(0, 1, &mut Vec::new()), None);
     }
 }

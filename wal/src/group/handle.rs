@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Log, LogFile, Lsn, Ticket, WalError,
-    sync::{JoinHandle, Mutex, current_thread, spawn},
+    sync::{JoinHandle, Mutex, TryMutex, current_thread, spawn},
     ticket::{Promise, ticket},
 };
 use akidb_vfs::Clock;
@@ -81,7 +81,7 @@ struct Owner<S: Sink> {
 /// What callers and the thread both reach.
 struct Shared<S: Sink> {
     queue: Queue<Message<S::Request>>,
-    worker: Mutex<Worker<S>>,
+    worker: TryMutex<Worker<S>>,
     snapshot: Arc<Mutex<Snapshot>>,
 }
 
@@ -101,7 +101,7 @@ impl<S: Sink> GroupCommit<S> {
         let shared = Arc::new(Shared {
             queue: Queue::new(),
             snapshot: worker.snapshot(),
-            worker: Mutex::new(worker),
+            worker: TryMutex::new(worker),
         });
         let thread = match drive {
             Drive::Inline => None,

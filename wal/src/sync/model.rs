@@ -6,7 +6,10 @@
 
 pub(crate) use loom::thread::{JoinHandle, Thread, current as current_thread, park};
 
-use loom::sync;
+use loom::sync::{
+    self,
+    atomic::{AtomicBool, Ordering::SeqCst},
+};
 use std::{
     io,
     ops::{Deref, DerefMut},
@@ -37,10 +40,6 @@ impl<T> Mutex<T> {
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         MutexGuard(Some(self.0.lock().expect("the checker's locks do not poison")))
     }
-
-    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        Some(MutexGuard(Some(self.0.try_lock().ok()?)))
-    }
 }
 
 impl<T> Deref for MutexGuard<'_, T> {
@@ -54,6 +53,61 @@ impl<T> Deref for MutexGuard<'_, T> {
 impl<T> DerefMut for MutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         self.0.as_mut().expect("held outside of a wait")
+    }
+}
+
+/// The checker takes no notice of when a lock is let go, because who waits for it comes later
+/// anyway. Who only tries sees the difference: `held` shows it to the checker.
+#[derive(Debug)]
+pub(crate) struct TryMutex<T> {
+    held: AtomicBool,
+    lock: Mutex<T>,
+}
+
+pub(crate) struct TryMutexGuard<'a, T> {
+    held: &'a AtomicBool,
+    guard: MutexGuard<'a, T>,
+}
+
+impl<T> TryMutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self { held: AtomicBool::new(false), lock: Mutex::new(value) }
+    }
+
+    pub(crate) fn lock(&self) -> TryMutexGuard<'_, T> {
+        self.hold(self.lock.lock())
+    }
+
+    pub(crate) fn try_lock(&self) -> Option<TryMutexGuard<'_, T>> {
+        if self.held.load(SeqCst) {
+            return None;
+        }
+        Some(self.hold(MutexGuard(Some(self.lock.0.try_lock().ok()?))))
+    }
+
+    fn hold<'a>(&'a self, guard: MutexGuard<'a, T>) -> TryMutexGuard<'a, T> {
+        self.held.store(true, SeqCst);
+        TryMutexGuard { held: &self.held, guard }
+    }
+}
+
+impl<T> Drop for TryMutexGuard<'_, T> {
+    fn drop(&mut self) {
+        self.held.store(false, SeqCst);
+    }
+}
+
+impl<T> Deref for TryMutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.guard
+    }
+}
+
+impl<T> DerefMut for TryMutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.guard
     }
 }
 

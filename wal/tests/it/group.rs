@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 const OPTIONS: LogOptions = LogOptions {
     file_bytes: 64 << 10,
     frame_bytes_max: 4096,
-    zero_ahead_bytes: 8192,
+    zero_ahead_bytes: 64 << 10,
     must_exist: false,
 };
 

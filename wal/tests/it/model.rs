@@ -11,7 +11,7 @@ pub(crate) const DIR: &str = "/db/wal";
 pub(crate) const OPTIONS: LogOptions = LogOptions {
     file_bytes: 1024,
     frame_bytes_max: 4096,
-    zero_ahead_bytes: 8192,
+    zero_ahead_bytes: 64 << 10,
     must_exist: false,
 };
 

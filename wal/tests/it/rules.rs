@@ -150,7 +150,7 @@ fn a_group_is_one_write_and_one_sync() {
     let options = LogOptions {
         file_bytes: 1 << 20,
         frame_bytes_max: 1 << 16,
-        zero_ahead_bytes: 1 << 20,
+        zero_ahead_bytes: 4 << 20,
         must_exist: false,
     };
     let (mut log, ..) = open_after(&sim, options, Lsn::ZERO).unwrap();

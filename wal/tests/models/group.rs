@@ -20,7 +20,7 @@ use std::{
 
 const DIR: &str = "/wal";
 const OPTIONS: LogOptions =
-    LogOptions { file_bytes: 1024, frame_bytes_max: 4096, must_exist: false };
+    LogOptions { file_bytes: 1024, frame_bytes_max: 4096, must_exist: false, zero_ahead_bytes: 0 };
 
 /// Answers with the LSN.
 #[derive(Default)]
