@@ -42,7 +42,7 @@ for target in "${targets[@]}"; do
     failures=0
     ASAN_OPTIONS=detect_odr_violation=0 "$work/$host/release/$target" "${folders[@]}" \
         -artifact_prefix="fuzz/artifacts/$target/" -max_total_time="$seconds" \
-        -max_len="$max_len" -timeout=30 -rss_limit_mb=4096 -print_final_stats=1 \
+        -max_len="$max_len" -timeout=30 -rss_limit_mb=4096 -print_funcs=0 -print_final_stats=1 \
         >"$log" 2>&1 || failures=1
     executions=$(number "$log" 'stat::number_of_executed_units:')
     line=$(printf '{"machine":"fuzz %s","unit":"inputs","commit":"%s","command":"scripts/fuzz.sh %s %s","runs":1,"states":%s,"seconds":%s,"threads":1,"counters":{"edges":%s,"corpus":%s},"failures":%s}' \
