@@ -100,7 +100,6 @@ fn live(seed: u64, options: &Options, counts: &mut Counts) -> Result<(), String>
 
 /// A database, its disk, and what must be in it.
 struct Life {
-    disk: Disk,
     db: Option<Db>,
     docs: Collection,
     rng: fastrand::Rng,
@@ -109,6 +108,8 @@ struct Life {
     /// Ids are below this, or not far above.
     ids: u64,
     version: u64,
+    /// The last to go: a file system in use cannot be unmounted.
+    disk: Disk,
 }
 
 /// What is tried on a full disk.
