@@ -5,15 +5,19 @@
 //! Called by `main`; the values are read by the module of each command.
 
 mod bench;
+mod tools;
 mod values;
 
 use akidb::{Durability, FieldDef, Filter, Metric, WalBackend};
 pub(crate) use bench::{
-    BenchArgs, BenchCommand, BenchRecoveryArgs, BenchSearchArgs, BenchWriteArgs, RecoveryReaderArgs,
-    RecoveryWriterArgs,
+    BenchArgs, BenchCommand, BenchRecoveryArgs, BenchSearchArgs, BenchWriteArgs,
+    RecoveryReaderArgs, RecoveryWriterArgs,
 };
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+pub(crate) use tools::{
+    InspectArgs, ReadOnlyArgs, RepairArgs, VerifyArgs, WalArgs, WalCommand, WalDumpArgs,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,8 +26,10 @@ Examples:
   akidb search --dir ./data -C docs --id n02084071 -k 5
   akidb stats  --dir ./data
   akidb inspect ./data/MANIFEST-000000000001
+  akidb verify ./data
 
-Exit codes: 0 done, 1 it failed (or an id was not found), 2 the command line is wrong.";
+Exit codes: 0 done, 1 it failed (or an id was not found), 2 the command line is wrong; verify
+and repair have more.";
 
 /// AkiDB: an embeddable vector storage engine.
 ///
@@ -56,6 +62,12 @@ pub(crate) enum Command {
     Stats(StatsArgs),
     /// Describe any AkiDB file in words.
     Inspect(InspectArgs),
+    /// Say whether a database is sound, and what is wrong with it.
+    Verify(VerifyArgs),
+    /// Make a damaged database whole again, without what is lost.
+    Repair(RepairArgs),
+    /// Look into the log.
+    Wal(WalArgs),
     /// Measure this machine; the JSON is meant to be kept and compared.
     Bench(BenchArgs),
     /// The child process that the demo kills.
@@ -207,6 +219,9 @@ pub(crate) struct SearchArgs {
     #[command(flatten)]
     pub(crate) place: Place,
 
+    #[command(flatten)]
+    pub(crate) opening: ReadOnlyArgs,
+
     /// Search by the vector of this row.
     #[arg(long, value_name = "ROW")]
     pub(crate) id: Option<String>,
@@ -237,6 +252,9 @@ pub(crate) struct SearchArgs {
 pub(crate) struct GetArgs {
     #[command(flatten)]
     pub(crate) place: Place,
+
+    #[command(flatten)]
+    pub(crate) opening: ReadOnlyArgs,
 
     /// The rows.
     #[arg(required = true, value_name = "ID")]
@@ -284,19 +302,12 @@ pub(crate) struct StatsArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: PathBuf,
 
+    #[command(flatten)]
+    pub(crate) opening: ReadOnlyArgs,
+
     /// Only this collection.
     #[arg(long, short = 'C', value_name = "NAME")]
     pub(crate) collection: Option<String>,
-}
-
-/// Describe any AkiDB file in words: a WAL file, manifest, segment, tombstones or cold object.
-///
-/// Reads only the file, never locks or repairs anything, and works on a database that is open
-/// elsewhere.
-#[derive(Debug, Args)]
-pub(crate) struct InspectArgs {
-    /// The file.
-    pub(crate) file: PathBuf,
 }
 
 /// Arguments of the demo's child process.

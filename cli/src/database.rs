@@ -2,8 +2,9 @@
 //! that takes `--dir`.
 
 use crate::{
-    args::{IdKind, Place},
+    args::{IdKind, Place, ReadOnlyArgs},
     error::{CliError, Result},
+    output::Output,
 };
 use akidb::{
     DbBuilder, ErrorKind, PointId, Settings, WalBackend,
@@ -23,6 +24,21 @@ pub(crate) fn open_existing(dir: &Path) -> Result<Db> {
     Ok(Db::open(dir)?)
 }
 
+/// Opens a database that must exist for a command that only reads. What is damaged is told on
+/// standard error: the answer on standard output lacks it.
+pub(crate) fn open_to_read(dir: &Path, how: ReadOnlyArgs, output: Output) -> Result<Db> {
+    if !how.read_only {
+        return open_existing(dir);
+    }
+    let builder = DbBuilder::new(dir).read_only();
+    let builder = if how.allow_damage { builder.allow_damage() } else { builder };
+    let db = builder.open_blocking()?;
+    for loss in db.damage() {
+        output.warn(&format!("lost: {loss}"));
+    }
+    Ok(db)
+}
+
 /// Opens or creates a database whose log writes in this way.
 pub(crate) fn open_or_create(dir: &Path, wal_backend: WalBackend) -> Result<Db> {
     let settings = Settings { wal_backend, ..Settings::default() };
@@ -32,6 +48,17 @@ pub(crate) fn open_or_create(dir: &Path, wal_backend: WalBackend) -> Result<Db> 
 /// Opens the database and the collection.
 pub(crate) fn open_collection(place: &Place) -> Result<(Db, Collection)> {
     let db = open_existing(&place.dir)?;
+    let collection = collection(&db, &place.collection)?;
+    Ok((db, collection))
+}
+
+/// As [`open_collection`], for a command that only reads.
+pub(crate) fn collection_to_read(
+    place: &Place,
+    how: ReadOnlyArgs,
+    output: Output,
+) -> Result<(Db, Collection)> {
+    let db = open_to_read(&place.dir, how, output)?;
     let collection = collection(&db, &place.collection)?;
     Ok((db, collection))
 }

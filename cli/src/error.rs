@@ -37,6 +37,9 @@ pub(crate) enum CliError {
     NoRows { file: PathBuf },
     #[error("the vectors of {} have {found} numbers, those of the data have {expected}", file.display())]
     QueryDimension { file: PathBuf, expected: u32, found: u32 },
+    /// Everything that could be read of them was printed.
+    #[error("{damaged} of {of} files of the log are damaged")]
+    DamagedFiles { damaged: usize, of: usize },
     /// The demo or a benchmark looked at its own result and it was wrong.
     #[error("a check failed: {detail}")]
     Check { detail: String },
@@ -78,6 +81,7 @@ impl CliError {
             | Self::VectorFile { .. }
             | Self::NoRows { .. }
             | Self::QueryDimension { .. } => "invalid_input",
+            Self::DamagedFiles { .. } => "corruption",
             Self::Check { .. } => "check_failed",
             Self::Child { .. } | Self::Thread(_) => "unavailable",
             Self::Output(_) => "output",
@@ -116,6 +120,10 @@ impl CliError {
             }
             Self::VectorFile { .. } => {
                 "give a JSON array of numbers (.json) or raw little-endian floats (.f32)".to_owned()
+            }
+            Self::DamagedFiles { .. } => {
+                "`akidb verify` says what of it matters; an end that was never synced is no loss"
+                    .to_owned()
             }
             Self::Fs(error) if error.is_not_found() => "check the path".to_owned(),
             Self::Fs(error) if error.kind() == io::ErrorKind::NotADirectory => {

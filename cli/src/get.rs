@@ -48,7 +48,7 @@ impl Report for Got {
 }
 
 pub(crate) fn run(args: &GetArgs, output: Output) -> Result<()> {
-    let (db, collection) = database::open_collection(&args.place)?;
+    let (db, collection) = database::collection_to_read(&args.place, args.opening, output)?;
     let ids = database::resolve_ids(&collection, &args.ids, args.id_kind)?;
     let records = collection.get(&ids)?;
     db.close()?;

@@ -51,10 +51,11 @@ pub(crate) fn peak_rss_bytes() -> Option<u64> {
     proc_text("/proc/self/status").and_then(|text| kilobytes(&text, "VmHWM"))
 }
 
-/// The bytes that this process had the system write to disks so far; `None` where the system does
-/// not count them.
+/// The bytes that this process handed to the system's write calls so far; `None` where the system
+/// does not count them. Linux's other count, of what it will write to disks (`write_bytes`), takes a
+/// small write into a large page of its cache for all of that page.
 pub(crate) fn written_bytes() -> Option<u64> {
-    proc_text("/proc/self/io").and_then(|text| field(&text, "write_bytes")?.parse().ok())
+    proc_text("/proc/self/io").and_then(|text| field(&text, "wchar")?.parse().ok())
 }
 
 /// The text of a file whose length is not known before it is read, as under `/proc`.

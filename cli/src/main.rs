@@ -1,8 +1,8 @@
 //! The `akidb` command: a thin layer over the `akidb` library for people and scripts.
 //!
 //! This file parses, dispatches to one module per command and turns the result into an exit
-//! code: 0 done, 1 failed, 2 the command line is wrong (given by clap). It holds no logic that
-//! the library lacks; a program that links the library needs nothing from here.
+//! code: 0 done, 1 failed, 2 the command line is wrong (given by clap), more where a command says
+//! so. It holds no logic that the library lacks; a program that links the library needs nothing from here.
 
 mod args;
 mod bench;
@@ -17,11 +17,14 @@ mod inspect;
 mod machine;
 mod output;
 mod progress;
+mod repair;
 mod search;
 mod source;
 mod stats;
 mod tiers;
 mod units;
+mod verify;
+mod wal;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -33,7 +36,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = Output::new(cli.json);
     match run(&cli.command, output) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         // `akidb stats | head` is not a failure.
         Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
@@ -45,8 +48,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: &Command, output: Output) -> Result<()> {
+fn run(command: &Command, output: Output) -> Result<ExitCode> {
     match command {
+        Command::Verify(args) => return verify::run(args, output),
+        Command::Repair(args) => return repair::run(args, output),
         Command::Demo(args) => demo::run(args, output),
         Command::Ingest(args) => ingest::run(args, output),
         Command::Search(args) => search::run(args, output),
@@ -54,9 +59,11 @@ fn run(command: &Command, output: Output) -> Result<()> {
         Command::Delete(args) => delete::run(args, output),
         Command::Stats(args) => stats::run(args, output),
         Command::Inspect(args) => inspect::run(args, output),
+        Command::Wal(args) => wal::run(args, output),
         Command::Bench(args) => bench::run(args, output),
         Command::DemoWriter(args) => demo::write_until_killed(args, output),
         Command::RecoveryWriter(args) => bench::write_until_killed(args, output),
         Command::RecoveryReader(args) => bench::read_once(args, output),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

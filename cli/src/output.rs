@@ -52,6 +52,16 @@ impl Output {
         if self.json { Ok(()) } else { print(&format!("{line}\n")) }
     }
 
+    /// Prints what the reader of the result should know, apart from the result.
+    pub(crate) fn warn(self, text: &str) {
+        let line = if self.json {
+            format!("{}\n", serde_json::json!({ "warning": text }))
+        } else {
+            format!("warning: {text}\n")
+        };
+        drop(io::stderr().write_all(line.as_bytes()));
+    }
+
     /// Prints why the command failed.
     pub(crate) fn error(self, error: &CliError) {
         let text = if self.json {

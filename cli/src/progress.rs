@@ -5,11 +5,12 @@ use crate::{output::Output, units};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use std::fmt;
 
-/// A bar for `rows` rows of `what`. It disappears when it is dropped.
+/// A bar. It disappears when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
+    /// A bar for `rows` rows of `what`.
     pub(crate) fn new(output: Output, what: &'static str, rows: u64) -> Self {
         if output.is_json() {
             return Self(ProgressBar::hidden());
@@ -22,6 +23,25 @@ impl Progress {
             bar.set_style(style.with_key("rate", rate));
         }
         Self(bar)
+    }
+
+    /// A bar of bytes, whose number is not known before they are read.
+    pub(crate) fn bytes(output: Output, what: &'static str) -> Self {
+        if output.is_json() {
+            return Self(ProgressBar::hidden());
+        }
+        let bar = ProgressBar::new(0).with_message(what);
+        if let Ok(style) =
+            ProgressStyle::with_template("{msg} {bar:32} {bytes}/{total_bytes}  {eta} left")
+        {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+
+    pub(crate) fn set(&self, done: u64, of: u64) {
+        self.0.set_length(of);
+        self.0.set_position(done);
     }
 
     pub(crate) fn add(&self, rows: usize) {

@@ -108,7 +108,7 @@ fn filter_text(step: &FilterStep) -> String {
 }
 
 pub(crate) fn run(args: &SearchArgs, output: Output) -> Result<()> {
-    let (db, collection) = database::open_collection(&args.place)?;
+    let (db, collection) = database::collection_to_read(&args.place, args.opening, output)?;
     let query = match (&args.id, &args.vector) {
         (_, Some(file)) => read_vector(file)?,
         (Some(id), None) => row_vector(&collection, id, args)?,

@@ -169,7 +169,7 @@ fn collection_text(collection: &CollectionStats) -> String {
 }
 
 pub(crate) fn run(args: &StatsArgs, output: Output) -> Result<()> {
-    let db = database::open_existing(&args.dir)?;
+    let db = database::open_to_read(&args.dir, args.opening, output)?;
     let recovery = db.recovery_report().clone();
     let mut stats = db.stats();
     if let Some(name) = &args.collection {

@@ -36,7 +36,7 @@ pub enum ErrorKind {
     Corruption,
     /// The files are of a newer version, or not AkiDB's: use the right binary or directory.
     Incompatible,
-    /// The directory or file refuses access: fix permissions.
+    /// The directory or file refuses access, or the database was opened for reading only.
     PermissionDenied,
     /// The database is closed.
     Closed,
@@ -192,6 +192,26 @@ pub enum Cause {
         /// What was found.
         detail: String,
     },
+    /// There is no database to verify, repair or read.
+    #[error("there is no database in {}; check the path", dir.display())]
+    NoDatabase {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// A write to a database that was opened for reading only.
+    #[error("the database was opened for reading only; open it without read_only() to write")]
+    ReadOnly,
+    /// A read of a collection of which something is damaged; see [`crate::DbBuilder::read_only`].
+    #[error(
+        "collection {name:?} is damaged ({detail}); db.damage() lists what is lost, and \
+         allow_damage() reads what is whole"
+    )]
+    Damaged {
+        /// The collection.
+        name: String,
+        /// The first of its damages.
+        detail: String,
+    },
     /// There is no such file to read.
     #[error("there is no file {}; check the path", file.display())]
     FileNotFound {
@@ -229,7 +249,7 @@ pub enum Cause {
     DiskReserve {
         /// Bytes free.
         free_bytes: u64,
-        /// The configured reserve.
+        /// The configured reserve and the next WAL file.
         reserve_bytes: u64,
     },
     /// A write or sync failed before; the reason is the source.
@@ -270,6 +290,7 @@ impl Cause {
             Self::CollectionNotFound { .. }
             | Self::RowNotFound { .. }
             | Self::FileNotFound { .. }
+            | Self::NoDatabase { .. }
             | Self::SnapshotNotFound { .. } => ErrorKind::NotFound,
             Self::CollectionExists { .. }
             | Self::RowExists { .. }
@@ -278,7 +299,10 @@ impl Cause {
             Self::Newer { .. } | Self::Foreign { .. } | Self::UnknownFile { .. } => {
                 ErrorKind::Incompatible
             }
-            Self::HalfDeleted { .. } | Self::Corruption { .. } => ErrorKind::Corruption,
+            Self::HalfDeleted { .. } | Self::Corruption { .. } | Self::Damaged { .. } => {
+                ErrorKind::Corruption
+            }
+            Self::ReadOnly => ErrorKind::PermissionDenied,
             Self::DiskReserve { .. } => ErrorKind::NoSpace,
             Self::Poisoned(_) => ErrorKind::Reopen,
             Self::Closed => ErrorKind::Closed,

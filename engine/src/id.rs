@@ -52,6 +52,15 @@ impl PointId {
         }
     }
 
+    /// How many bytes [`PointId::encode_into`] appends.
+    pub(crate) fn encoded_len(&self) -> usize {
+        1 + match self {
+            Self::U64(n) => size_of_val(n),
+            Self::Uuid(u) => u.as_bytes().len(),
+            Self::Str(s) => s.len(),
+        }
+    }
+
     /// The byte form on its own.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(17);
@@ -93,6 +102,16 @@ impl fmt::Display for PointId {
             Self::U64(n) => n.fmt(f),
             Self::Uuid(u) => u.fmt(f),
             Self::Str(s) => s.fmt(f),
+        }
+    }
+}
+
+/// For reports: numbers stay numbers, UUIDs and strings become strings, and so cannot be told apart.
+impl serde::Serialize for PointId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::U64(n) => serializer.serialize_u64(*n),
+            other => serializer.collect_str(other),
         }
     }
 }
@@ -161,6 +180,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_valid_id_survives_its_byte_form(id in any_id()) {
+            prop_assert_eq!(id.encode().len(), id.encoded_len());
             prop_assert_eq!(PointId::decode(&id.encode()), Some(id));
         }
 

@@ -3,6 +3,10 @@
 
 #![deny(clippy::indexing_slicing)]
 
+mod dump;
+
+pub use dump::{WalDump, WalFileDump, WalFrame, WalRow, dump_wal};
+
 use crate::{
     commit::payload::{self, LogRecord},
     error::{Cause, Error, Result},
@@ -11,7 +15,7 @@ use crate::{
 use akidb_vfs::{Fs, OpenMode};
 use akidb_wal::{
     FrameKind, WAL_KIND,
-    framed::{FileKind, FrameStatus, FramedFile},
+    framed::{FileKind, FrameStatus, FramedFile, Salvaged},
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -63,7 +67,7 @@ impl fmt::Display for FileReport {
 ///
 /// # Errors
 /// `NotFound` if there is no such file; `Incompatible` if it is none of these or of a newer
-/// version; `Corruption` if its header is damaged; errors of reading.
+/// version; `Corruption` if so much of it is damaged that nothing can be said; errors of reading.
 ///
 /// ```
 /// use akidb::{Metric, Schema, blocking::Db, inspect, vfs::RealFs};
@@ -144,7 +148,8 @@ fn framed(
     mut report: FileReport,
     describe: fn(&[u8]) -> String,
 ) -> Result<FileReport> {
-    let file = FramedFile::read(fs, path, kind)?;
+    let Salvaged { file, problem, .. } = FramedFile::salvage(fs, path, kind, number_in(path))?;
+    report.problems.extend(problem.map(|problem| problem.to_string()));
     let header = file.header();
     report.facts = serde_json::json!({
         "version": header.version,
@@ -155,23 +160,20 @@ fn framed(
         "follows": header.predecessor.map(|before| before.number),
         "replaces": header.replaces,
     });
-    let mut bodies = std::collections::BTreeMap::new();
-    // The walk below names every bad place; here only the readable bodies are of interest.
-    drop(file.scan(&mut |frame| {
-        bodies.insert(frame.offset, describe(frame.payload));
-        Ok::<_, akidb_wal::WalError>(())
-    }));
     for frame in file.inspect() {
         let offset = frame.offset;
         match frame.status {
-            FrameStatus::Good { kind: FrameKind::Seal, seq, .. } => {
-                report.entries.push(format!("offset {offset:>9}  seal after {seq}"));
+            FrameStatus::Good { kind: FrameKind::Seal, seq, durable_end, .. } => {
+                let line =
+                    format!("offset {offset:>9}  seal after {seq}, durable to {durable_end}");
+                report.entries.push(line);
             }
-            FrameStatus::Good { seq, payload_len, .. } => {
-                let body = bodies.remove(&offset).unwrap_or_default();
-                report
-                    .entries
-                    .push(format!("offset {offset:>9}  {seq:>8}  {payload_len:>8} bytes  {body}"));
+            FrameStatus::Good { seq, payload_len, durable_end, .. } => {
+                let body = file.payload(&frame).map(describe).unwrap_or_default();
+                report.entries.push(format!(
+                    "offset {offset:>9}  {seq:>8}  {payload_len:>8} bytes  durable to \
+                     {durable_end:>9}  {body}"
+                ));
             }
             FrameStatus::Bad { defect, bytes } => {
                 report.problems.push(format!("offset {offset}, {bytes} bytes: {defect}"));
@@ -199,6 +201,13 @@ fn describe_log_record(body: &[u8]) -> String {
 
 fn first(id: Option<&crate::PointId>) -> String {
     id.map(|id| format!(", first {id}")).unwrap_or_default()
+}
+
+/// The number that a file's name states, such as 7 in `MANIFEST-000000000007`; 0 if it states none.
+fn number_in(path: &Path) -> u64 {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let digits: String = name.chars().filter(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or_default()
 }
 
 fn describe_manifest_record(body: &[u8]) -> String {

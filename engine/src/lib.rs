@@ -44,11 +44,15 @@ mod manifest;
 mod memtable;
 mod point;
 mod read;
+mod repair;
 mod schema;
 mod segment;
 mod settings;
 mod stats;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tombstones;
+mod verify;
 
 pub use akidb_tiering as tiering;
 pub use akidb_vfs as vfs;
@@ -60,14 +64,16 @@ pub use filter::{
     FilterValue, field,
 };
 pub use id::{ID_BYTES_MAX, PointId};
-pub use inspect::{FileReport, inspect};
+pub use inspect::{FileReport, WalDump, WalFileDump, WalFrame, WalRow, dump_wal, inspect};
 pub use point::{Hit, Metadata, Point, Receipt, Record};
 pub use read::{Cursor, Explain, Page, PartExplain};
+pub use repair::{Loss, LossKind, Repair, RepairAction, RepairPlan, RepairStep};
 pub use schema::{DIM_MAX, FIELDS_MAX, FieldDef, FieldType, Metric, Schema};
 pub use segment::{BlockDescription, ReadMode, SegmentDescription};
 pub use settings::{Durability, Settings, WalBackend};
 pub use stats::{ColdStats, CollectionStats, DbStats, SegmentStats, SnapshotInfo};
 pub use tombstones::{TombstoneDescription, TombstoneEntryDescription};
+pub use verify::{Finding, FindingKind, Severity, Verify, VerifyProgress, VerifyReport};
 
 /// The README's code, compiled with the doc tests.
 #[cfg(doctest)]

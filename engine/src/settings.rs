@@ -80,6 +80,11 @@ pub struct Settings {
     /// Size of one WAL file, reserved on disk when the file is made. Default: 64 MiB. At least this
     /// much disk is taken by an empty database; smaller files go sooner, but each costs syncs.
     pub wal_file_bytes: u64,
+    /// How many bytes of zeros the log writes at a time, at most, ahead of small groups, so that the
+    /// file system need not note at their syncs that reserved blocks are in use now. Default: 4 MiB,
+    /// for groups of up to a 32nd of that. 0 switches it off: fewer bytes are written, but syncs may
+    /// take longer.
+    pub wal_zero_ahead_bytes: u64,
     /// When the log holds more than this, the memtables that keep its oldest file alive are
     /// flushed. Default: 512 MiB. Recovery reads at most about this much: lower it for a faster
     /// open, at the price of smaller flushes when many collections are written.
@@ -121,8 +126,9 @@ pub struct Settings {
     pub metadata_bytes_max: usize,
     /// The most levels of nesting in metadata, 1 to 100. Default: 32. Reading takes stack for each.
     pub metadata_depth_max: usize,
-    /// Free space below which upserts are refused; deletes, flushes and compaction may use it.
-    /// Default: 64 MiB; 0 switches the check off.
+    /// Free space, beyond what the next WAL file takes, below which upserts are refused; deletes,
+    /// flushes and compaction may use it. Default: 64 MiB; 0 switches the check off. The largest
+    /// merge should fit into it: see `docs/guides/disk.md`.
     pub disk_reserve_bytes: u64,
 }
 
@@ -134,6 +140,7 @@ impl Default for Settings {
             memtable_age_ms: 600_000,
             memtable_pool_bytes: 256 << 20,
             wal_file_bytes: 64 << 20,
+            wal_zero_ahead_bytes: 4 << 20,
             wal_bytes_max: 512 << 20,
             wal_group_bytes: 8 << 20,
             wal_group_count: 1024,

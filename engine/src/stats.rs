@@ -126,7 +126,7 @@ impl DbCore {
         let view = collection.view();
         let due = compaction::due(self, collection);
         let state = collection.state.read();
-        let memtables = || state.frozen.iter().chain(std::iter::once(&state.active));
+        let memtables = || state.parts.memtables();
         CollectionStats {
             name: collection.name.clone(),
             schema: (*state.schema).clone(),
@@ -135,7 +135,7 @@ impl DbCore {
             local_rows: view.live_rows(),
             memtable_rows: memtables().map(|memtable| memtable.row_count() as u64).sum(),
             memtable_bytes: memtables().map(|memtable| memtable.bytes()).sum(),
-            frozen_memtables: state.frozen.len(),
+            frozen_memtables: state.parts.frozen().len(),
             segments: view
                 .segments
                 .iter()

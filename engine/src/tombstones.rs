@@ -142,6 +142,24 @@ pub(crate) fn read(fs: &dyn Fs, dir: &Path, meta: &TombstoneMeta) -> Result<Tomb
     Ok(entries.into_iter().map(|entry| (entry.segment, entry.bitmap)).collect())
 }
 
+/// A tombstone file by what it says of itself: its collection, what a manifest would say of it,
+/// and the hidden rows.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn adopt(fs: &dyn Fs, path: &Path) -> Result<(u32, TombstoneMeta, TombstoneSet)> {
+    let bytes = read_file(fs, path)?;
+    let (header, entries) = decode(&bytes, path)?;
+    let meta = TombstoneMeta {
+        number: header.number,
+        len: bytes.len() as u64,
+        crc32: crc32fast::hash(&bytes),
+        segments: header.segments,
+    };
+    let set = entries.into_iter().map(|entry| (entry.segment, entry.bitmap)).collect();
+    Ok((header.collection, meta, set))
+}
+
 /// Describes a tombstone file, without a manifest.
 ///
 /// # Errors

@@ -37,13 +37,15 @@ const LANES: usize = 8;
 /// a sum in f64 in a fixed order and not a vector kernel.
 pub fn inv_norm(v: &[f32]) -> f32 {
     let mut lanes = [0.0_f64; LANES];
-    let chunks = v.chunks_exact(LANES);
-    let rest = chunks.remainder();
-    for chunk in chunks.chain(std::iter::once(rest)) {
+    let mut add = |chunk: &[f32]| {
         for (lane, x) in lanes.iter_mut().zip(chunk) {
             *lane += f64::from(*x) * f64::from(*x);
         }
-    }
+    };
+    // Whole chunks by themselves: their fixed length is what makes vector code of the loop.
+    let (chunks, rest) = v.as_chunks::<LANES>();
+    chunks.iter().for_each(|chunk| add(chunk));
+    add(rest);
     let squared: f64 = lanes.iter().sum();
     if squared == 0.0 { 0.0 } else { (1.0 / squared.sqrt()) as f32 }
 }

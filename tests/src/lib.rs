@@ -5,8 +5,11 @@
 //! `u64` seed, so that a failure replays. Must never be a dependency of shipped code.
 
 pub mod condition;
+pub mod declared;
 pub mod evidence;
 pub mod fault_store;
+pub mod fixture;
+pub mod fuzz;
 pub mod ops;
 pub mod oracle;
 pub mod run;

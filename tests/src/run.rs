@@ -138,6 +138,16 @@ pub fn run_sequence(seed: u64, steps: usize, faults: bool) -> Tally {
     })
 }
 
+/// Runs the given steps on the world that `seed` makes.
+///
+/// # Panics
+/// When the database and the oracle disagree.
+pub fn run_steps(seed: u64, steps: &[Step]) -> Tally {
+    let mut runner = Runner::start(seed, &mut fastrand::Rng::with_seed(seed));
+    steps.iter().for_each(|step| runner.step(step));
+    runner.finish()
+}
+
 impl Tally {
     /// Adds another tally.
     pub fn add(&mut self, other: &Self) {

@@ -2,53 +2,26 @@
 //! harmless; never a wrong answer, a panic, or rows that are silently gone. Sampled over each file
 //! kind here; the crates that own a format flip every byte of it.
 
-use akidb::{ErrorKind, Point, ReadMode};
+use akidb::{
+    DbBuilder, ErrorKind, ReadMode, Settings,
+    blocking::{Collection, Db},
+};
 use akidb_tests::{
     evidence::{Options, machines, run},
+    fixture::{AllRows, every_kind_of_file, row},
     ops::plain_schema,
     oracle::Rows,
-    run::scan_all,
     world::{World, tiny_settings},
 };
-use serde_json::json;
-use std::{collections::BTreeMap, path::Path};
-
-/// The rows of each collection.
-type AllRows = BTreeMap<&'static str, Rows>;
+use akidb_vfs::{Fs, RealFs};
+use std::{
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 /// Places tried in each file, beside its first and last bytes.
 const SAMPLES: u64 = 60;
-
-fn row(n: u64) -> Point {
-    let color = ["red", "blue"][n as usize % 2];
-    let meta = json!({"color": color, "text": "x".repeat(n as usize)});
-    Point::new(n, vec![n as f32, 1.0, 2.0, 3.0]).meta(meta)
-}
-
-/// A closed database that has files of every kind, and its rows.
-fn fixture(read_mode: ReadMode) -> (World, AllRows) {
-    let mut settings = tiny_settings();
-    settings.read_mode = read_mode;
-    settings.compaction_auto = false;
-    let world = World::new(31, settings);
-    let db = world.open().expect("an empty disk opens");
-    let cold = db.create_collection("cold", plain_schema()).expect("a new name");
-    cold.upsert((0..5).map(row)).run().expect("rows");
-    let cold_rows = scan_all(&cold, 10).expect("a scan");
-    assert!(cold.demote().expect("a demotion"));
-    let docs = db.create_collection("docs", plain_schema()).expect("a new name");
-    docs.upsert((0..20).map(row)).run().expect("rows");
-    docs.flush().expect("a flush");
-    docs.delete([1_u64, 2]).run().expect("a delete");
-    docs.upsert((18..25).map(row)).run().expect("rows");
-    docs.flush().expect("a flush");
-    docs.upsert((30..34).map(row)).run().expect("rows");
-    docs.delete([31_u64]).run().expect("a delete");
-    let rows =
-        BTreeMap::from([("cold", cold_rows), ("docs", scan_all(&docs, 10).expect("a scan"))]);
-    db.close().expect("it closes");
-    (world, rows)
-}
 
 /// Opens and reads everything: true if it is exact, false after an error, which must name `file`.
 fn exact_or_named(world: &World, rows: &AllRows, file: Option<&Path>, what: &str) -> bool {
@@ -93,7 +66,7 @@ fn exact_or_named(world: &World, rows: &AllRows, file: Option<&Path>, what: &str
 /// Damages every file of a kind at sampled places.
 fn flip_and_cut(kind: &str) {
     for read_mode in [ReadMode::Mmap, ReadMode::Pread] {
-        let (world, rows) = fixture(read_mode);
+        let (world, rows) = every_kind_of_file(read_mode);
         let files: Vec<_> = world.sim.files();
         let files: Vec<_> =
             files.into_iter().filter(|(path, _)| path.to_string_lossy().contains(kind)).collect();
@@ -199,7 +172,7 @@ fn d8_a_read_that_flips_a_bit_is_an_error_or_harmless() {
         sim::{Fault, FaultKind},
     };
     for read_mode in [ReadMode::Mmap, ReadMode::Pread] {
-        let (world, rows) = fixture(read_mode);
+        let (world, rows) = every_kind_of_file(read_mode);
         for nth in 1..60 {
             for op in [FsOp::Read, FsOp::Map] {
                 let fork = world.fork(nth);
@@ -214,4 +187,68 @@ fn d8_a_read_that_flips_a_bit_is_an_error_or_harmless() {
             }
         }
     }
+}
+
+/// Where the process that reads a mapped file finds its database; set only for that process.
+const CUT_WHILE_MAPPED: &str = "AKIDB_TEST_CUT_WHILE_MAPPED";
+
+/// A database on a real disk with one segment; its directory, the segment, and its collection.
+fn one_real_segment(dir: &Path, read_mode: ReadMode) -> (Db, Collection, PathBuf) {
+    let settings = Settings { wal_file_bytes: 64 << 10, read_mode, ..Settings::default() };
+    let builder = DbBuilder::new(dir).settings(settings);
+    let db = builder.open_blocking().expect("it opens");
+    let docs = match db.collection("docs") {
+        Ok(docs) => docs,
+        Err(_) => {
+            let docs = db.create_collection("docs", plain_schema()).expect("a new name");
+            docs.upsert((0..500).map(row)).run().expect("rows");
+            docs.flush().expect("a flush");
+            docs
+        }
+    };
+    let segments = RealFs.list_dir(&dir.join("segments")).expect("a directory");
+    let name = segments.into_iter().map(|entry| entry.name).next().expect("a segment");
+    (db, docs, dir.join("segments").join(name))
+}
+
+/// What somebody else may do to a file of ours.
+fn cut(file: &Path) {
+    let done = Command::new("truncate").args(["-s", "100"]).arg(file).status();
+    assert!(done.expect("the program is there").success());
+}
+
+#[test]
+fn d8_a_segment_cut_on_a_real_disk_is_an_error_at_open_and_under_pread_at_any_time() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("db");
+    let (db, docs, segment) = one_real_segment(&path, ReadMode::Pread);
+    cut(&segment);
+    let error = docs.search(&[1.0; 4]).k(500).run().expect_err("its bytes are gone");
+    assert_eq!(error.kind(), ErrorKind::Corruption, "{error:?}");
+    assert!(error.to_string().contains(&*segment.to_string_lossy()), "{error}");
+    drop((docs, db));
+    for read_mode in [ReadMode::Pread, ReadMode::Mmap] {
+        let settings = Settings { wal_file_bytes: 64 << 10, read_mode, ..Settings::default() };
+        let opened = DbBuilder::new(&path).settings(settings).open_blocking();
+        let error = opened.expect_err("the manifest knows its length");
+        assert_eq!(error.kind(), ErrorKind::Corruption, "{error:?}");
+        assert!(error.to_string().contains("100 bytes"), "{error}");
+    }
+}
+
+/// The limit that `ReadMode::Pread` is for: whoever cuts a file that is mapped kills the reader.
+#[test]
+fn d8_limit_a_mapped_segment_that_is_cut_ends_its_process() {
+    if let Some(dir) = std::env::var_os(CUT_WHILE_MAPPED) {
+        let (_db, docs, segment) = one_real_segment(Path::new(&dir), ReadMode::Mmap);
+        cut(&segment);
+        drop(docs.search(&[1.0; 4]).k(500).run());
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut child = Command::new(std::env::current_exe().expect("this test"));
+    child.args(["--exact", "d8_limit_a_mapped_segment_that_is_cut_ends_its_process"]);
+    let ended = child.env(CUT_WHILE_MAPPED, dir.path().join("db")).output().expect("it starts");
+    let sigbus = if cfg!(target_os = "macos") { 10 } else { 7 };
+    assert_eq!(ended.status.signal(), Some(sigbus), "{ended:?}");
 }

@@ -10,7 +10,7 @@ use akidb_tests::{
 };
 use akidb_vfs::{
     FsOp,
-    sim::{Fault, FaultKind},
+    sim::{CrashPolicy, Fault, FaultKind},
 };
 use serde_json::json;
 
@@ -117,4 +117,25 @@ fn a_directory_that_cannot_be_listed_is_no_lost_log() {
             assert_eq!(error.kind(), ErrorKind::Unavailable, "listing {nth}: {error}");
         }
     }
+}
+
+#[test]
+fn d6_a_manifest_that_cannot_be_made_for_want_of_descriptors_poisons_nothing() {
+    let world = World::new(8, tiny_settings());
+    let db = world.open().expect("an empty disk opens");
+    let docs = db.create_collection("docs", plain_schema()).expect("a new name");
+    world.sim.inject(Fault::new(FaultKind::TooManyFiles).on(FsOp::Create).sticky());
+    // Edits fit into the manifest until it is full; then it needs a new file.
+    let refused = (0..10_000).find_map(|n| docs.pin(n % 2 == 0).err());
+    let error = refused.expect("the manifest is full at last");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert_eq!(db.stats().poisoned, None);
+    world.sim.clear_faults();
+    docs.pin(true).expect("there are descriptors again");
+    docs.upsert(rows(0..3, 1)).run().expect("a write");
+    world.sim.crash(CrashPolicy::DropAll);
+    drop((docs, db));
+    let docs = world.open().expect("it opens").collection("docs").expect("it is there");
+    assert!(docs.stats().pinned);
+    assert_eq!(docs.count(None).expect("a count"), 3);
 }

@@ -1,8 +1,8 @@
 //! The model test: random sequences of every verb, restart, crash and fault on a simulated
 //! machine, against an oracle. Each sequence follows from one seed.
 //!
-//! For hours: `evidence model`. `AKIDB_SEED=7 cargo test -p akidb-tests --test model` replays one; `AKIDB_SEQUENCES=50000`
-//! runs more.
+//! `AKIDB_SEED=7 cargo test -p akidb-tests --test model` replays one; `AKIDB_SEQUENCES=50000` runs
+//! more, and `evidence model` goes on for hours.
 
 use akidb_tests::run::{Tally, run_sequence};
 use std::env::var;

@@ -1,11 +1,13 @@
-//! Space on disk: a life without crashes leaves no file that nothing names, and what is written
-//! over and over does not grow.
+//! Space on disk: a life without crashes leaves no file that nothing names, what is written over and
+//! over does not grow, and a disk that fills up and is freed costs neither data nor a restart.
 
-use akidb::Point;
+use akidb::{ErrorKind, Point};
 use akidb_tests::{
+    evidence::{Options, machines, run},
     ops::plain_schema,
     world::{World, tiny_settings},
 };
+use serde_json::json;
 
 fn row(n: u64, version: u64) -> Point {
     Point::new(n, vec![n as f32, version as f32, 2.0, 3.0])
@@ -61,4 +63,49 @@ fn rows_that_are_replaced_for_ever_take_bounded_space() {
     }
     assert!(most[1] <= most[0] + (8 << 10), "it grows: at most {most:?} bytes in each half");
     assert!(db.stats().wal_bytes <= world.settings.wal_bytes_max + (16 << 10), "{:?}", db.stats());
+}
+
+/// On a simulated disk; `evidence fulldisk` does it on a real one.
+#[test]
+fn d7_a_disk_that_fills_and_frees_a_hundred_times_costs_no_restart_and_no_row() {
+    let machine = machines().into_iter().find(|machine| machine.name == "fulldisk");
+    let simulated = vec![("disk".to_owned(), "sim".to_owned())];
+    let options = Options { set: simulated, ..Options::short(0, 2) };
+    let report = run(&machine.expect("it is listed"), &options, &|_, _| {});
+    report.assert_passed();
+    assert_eq!(report.counts.states(), 200);
+}
+
+#[test]
+fn d7_deletes_go_on_when_memory_is_full_because_the_disk_is() {
+    let mut settings = tiny_settings();
+    // The log has room for all; a segment has none.
+    settings.wal_file_bytes = 256 << 10;
+    settings.wal_bytes_max = 1 << 20;
+    let world = World::new(43, settings);
+    let db = world.open().expect("it opens");
+    let docs = db.create_collection("docs", plain_schema()).expect("a new name");
+    let used: u64 = world.sim.files().iter().map(|(_, len)| len).sum();
+    world.sim.set_capacity(Some(used + 100));
+    let refused = (0..1000_u64).find_map(|n| {
+        let point = row(n, 1).meta(json!({ "text": "x".repeat(200) }));
+        docs.upsert([point]).run().err().map(|error| (n, error))
+    });
+    let (written, error) = refused.expect("memory is full when nothing can be flushed");
+    assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+
+    for n in 0..10_u64 {
+        docs.delete([n]).run().expect("a delete goes beyond the limit of memory");
+    }
+    assert_eq!(docs.count(None).expect("a count"), written - 10);
+    let endless = (0..1000).all(|n| docs.delete([n % 40 + 1000]).run().is_ok());
+    assert!(!endless || db.stats().memtable_bytes <= world.settings.memtable_pool_bytes * 3 / 2);
+
+    world.sim.set_capacity(None);
+    docs.upsert([row(2000, 1)]).run().expect("no restart is needed");
+    docs.flush().expect("a flush");
+    assert_eq!(docs.count(None).expect("a count"), written - 9);
+    db.close().expect("it closes");
+    let docs = world.open().expect("it opens").collection("docs").expect("it is there");
+    assert_eq!(docs.count(None).expect("a count"), written - 9);
 }

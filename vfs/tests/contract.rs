@@ -1,7 +1,9 @@
 //! Both file systems keep the same contract, and what differs between them.
 
-use akidb_vfs::{Fs, FsError, RealFs, contract, sim::SimFs};
-use std::{io::ErrorKind, path::Path};
+use akidb_vfs::{
+    Fs, FsError, OverlayFs, RealFs, contract, read_file, sim::SimFs, write_file_durably,
+};
+use std::{io::ErrorKind, path::Path, sync::Arc};
 
 #[test]
 fn the_real_file_system_keeps_the_contract() {
@@ -12,6 +14,37 @@ fn the_real_file_system_keeps_the_contract() {
 #[test]
 fn the_simulated_file_system_keeps_the_contract() {
     contract::run(&SimFs::new(1), Path::new("/"));
+}
+
+#[test]
+fn an_overlay_keeps_the_contract_and_leaves_its_base_alone() {
+    let sim = SimFs::new(1);
+    contract::run(&OverlayFs::new(Arc::new(sim.clone())), Path::new("/"));
+    assert!(sim.list_dir(Path::new("/")).unwrap().is_empty());
+}
+
+#[test]
+fn an_overlay_shows_its_base_until_it_changes_it() {
+    let sim = SimFs::new(1);
+    let (kept, gone, moved) = (Path::new("/kept"), Path::new("/gone"), Path::new("/moved"));
+    for path in [kept, gone, moved] {
+        write_file_durably(&sim, path, b"base").unwrap();
+    }
+    let before = sim.image();
+    let overlay = OverlayFs::new(Arc::new(sim.clone()));
+    assert_eq!(&*overlay.map(kept).unwrap(), b"base");
+    overlay.remove_file(gone).unwrap();
+    overlay.rename(moved, Path::new("/new")).unwrap();
+    write_file_durably(&overlay, kept, b"changed").unwrap();
+    let _lock = overlay.try_lock(Path::new("/LOCK"), "a reader").unwrap();
+    let names: Vec<_> = overlay.list_dir(Path::new("/")).unwrap();
+    let names: Vec<_> = names.iter().map(|entry| entry.name.to_string_lossy()).collect();
+    assert_eq!(names, ["LOCK", "kept", "new"]);
+    assert_eq!(read_file(&overlay, kept).unwrap(), b"changed");
+    assert_eq!(read_file(&overlay, Path::new("/new")).unwrap(), b"base");
+    assert!(overlay.open(gone, akidb_vfs::OpenMode::Read).unwrap_err().is_not_found());
+    assert_eq!(sim.image(), before);
+    sim.try_lock(Path::new("/LOCK"), "the writer").unwrap();
 }
 
 #[test]

@@ -211,6 +211,11 @@ impl FrameHeader {
     }
 }
 
+/// The salt that the frame header at the start of `bytes` states, before anything is checked.
+pub(crate) fn salt_of(bytes: &[u8]) -> Option<u64> {
+    le::u64_at(bytes, SALT_AT)
+}
+
 /// The checksum of a payload whose frame stands at `offset` of the file with this salt.
 pub(crate) fn payload_crc(salt: u64, offset: u64, payload: &[u8]) -> u32 {
     place_crc(salt, offset, payload)

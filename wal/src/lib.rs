@@ -33,9 +33,7 @@ pub use backend::{Backend, BackendChoice, BackendError, Chosen, Env, LogIo, StdI
 pub use error::{CorruptionDetail, ReplayStop, WalError};
 pub use frame::{FRAME_HEADER_BYTES, FRAME_PAYLOAD_MAX, FrameDefect, FrameKind, frame_bytes};
 pub use group::{Commit, Drive, Durability, GroupCommit, GroupOptions, LogStats, Sink, Staged};
-pub use log::{
-    Log, LogFile, LogOptions, RecoveredLog, Replay, ReplayReport, TornFile, WAL_KIND,
-};
+pub use log::{Log, LogFile, LogOptions, RecoveredLog, Replay, ReplayReport, TornFile, WAL_KIND};
 pub use lsn::Lsn;
 pub use reply::{Answer, Reply, Wakes, reply};
 pub use ticket::{Promise, Ticket, ticket};

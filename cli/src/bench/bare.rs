@@ -12,15 +12,23 @@ use std::{path::Path, sync::Arc, time::Duration};
 /// How much of a file of zeros is written at a time.
 const ZEROS: usize = 1 << 20;
 
+/// Groups above this share of the zeros that they would take along take none, as in the log.
+const ZEROED_SHARE: u64 = 32;
+
+/// The least of zeros at a time, as in the log.
+const ZEROED_LEAST: u64 = 64 << 10;
+
 /// How a file is made ready before the first append: what a sync has to say of it differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Preparation {
     /// It grows with each write, so each sync also writes its new length and blocks.
     None,
-    /// Blocks are reserved but not written, as the database's log does: each sync also notes which
-    /// of them are written now.
+    /// Blocks are reserved but not written: each sync also notes which of them are written now.
     Reserved,
-    /// Zeros are written first, so that a sync has nothing to say but the data.
+    /// Blocks are reserved, and zeros written so many bytes ahead of the appends, as the database's
+    /// log does: most syncs have nothing to say but the data.
+    ZeroedAhead(u64),
+    /// All of it is zeros before the first append.
     Zeroed,
 }
 
@@ -48,7 +56,8 @@ pub(super) fn run(dir: &Path, load: Load, preparation: Preparation) -> Result<Du
 fn measure(file: Arc<dyn FsFile>, load: Load, preparation: Preparation) -> Result<Duration> {
     let Load { writers, appends, bytes, sync } = load;
     prepare(&*file, (appends * bytes) as u64, preparation)?;
-    let log = BareLog::new(file, sync);
+    let ahead = if let Preparation::ZeroedAhead(bytes) = preparation { bytes } else { 0 };
+    let log = BareLog::new(file, sync, ahead);
     let records = |writer| {
         let mine = (writer..appends).step_by(writers);
         mine.map(|n| record(n, bytes)).collect::<Vec<_>>()
@@ -66,6 +75,7 @@ fn prepare(file: &dyn FsFile, len: u64, preparation: Preparation) -> Result<(), 
     match preparation {
         Preparation::None => return Ok(()),
         Preparation::Reserved => file.allocate(len)?,
+        Preparation::ZeroedAhead(bytes) => file.allocate(len + bytes)?,
         Preparation::Zeroed => {
             let zeros = vec![0; ZEROS];
             for offset in (0..len).step_by(ZEROS) {
@@ -81,6 +91,8 @@ fn prepare(file: &dyn FsFile, len: u64, preparation: Preparation) -> Result<(), 
 struct BareLog {
     file: Arc<dyn FsFile>,
     sync: bool,
+    /// How many bytes of zeros go, at most, behind a group that reaches into unwritten blocks.
+    ahead: u64,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -98,11 +110,12 @@ struct State {
     working: bool,
     failed: bool,
     end: u64,
+    zeroed_upto: u64,
 }
 
 impl BareLog {
-    fn new(file: Arc<dyn FsFile>, sync: bool) -> Self {
-        Self { file, sync, state: Mutex::default(), changed: Condvar::new() }
+    fn new(file: Arc<dyn FsFile>, sync: bool, ahead: u64) -> Self {
+        Self { file, sync, ahead, state: Mutex::default(), changed: Condvar::new() }
     }
 
     /// Appends, and returns when it is on disk.
@@ -131,6 +144,11 @@ impl BareLog {
         let (number, offset) = (state.next, state.end);
         state.next += 1;
         state.end += group.len() as u64;
+        if state.end > state.zeroed_upto && group.len() as u64 <= self.ahead / ZEROED_SHARE {
+            let zeros = self.ahead.min(state.end.max(ZEROED_LEAST));
+            state.zeroed_upto = state.end + zeros;
+            group.resize(group.len() + usize::try_from(zeros).unwrap_or(0), 0);
+        }
         let written = MutexGuard::unlocked(state, || {
             self.file.write_all_at(&group, offset)?;
             if self.sync { self.file.sync_data() } else { Ok(()) }
@@ -154,7 +172,7 @@ mod tests {
     fn every_append_of_every_thread_is_in_the_file_once() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let log = BareLog::new(RealFs.create_new(&path).unwrap(), true);
+        let log = BareLog::new(RealFs.create_new(&path).unwrap(), true, 0);
         let append = |writer: usize| {
             (0..20).try_for_each(|n| log.append(&((writer * 20 + n) as u64).to_le_bytes()))
         };
@@ -170,7 +188,8 @@ mod tests {
     fn every_preparation_gives_a_time_and_leaves_nothing_behind() {
         let dir = tempfile::tempdir().unwrap();
         let load = Load { writers: 3, appends: 10, bytes: 100, sync: true };
-        for preparation in [Preparation::None, Preparation::Reserved, Preparation::Zeroed] {
+        let ahead = Preparation::ZeroedAhead(4096);
+        for preparation in [Preparation::None, Preparation::Reserved, ahead, Preparation::Zeroed] {
             assert!(run(dir.path(), load, preparation).unwrap() > Duration::ZERO);
         }
         assert!(RealFs.list_dir(dir.path()).unwrap().is_empty());

@@ -19,7 +19,7 @@ use crate::{
     units,
 };
 use akidb::{
-    Durability, Metric, Point, Schema, WalBackend,
+    Durability, Metric, Point, Schema, Settings, WalBackend,
     blocking::{Collection, Db},
     vfs::{Clock, SystemClock},
 };
@@ -57,15 +57,17 @@ struct WriteResult {
     batches: usize,
     /// Turns of the database and the bare loop.
     rounds: usize,
-    /// The same appends by the same threads with nothing else, on blocks reserved as the log's are.
+    /// The same appends by the same threads with nothing else, on a file prepared as the log's are.
     bare_rows_per_s: f64,
     /// `rows_per_s` over `bare_rows_per_s`.
     ratio_to_bare: f64,
     /// The same loop on a file that grows with each write.
     bare_append_rows_per_s: f64,
+    /// The same loop on reserved blocks.
+    bare_reserved_rows_per_s: f64,
     /// The same loop on a file of zeros.
     bare_zeroed_rows_per_s: f64,
-    /// Bytes that the process had the system write, flushes and compactions included, over those of
+    /// Bytes that the process handed to the system to write, flushes and compactions included, over those of
     /// the ids, vectors and metadata; `null` where the system does not count them.
     write_amplification: Option<f64>,
     /// Flushing what was still in memory afterwards; `null` if that was nothing.
@@ -83,7 +85,7 @@ impl Report for WriteResult {
              {} ({} batches/s) in {}\n\
              acknowledged in {} (p50), {} (p95), {} (p99)\n\
              {} syncs; {:.0} bytes a row in segments{}\n\
-             bare loop: {}, of which that is {:.0}% (growing file {}, file of zeros {})",
+             bare loop: {}, of which that is {:.0}% (growing file {}, reserved {}, zeros {})",
             units::count(self.rows as u64),
             self.dim,
             self.batch,
@@ -103,6 +105,7 @@ impl Report for WriteResult {
             units::rows_per_s(self.bare_rows_per_s),
             self.ratio_to_bare * 100.0,
             units::rows_per_s(self.bare_append_rows_per_s),
+            units::rows_per_s(self.bare_reserved_rows_per_s),
             units::rows_per_s(self.bare_zeroed_rows_per_s),
         )
     }
@@ -158,9 +161,12 @@ pub(super) fn run(args: &BenchWriteArgs, output: Output) -> Result<()> {
         bare_rows_per_s: rate(sums.bare),
         ratio_to_bare: sums.bare.as_secs_f64() / sums.time.as_secs_f64(),
         bare_append_rows_per_s: rate(sums.bare_append),
+        bare_reserved_rows_per_s: rate(sums.bare_reserved),
         bare_zeroed_rows_per_s: rate(sums.bare_zeroed),
-        write_amplification: sums
-            .written
+        // Writes through a ring are not counted.
+        write_amplification: (end.wal_backend == WalBackend::Std)
+            .then_some(sums.written)
+            .flatten()
             .map(|written| written as f64 / bench.rows.bytes(0..args.rows) as f64),
         flush_rows_per_s: (pending > 0).then(|| units::per_second(pending, flush_time)),
         bytes_per_row_disk: segment_bytes as f64 / args.rows as f64,
@@ -181,6 +187,7 @@ struct Sums {
     written: Option<u64>,
     bare: Duration,
     bare_append: Duration,
+    bare_reserved: Duration,
     bare_zeroed: Duration,
 }
 
@@ -195,6 +202,7 @@ impl Default for Sums {
             written: Some(0),
             bare: zero,
             bare_append: zero,
+            bare_reserved: zero,
             bare_zeroed: zero,
         }
     }
@@ -235,10 +243,20 @@ impl Bench<'_> {
             bytes: usize::try_from(log_bytes).unwrap_or(usize::MAX) / batches.len(),
             sync: self.args.durability == Durability::Sync,
         };
-        sums.bare += bare::run(self.dir, load, Preparation::Reserved)?;
+        sums.bare += bare::run(self.dir, load, self.preparation())?;
+        sums.bare_reserved += bare::run(self.dir, load, Preparation::Reserved)?;
         sums.bare_append += bare::run(self.dir, load, Preparation::None)?;
         sums.bare_zeroed += bare::run(self.dir, load, Preparation::Zeroed)?;
         Ok(self.rows_of(batches.start).start.abs_diff(self.rows_of(batches.end).start))
+    }
+
+    /// What the log does to its files under the settings that the database is opened with here.
+    fn preparation(&self) -> Preparation {
+        let ahead = Settings::default().wal_zero_ahead_bytes;
+        match self.args.durability {
+            Durability::Sync if ahead > 0 => Preparation::ZeroedAhead(ahead),
+            _ => Preparation::Reserved,
+        }
     }
 
     /// The rows of a batch.

@@ -42,7 +42,10 @@ fn write_reports_rates_and_latencies_at_every_durability() {
         assert_eq!(result["rows"], 100);
         assert_eq!(result["writers"], 3);
         assert_eq!(result["batches"], 15);
-        check_positive(&result, &["rounds", "bare_rows_per_s", "ratio_to_bare"]);
+        check_positive(
+            &result,
+            &["rounds", "bare_rows_per_s", "ratio_to_bare", "bare_reserved_rows_per_s"],
+        );
         check_positive(&result, &["bare_append_rows_per_s", "bare_zeroed_rows_per_s"]);
         assert!(result.get("write_amplification").is_some());
         if cfg!(target_os = "linux") {

@@ -5,6 +5,7 @@ mod bench;
 mod commands;
 mod demo;
 mod inspect;
+mod tools;
 
 use akidb::vfs::{RealFs, write_file_durably};
 use serde_json::Value;

@@ -18,8 +18,8 @@ use super::{
     requests::{Scan, Search, Write},
 };
 use crate::{
-    CollectionStats, Cursor, DbStats, Durability, Explain, FieldType, Filter, Hit, Page, Point,
-    PointId, Receipt, Record, RecoveryReport, Schema, SnapshotInfo,
+    CollectionStats, Cursor, DbStats, Durability, Explain, FieldType, Filter, Hit, Loss, Page,
+    Point, PointId, Receipt, Record, RecoveryReport, Schema, SnapshotInfo,
     api::owner::Owner,
     collection::CollectionCore,
     db::{Waiting, Write as CoreWrite},
@@ -67,6 +67,11 @@ impl Db {
     /// What opening found and did.
     pub fn recovery_report(&self) -> &RecoveryReport {
         &self.core.recovery
+    }
+
+    /// See [`crate::Db::damage`].
+    pub fn damage(&self) -> &[Loss] {
+        self.core.damage()
     }
 
     /// See [`crate::Db::create_collection`].

@@ -29,6 +29,8 @@ pub struct DbBuilder {
     dir: PathBuf,
     settings: Settings,
     components: Components,
+    read_only: bool,
+    allow_damage: bool,
 }
 
 impl DbBuilder {
@@ -44,7 +46,42 @@ impl DbBuilder {
                 store: None,
                 inline: false,
             },
+            read_only: false,
+            allow_damage: false,
         }
+    }
+
+    /// Opens for reading only: nothing is written to the directory, no lock is taken, and the
+    /// database must exist. Works beside a process that writes, and shows what that one had
+    /// acknowledged at the open; open again to see more. Every verb that writes fails with
+    /// [`crate::ErrorKind::PermissionDenied`]. A log that was not flushed is replayed into memory,
+    /// and so is a cold collection that is read.
+    ///
+    /// A damaged database opens too: [`Db::damage`] lists what cannot be read, and collections
+    /// that it concerns are refused with [`crate::ErrorKind::Corruption`], unless
+    /// [`DbBuilder::allow_damage`] says otherwise.
+    ///
+    /// ```
+    /// use akidb::{DbBuilder, ErrorKind, Metric, Schema, blocking::Db};
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let writer = Db::open(dir.path())?;
+    /// writer.create_collection("docs", Schema::new(4, Metric::Dot))?;
+    /// let reader = DbBuilder::new(dir.path()).read_only().open_blocking()?;
+    /// assert_eq!(reader.collection("docs")?.count(None)?, 0);
+    /// let refused = reader.drop_collection("docs").unwrap_err();
+    /// assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
+    /// # Ok::<(), akidb::Error>(())
+    /// ```
+    pub fn read_only(mut self) -> Self {
+        self.read_only = true;
+        self
+    }
+
+    /// With [`DbBuilder::read_only`]: checks every byte at the open, and reads what is whole of
+    /// damaged collections too. Answers then lack what [`Db::damage`] lists.
+    pub fn allow_damage(mut self) -> Self {
+        self.allow_damage = true;
+        self
     }
 
     /// Replaces all settings. Default: [`Settings::default`].
@@ -105,6 +142,12 @@ impl DbBuilder {
     }
 
     fn open_core(self) -> Result<Arc<Owner>> {
-        db::open(&self.dir, self.settings, self.components).map(Owner::new)
+        let Self { dir, settings, components, read_only, allow_damage } = self;
+        let core = if read_only {
+            db::open_read_only(&dir, &settings, &components, allow_damage)
+        } else {
+            db::open(&dir, settings, components)
+        };
+        core.map(Owner::new)
     }
 }

@@ -2,7 +2,8 @@
 
 use super::{Collection, DbBuilder, owner::Owner, task};
 use crate::{
-    DbStats, RecoveryReport, Schema, SnapshotInfo, db::DbCore, error::Result, maintenance::snapshot,
+    DbStats, Loss, RecoveryReport, Schema, SnapshotInfo, db::DbCore, error::Result,
+    maintenance::snapshot,
 };
 use std::{
     path::{Path, PathBuf},
@@ -49,6 +50,12 @@ impl Db {
     /// What opening found and did.
     pub fn recovery_report(&self) -> &RecoveryReport {
         &self.core.recovery
+    }
+
+    /// What cannot be read, of a damaged database that was opened with
+    /// [`crate::DbBuilder::read_only`]; else nothing.
+    pub fn damage(&self) -> &[Loss] {
+        self.core.damage()
     }
 
     /// Creates an empty collection; durable when it returns.

@@ -19,6 +19,8 @@ mod describe;
 mod encode;
 mod footer;
 pub(crate) mod guard;
+#[cfg(feature = "testing")]
+pub(crate) mod reseal;
 mod values;
 
 #[cfg(test)]

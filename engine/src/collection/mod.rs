@@ -4,7 +4,7 @@
 //! - Of every id at most one version is live, wherever it lies. An applied write hides the old
 //!   version before it becomes visible, under one write lock ([`CollectionCore::apply_rows`]).
 //! - Writes are applied in LSN order, by one thread.
-//! - `frozen` is oldest first; a frozen memtable changes only by kills.
+//! - A frozen memtable changes only by kills.
 //! - Locks are taken in this order: `moves`, `flushing`, `structure`, the manifest, `state`.
 //!
 //! # Not here
@@ -25,6 +25,7 @@ use crate::{
     memtable::{MemRow, Memtable},
     point::Metadata,
 };
+use akidb_handoff::Parts;
 use akidb_vfs::planted;
 use akidb_wal::Lsn;
 use parking_lot::{Mutex, RwLock};
@@ -49,9 +50,7 @@ pub(crate) struct State {
     /// Every record of this collection up to here is in segments or a cold object.
     pub(crate) flushed: Lsn,
     pub(crate) schema: Arc<Schema>,
-    pub(crate) active: Arc<Memtable>,
-    pub(crate) frozen: Vec<Arc<Memtable>>,
-    pub(crate) segments: Vec<Arc<SegmentPart>>,
+    pub(crate) parts: Parts<Memtable, SegmentPart>,
     pub(crate) cold: Vec<ColdMeta>,
     pub(crate) pinned: bool,
     pub(crate) dropped: bool,
@@ -61,8 +60,7 @@ impl State {
     /// The live version of an id in local parts. The commit path calls it, so nothing newer is
     /// being applied meanwhile.
     pub(crate) fn current(&self, id: &PointId) -> Result<Option<CurrentRow>> {
-        let memtables = std::iter::once(&self.active).chain(self.frozen.iter().rev());
-        for memtable in memtables {
+        for memtable in self.parts.memtables().rev() {
             let found = memtable.with_newest(id, |row| {
                 row.map(|row| (row.lsn, row.vector.clone(), row.metadata.clone()))
             });
@@ -75,7 +73,7 @@ impl State {
                 None => {}
             }
         }
-        for part in &self.segments {
+        for part in self.parts.segments() {
             if let Some(row) = part.find_live(id)? {
                 let segment = &part.segment;
                 return Ok(Some(CurrentRow {
@@ -119,10 +117,8 @@ impl CollectionCore {
         let state = State {
             applied: manifest.flushed,
             flushed: manifest.flushed,
-            active: Arc::new(Memtable::new(&schema)),
+            parts: Parts::new(Memtable::new(&schema), segments),
             schema,
-            frozen: Vec::new(),
-            segments,
             cold: manifest.cold.clone(),
             pinned: manifest.pinned,
             dropped: false,
@@ -180,7 +176,7 @@ impl CollectionCore {
             let (vector, metadata) = (std::mem::take(vector), std::mem::take(metadata));
             let id = std::mem::replace(id, PointId::U64(0));
             let row = MemRow::new(id, lsn, vector, *inv_norm, metadata);
-            bytes += state.active.insert(row, indexed.then_some(&*parsed), now);
+            bytes += state.parts.active().insert(row, indexed.then_some(&*parsed), now);
         }
         pool.charge(bytes);
         state.applied = lsn;
@@ -209,7 +205,7 @@ impl CollectionCore {
             return Ok(());
         }
         for id in ids.drain(..) {
-            bytes += state.active.delete(id, lsn, now);
+            bytes += state.parts.active().delete(id, lsn, now);
         }
         pool.charge(bytes);
         state.applied = lsn;
@@ -219,12 +215,11 @@ impl CollectionCore {
     /// Puts a new memtable in front and freezes the old one; false if it was empty.
     pub(crate) fn freeze(&self) -> bool {
         let mut state = self.state.write();
-        if state.active.is_empty() {
+        if state.parts.active().is_empty() {
             return false;
         }
-        let fresh = Arc::new(Memtable::new(&state.schema));
-        let full = std::mem::replace(&mut state.active, fresh);
-        state.frozen.push(full);
+        let fresh = Memtable::new(&state.schema);
+        state.parts.freeze(fresh);
         true
     }
 
@@ -236,9 +231,8 @@ impl CollectionCore {
             return None;
         }
         state
-            .frozen
-            .iter()
-            .chain(std::iter::once(&state.active))
+            .parts
+            .memtables()
             .filter(|memtable| retiring.is_none_or(|retiring| !Arc::ptr_eq(memtable, retiring)))
             .find_map(|memtable| memtable.first_lsn())
     }
@@ -248,12 +242,10 @@ impl CollectionCore {
     pub(crate) fn mark_dropped(&self) -> (Vec<Arc<SegmentPart>>, u64) {
         let mut state = self.state.write();
         state.dropped = true;
-        let memtables = state.frozen.iter().chain(std::iter::once(&state.active));
-        let bytes = memtables.map(|memtable| memtable.bytes()).sum();
-        state.frozen.clear();
-        state.active = Arc::new(Memtable::new(&state.schema));
+        let bytes = state.parts.memtables().map(|memtable| memtable.bytes()).sum();
         state.cold.clear();
-        (std::mem::take(&mut state.segments), bytes)
+        let fresh = Memtable::new(&state.schema);
+        (state.parts.clear(fresh), bytes)
     }
 }
 
@@ -271,10 +263,10 @@ fn find_hidden<'a>(
 ) -> Result<Vec<Option<(usize, u32)>>> {
     ids.map(|id| {
         let known = |m: &Arc<Memtable>| m.with_newest(id, |_| ()).is_some();
-        if known(&state.active) || state.frozen.iter().any(known) {
+        if state.parts.memtables().any(known) {
             return Ok(None);
         }
-        for (at, part) in state.segments.iter().enumerate() {
+        for (at, part) in state.parts.segments().iter().enumerate() {
             if let Some(row) = part.find_live(id)? {
                 return Ok(Some((at, row)));
             }
@@ -293,13 +285,12 @@ fn hide<'a>(
     for (id, found) in ids.zip(hidden) {
         match found {
             Some((at, row)) => {
-                if let Some(part) = state.segments.get(*at) {
+                if let Some(part) = state.parts.segments().get(*at) {
                     part.kill(*row);
                 }
             }
             None => {
-                let newest_first = std::iter::once(&state.active).chain(state.frozen.iter().rev());
-                for memtable in newest_first {
+                for memtable in state.parts.memtables().rev() {
                     if memtable.kill(id, lsn) {
                         break;
                     }

@@ -60,16 +60,19 @@ pub(crate) struct View {
 
 impl View {
     pub(crate) fn capture(state: &State) -> Self {
-        let newest_first = std::iter::once(&state.active).chain(state.frozen.iter().rev());
         Self {
             lsn: state.applied,
             schema: state.schema.clone(),
-            memtables: newest_first
+            memtables: state
+                .parts
+                .memtables()
+                .rev()
                 .filter(|memtable| !memtable.is_empty())
                 .map(|memtable| MemView { memtable: memtable.clone(), rows: memtable.rows() })
                 .collect(),
             segments: state
-                .segments
+                .parts
+                .segments()
                 .iter()
                 .map(|part| SegmentView { part: part.clone(), dead: part.dead() })
                 .collect(),

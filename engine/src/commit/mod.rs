@@ -191,7 +191,7 @@ impl Shared {
 
     /// Freezes a memtable that reached its size and rings for its flush.
     fn after_apply(&self, collection: &CollectionCore) {
-        let full = collection.state.read().active.bytes() >= self.settings.memtable_bytes;
+        let full = collection.state.read().parts.active().bytes() >= self.settings.memtable_bytes;
         if full && collection.freeze() {
             self.work.ring();
         }

@@ -75,10 +75,14 @@ fn push_id(out: &mut Vec<u8>, id: &PointId) {
 pub(crate) fn encode_upsert<'a>(
     collection: u32,
     dim: u32,
-    rows: impl ExactSizeIterator<Item = (&'a PointId, &'a [u8], &'a [f32])>,
+    rows: impl ExactSizeIterator<Item = (&'a PointId, &'a [u8], &'a [f32])> + Clone,
 ) -> Vec<u8> {
-    let row_bytes = dim as usize * 4 + 128;
-    let mut out = Vec::with_capacity(HEADER_BYTES + rows.len() * row_bytes);
+    // A buffer that has to grow is copied, and a batch is megabytes: the lengths are summed first.
+    let row_bytes = |(id, metadata, vector): (&PointId, &[u8], &[f32])| {
+        1 + id.encoded_len() + 4 + metadata.len() + size_of_val(vector)
+    };
+    let bytes = rows.clone().map(row_bytes).sum::<usize>();
+    let mut out = Vec::with_capacity(HEADER_BYTES + bytes);
     header(&mut out, OP_UPSERT, collection, dim, rows.len());
     for (id, metadata, vector) in rows {
         push_id(&mut out, id);
@@ -212,6 +216,12 @@ mod tests {
             let ids: Vec<_> = ids.into_iter().map(PointId::from).collect();
             let bytes = encode_delete(9, ids.iter());
             prop_assert_eq!(decode(&bytes).unwrap(), LogRecord::Delete { collection: 9, ids });
+        }
+
+        #[test]
+        fn a_record_body_is_built_without_growing(rows in rows()) {
+            let bytes = encode(&rows);
+            prop_assert_eq!(bytes.capacity(), bytes.len());
         }
 
         #[test]

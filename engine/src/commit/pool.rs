@@ -35,6 +35,11 @@ impl MemoryPool {
         self.used.load(Ordering::Relaxed) < self.limit
     }
 
+    /// True while the writers that may go beyond the limit, by a quarter of it, may go on.
+    pub(crate) fn has_overdraft(&self) -> bool {
+        self.used.load(Ordering::Relaxed) < self.limit.saturating_add(self.limit / 4)
+    }
+
     /// Wakes waiting writers though nothing was given back, so that they look at the reason.
     pub(crate) fn wake(&self) {
         self.freed.notify_waiters();

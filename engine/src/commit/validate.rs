@@ -35,12 +35,16 @@ fn check_vector(
         let (expected, found) = (schema.dim, vector.len());
         return Err(InputError::WrongDimension { what: what(), expected, found });
     }
+    let inv_norm = akidb_index::inv_norm(vector);
+    // A number that is not finite makes the sum of squares so, and its inverse 0 or NaN: vectors
+    // with a usable length need no second look at each number.
+    if inv_norm.is_finite() && inv_norm > 0.0 {
+        return Ok(inv_norm);
+    }
     if let Some((position, value)) = vector.iter().enumerate().find(|(_, v)| !v.is_finite()) {
         return Err(InputError::NotFinite { what: what(), position, value: *value });
     }
-    let inv_norm = akidb_index::inv_norm(vector);
-    let usable = inv_norm.is_finite() && inv_norm > 0.0;
-    if schema.metric == Metric::Cosine && !usable {
+    if schema.metric == Metric::Cosine {
         return Err(InputError::ZeroVector { what: what(), norm: 1.0 / inv_norm });
     }
     Ok(inv_norm)
@@ -116,8 +120,9 @@ pub(crate) fn check_rows(
     schema: &Schema,
     settings: &Settings,
 ) -> Result<Vec<NewRow>> {
-    let mut rows: Vec<NewRow> = Vec::new();
-    let mut last: HashMap<PointId, usize> = HashMap::new();
+    let points = points.into_iter();
+    let mut rows: Vec<NewRow> = Vec::with_capacity(points.size_hint().0);
+    let mut last: HashMap<PointId, usize> = HashMap::with_capacity(points.size_hint().0);
     for Point { id, vector, metadata } in points {
         check_id(&id)?;
         let inv_norm = check_vector(|| format!("row {id}"), &vector, schema)?;

@@ -7,8 +7,9 @@
 use super::DbCore;
 use crate::{
     collection::CollectionCore,
-    error::{Cause, Error, Result},
+    error::{Cause, Error, ErrorKind, Result},
     maintenance::{compaction, flush},
+    settings::Settings,
 };
 use akidb_vfs::planted;
 use akidb_wal::Lsn;
@@ -216,7 +217,7 @@ fn flush_due(core: &DbCore) -> Result<bool> {
     let mut failed = freeze_for_log(core).err();
     let mut flushed = 0;
     for collection in core.all_collections() {
-        if !collection.state.read().frozen.is_empty() {
+        if !collection.state.read().parts.frozen().is_empty() {
             match flush::flush_frozen(core, &collection) {
                 Ok(count) => flushed += count,
                 Err(error) => failed = failed.or(Some(error)),
@@ -250,7 +251,7 @@ fn freeze_old(core: &DbCore) {
     let now = core.shared.clock.monotonic();
     let limit = Duration::from_millis(core.shared.settings.memtable_age_ms);
     for collection in core.all_collections() {
-        let born = collection.state.read().active.born();
+        let born = collection.state.read().parts.active().born();
         if born.is_some_and(|born| now.saturating_sub(born) >= limit) {
             collection.freeze();
         }
@@ -284,40 +285,53 @@ impl DbCore {
         if needs_space {
             self.check_disk_reserve()?;
         }
+        let overdraws = || !needs_space && self.deletes_may_overdraw();
         while !self.shared.pool.has_room() {
             self.freeze_largest();
             if self.background.inline {
-                round(self, Job::Flush)?;
+                // Its failure is noted, as on the threads, and judged below.
+                drop(round(self, Job::Flush));
             } else {
                 self.background.bell.ring();
-                self.shared.pool.wait_for_change(|| self.shared.check_writable().is_err()).await;
+                let hopeless = || self.shared.check_writable().is_err() || overdraws();
+                self.shared.pool.wait_for_change(hopeless).await;
             }
             self.shared.check_writable()?;
-            if !self.shared.pool.has_room()
-                && let Some(error) = self.background.flush_error()
-            {
+            if self.shared.pool.has_room() || overdraws() {
+                return Ok(());
+            }
+            if let Some(error) = self.background.flush_error() {
                 return Err(error);
             }
         }
         Ok(())
     }
 
+    /// Where memory is full because the disk is, deletes go on for a while: refusing them too
+    /// would leave no way out.
+    fn deletes_may_overdraw(&self) -> bool {
+        let full = self.background.flush_error().map(|error| error.kind());
+        full == Some(ErrorKind::NoSpace) && self.shared.pool.has_overdraft()
+    }
+
     fn freeze_largest(&self) {
         let collections = self.all_collections();
-        if collections.iter().any(|c| !c.state.read().frozen.is_empty()) {
+        if collections.iter().any(|c| !c.state.read().parts.frozen().is_empty()) {
             return; // a flush is on its way already
         }
-        let bytes = |c: &Arc<CollectionCore>| c.state.read().active.bytes();
+        let bytes = |c: &Arc<CollectionCore>| c.state.read().parts.active().bytes();
         if let Some(largest) = collections.iter().max_by_key(|c| bytes(c)) {
             largest.freeze();
         }
     }
 
     fn check_disk_reserve(&self) -> Result<()> {
-        let reserve_bytes = self.shared.settings.disk_reserve_bytes;
-        if reserve_bytes == 0 || planted("space.reserve-unchecked") {
+        let Settings { disk_reserve_bytes, wal_file_bytes, .. } = self.shared.settings;
+        if disk_reserve_bytes == 0 || planted("space.reserve-unchecked") {
             return Ok(());
         }
+        // The next WAL file comes first: made for a delete, it could take the whole reserve.
+        let reserve_bytes = disk_reserve_bytes.saturating_add(wal_file_bytes);
         self.shared.once_per_group(|| {
             let free_bytes = self.fs.free_space(&self.paths.root)?;
             if free_bytes < reserve_bytes {

@@ -1,15 +1,16 @@
 //! The database: what all collections share, and the order in which its parts come and go.
 //!
 //! [`DbCore`] is the synchronous heart; the async and the blocking API are thin layers over it.
-//! `open` builds it, `replay` reads its log, `backend` picks how its log writes,
-//! `background` runs flush and compaction, `paths` names files.
+//! `open` builds it, `replay` reads its log, `read_only` opens without writing, `backend` picks how its
+//! log writes, `background` runs flush and compaction, `paths` names files.
 
 mod backend;
 pub(crate) mod background;
 mod counters;
-mod open;
+pub(crate) mod open;
 mod ops;
 pub(crate) mod paths;
+mod read_only;
 mod replay;
 mod report;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod tests;
 pub(crate) use counters::Counters;
 pub(crate) use open::{Components, open};
 pub(crate) use ops::{Waiting, Write};
+pub(crate) use read_only::open_read_only;
 pub use report::{RecoveryReport, TornTail};
 
 use crate::{
@@ -33,12 +35,14 @@ use crate::{
     segment::{Segment, SegmentMeta, SegmentParams},
     tombstones::{TombstoneMeta, tombstone_path},
 };
+use akidb_handoff::Retired;
 use akidb_tiering::{ObjectKey, ObjectStore};
 use akidb_vfs::{Fs, FsLock, Random};
 use akidb_wal::{GroupCommit, Lsn};
 use background::Background;
 use parking_lot::{Mutex, RwLock};
 use paths::Paths;
+use read_only::ReadOnly;
 use roaring::RoaringBitmap;
 use std::{
     collections::BTreeMap,
@@ -49,13 +53,6 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
-
-/// A file or segment that nothing names any more, waiting for its last reader.
-#[derive(Debug)]
-struct Obsolete {
-    part: Arc<SegmentPart>,
-    path: PathBuf,
-}
 
 /// The shared heart of a database.
 pub(crate) struct DbCore {
@@ -72,11 +69,14 @@ pub(crate) struct DbCore {
     collections: RwLock<BTreeMap<u32, Arc<CollectionCore>>>,
     manifest: Mutex<ManifestStore>,
     next_file: AtomicU64,
-    obsolete: Mutex<Vec<Obsolete>>,
+    /// Segments that nothing names any more, with their files.
+    retired: Retired<SegmentPart, PathBuf>,
     /// Held while a collection or snapshot gets its name, so that it is given once.
     pub(crate) creating: Mutex<()>,
     /// Held until close; dropping it lets the next process in.
     lock: Mutex<Option<Box<dyn FsLock>>>,
+    /// Set if this database is only read.
+    read_only: Option<ReadOnly>,
 }
 
 impl std::fmt::Debug for DbCore {
@@ -187,7 +187,7 @@ impl DbCore {
         schema.validate()?;
         let _creating = self.creating.lock();
         // After the lock, for which a close may have been waiting: see `wait_for_jobs`.
-        self.shared.check_writable()?;
+        self.check_may_write()?;
         if self.collections.read().values().any(|c| c.name == name) {
             return Err(Cause::CollectionExists { name: name.to_owned() }.into());
         }
@@ -219,7 +219,9 @@ impl DbCore {
         self.shared.check_open()?;
         let collections = self.collections.read();
         let found = collections.values().find(|c| c.name == name).cloned();
-        found.ok_or_else(|| Cause::CollectionNotFound { name: name.to_owned() }.into())
+        let found = found.ok_or_else(|| Cause::CollectionNotFound { name: name.to_owned() })?;
+        self.check_undamaged(name)?;
+        Ok(found)
     }
 
     /// All collections, by id.
@@ -229,7 +231,7 @@ impl DbCore {
 
     /// Drops a collection with all its data; durable when it returns.
     pub(crate) fn drop_collection(&self, name: &str) -> Result<()> {
-        self.shared.check_writable()?;
+        self.check_may_write()?;
         let collection = self.collection(name)?;
         let _moves = collection.moves.lock();
         let _flushing = collection.flushing.lock();
@@ -281,12 +283,10 @@ impl DbCore {
 
     /// Queues segments for unlinking once no reader holds them.
     pub(crate) fn retire(&self, parts: Vec<Arc<SegmentPart>>) {
-        let mut obsolete = self.obsolete.lock();
-        obsolete.extend(parts.into_iter().map(|part| {
+        self.retired.add(parts.into_iter().map(|part| {
             let path = self.paths.segments.join(format!("{:012}.seg", part.number()));
-            Obsolete { part, path }
+            (part, path)
         }));
-        drop(obsolete);
         self.sweep();
     }
 
@@ -296,14 +296,7 @@ impl DbCore {
         if self.shared.poisoned().is_some() {
             return;
         }
-        let mut obsolete = self.obsolete.lock();
-        let (free, held): (Vec<_>, Vec<_>) = std::mem::take(&mut *obsolete)
-            .into_iter()
-            .partition(|entry| Arc::strong_count(&entry.part) == 1);
-        *obsolete = held;
-        drop(obsolete);
-        for Obsolete { part, path } in free {
-            drop(part); // unmap before unlinking
+        for path in self.retired.sweep() {
             if let Err(error) = self.fs.remove_file(&path) {
                 self.background.note(error.into());
             }
@@ -325,7 +318,7 @@ impl DbCore {
 
     /// Deletes an object that was put for a change that did not happen, as [`DbCore::discard`].
     pub(crate) fn discard_object(&self, key: &str) {
-        if self.shared.poisoned().is_some() {
+        if self.shared.poisoned().is_some() || self.read_only.is_some() {
             return;
         }
         let deleted = self
@@ -353,7 +346,8 @@ impl DbCore {
 
     /// Deletes objects that the manifest lists as garbage, then forgets them.
     pub(crate) fn collect_garbage(&self) {
-        if self.shared.check_writable().is_err() {
+        // A read of a cold collection comes here too, and an object store has no overlay.
+        if self.check_may_write().is_err() {
             return;
         }
         let garbage: Vec<_> = self.manifest.lock().state().garbage.iter().cloned().collect();

@@ -21,6 +21,7 @@
 use super::{
     Background, DbCore, RecoveryReport, backend,
     paths::{self, Paths},
+    read_only::ReadOnly,
     replay::{self, Recovery, Replayed},
 };
 use crate::{
@@ -32,6 +33,7 @@ use crate::{
     settings::Settings,
     tombstones,
 };
+use akidb_handoff::Retired;
 use akidb_tiering::{LocalStore, ObjectStore};
 use akidb_vfs::{Clock, Fs, FsLock, Random, planted};
 use akidb_wal::{Drive, GroupCommit, GroupOptions, Log, Lsn};
@@ -61,15 +63,25 @@ pub(super) type Collections = BTreeMap<u32, Arc<CollectionCore>>;
 
 /// Opens or creates the database in `dir`.
 pub(crate) fn open(dir: &Path, settings: Settings, parts: Components) -> Result<Arc<DbCore>> {
+    open_as(dir, settings, parts, None)
+}
+
+/// As [`open`]; with `read_only` it must exist, and nothing but reads is done to it: the file
+/// system in `parts` takes what opening itself writes.
+pub(super) fn open_as(
+    dir: &Path,
+    settings: Settings,
+    parts: Components,
+    read_only: Option<ReadOnly>,
+) -> Result<Arc<DbCore>> {
     settings.validate()?;
     let started = parts.clock.monotonic();
     let paths = Paths::new(dir);
     let fresh = survey(&*parts.fs, &paths)?;
-    parts.fs.create_dir_all(dir)?;
-    let lock = take_lock(&*parts.fs, &paths)?;
-    for dir in [&paths.wal, &paths.segments] {
-        parts.fs.create_dir_all(dir)?;
+    if fresh && read_only.is_some() {
+        return Err(Cause::NoDatabase { dir: dir.to_owned() }.into());
     }
+    let lock = make_directories(&*parts.fs, &paths)?;
     let found = if fresh { None } else { Some(ManifestStore::read(&*parts.fs, dir)?) };
     let state = found.as_ref().map(|m| m.state().clone()).unwrap_or_default();
     let mut report = RecoveryReport { created: fresh, ..RecoveryReport::default() };
@@ -93,16 +105,7 @@ pub(crate) fn open(dir: &Path, settings: Settings, parts: Components) -> Result<
         None => create_manifest(&parts, &paths)?,
     };
     shared.recovered(Lsn::new(report.last_lsn));
-
-    let store = match parts.store.clone() {
-        Some(store) => store,
-        None => {
-            let local = LocalStore::open(parts.fs.clone(), &paths.objects)?;
-            // Safe only here: the directory lock says that nobody else is putting.
-            local.sweep_unfinished()?;
-            Arc::new(local)
-        }
-    };
+    let store = open_store(&parts, &paths)?;
     let commit = start_log(&parts, &shared, log)?;
     let elapsed = parts.clock.monotonic().saturating_sub(started);
     report.elapsed_ms = elapsed.as_secs_f64() * 1e3;
@@ -120,15 +123,39 @@ pub(crate) fn open(dir: &Path, settings: Settings, parts: Components) -> Result<
         collections: RwLock::new(collections),
         manifest: Mutex::new(manifest),
         next_file,
-        obsolete: Mutex::new(Vec::new()),
+        retired: Retired::new(),
         creating: Mutex::new(()),
         lock: Mutex::new(Some(lock)),
+        read_only,
     });
     replay::install(&core, &spilled)?;
-    core.collect_garbage();
-    Background::start(&core)?;
-    core.shared.work.ring();
+    if core.read_only.is_none() {
+        core.collect_garbage();
+        Background::start(&core)?;
+        core.shared.work.ring();
+    }
     Ok(core)
+}
+
+/// The directories, and the lock on them.
+fn make_directories(fs: &dyn Fs, paths: &Paths) -> Result<Box<dyn FsLock>> {
+    fs.create_dir_all(&paths.root)?;
+    let lock = take_lock(fs, paths)?;
+    for dir in [&paths.wal, &paths.segments] {
+        fs.create_dir_all(dir)?;
+    }
+    Ok(lock)
+}
+
+/// The object store, which is files in the directory if no other was given.
+fn open_store(parts: &Components, paths: &Paths) -> Result<Arc<dyn ObjectStore>> {
+    if let Some(store) = parts.store.clone() {
+        return Ok(store);
+    }
+    let local = LocalStore::open(parts.fs.clone(), &paths.objects)?;
+    // Safe only here: the directory lock says that nobody else is putting.
+    local.sweep_unfinished()?;
+    Ok(Arc::new(local))
 }
 
 /// Looks before anything is touched: true if there is nothing yet, false if there is a database.
@@ -148,9 +175,7 @@ fn survey(fs: &dyn Fs, paths: &Paths) -> Result<bool> {
     }
     // Hidden files are not ours and not in the way; a half-made database has only these.
     let ours = |name: &str| {
-        name.starts_with('.')
-            || matches!(name, "LOCK" | "wal" | "segments" | "objects")
-            || ManifestStore::is_temporary(name)
+        name.starts_with('.') || paths::is_ours(name) || ManifestStore::is_temporary(name)
     };
     if let Some(foreign) = names.iter().find(|name| !ours(name)) {
         let detail = format!("it has no manifest and holds {foreign:?}");
@@ -178,7 +203,7 @@ fn names_in(fs: &dyn Fs, dir: &Path) -> Result<Vec<String>> {
     }
 }
 
-fn take_lock(fs: &dyn Fs, paths: &Paths) -> Result<Box<dyn FsLock>> {
+pub(crate) fn take_lock(fs: &dyn Fs, paths: &Paths) -> Result<Box<dyn FsLock>> {
     let holder = format!("process {}", std::process::id());
     fs.try_lock(&paths.lock, &holder).map_err(|error| {
         if error.kind() == ErrorKind::WouldBlock {
@@ -258,8 +283,7 @@ fn find_strays(
     report.unknown_files.extend(strays.into_iter().map(|stray| stray.path));
     for entry in fs.list_dir(&paths.root)? {
         let name = entry.name.to_string_lossy();
-        let known = ManifestStore::is_manifest(&name)
-            || matches!(&*name, "LOCK" | "wal" | "segments" | "objects");
+        let known = ManifestStore::is_manifest(&name) || paths::is_ours(&name);
         if !known {
             report.unknown_files.push(paths.root.join(&entry.name));
         }

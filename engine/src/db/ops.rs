@@ -70,7 +70,7 @@ impl DbCore {
             if view.cold == 0 {
                 return Ok((view, promoted));
             }
-            promoted |= moves::promote(self, collection)?;
+            promoted |= moves::promote_for_read(self, collection)?;
         }
     }
 
@@ -148,7 +148,7 @@ impl DbCore {
         waiting: Waiting,
     ) -> Result<Receipt> {
         let durability = durability.unwrap_or(self.shared.settings.durability);
-        self.shared.check_writable()?;
+        self.check_may_write()?;
         self.admit(write.needs_space()).await?;
         let receipt = if write.needs_local() {
             self.write_local(collection, write, durability, waiting).await?
@@ -282,7 +282,7 @@ impl DbCore {
     }
 
     fn flush_if_there(&self, collection: &Arc<CollectionCore>) -> Result<()> {
-        self.shared.check_writable()?;
+        self.check_may_write()?;
         collection.freeze();
         flush::flush_frozen(self, collection).map(drop)
     }
@@ -309,6 +309,7 @@ impl DbCore {
 
     /// Sets or clears the pin.
     pub(crate) fn pin(&self, collection: &Arc<CollectionCore>, pinned: bool) -> Result<()> {
+        self.check_may_write()?;
         // A pin that overtakes a demotion would leave the collection pinned and cold.
         let _moves = collection.moves.lock();
         let structure = collection.structure.lock();

@@ -27,6 +27,14 @@ impl Paths {
     }
 }
 
+/// How the names of directories begin that repair moves damaged files to.
+pub(crate) const LOST_PREFIX: &str = "lost+damaged-";
+
+/// True for a name that AkiDB gives in a database directory, manifests aside.
+pub(crate) fn is_ours(name: &str) -> bool {
+    matches!(name, "LOCK" | "wal" | "segments" | "objects") || name.starts_with(LOST_PREFIX)
+}
+
 /// A file that the manifest does not name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StrayFile {

@@ -40,8 +40,13 @@ impl SegmentBuilder {
         let params = SegmentParams { collection, dim: schema.dim, metric: schema.metric };
         let number = site.next_file.fetch_add(1, Ordering::Relaxed);
         let writer = SegmentWriter::create(site.fs.clone(), site.random, site.dir, number, params)?;
+        Ok(Self::over(writer, schema))
+    }
+
+    /// Goes on with a file that was just started.
+    pub(crate) fn over(writer: SegmentWriter, schema: &Schema) -> Self {
         let fields = schema.fields.iter().cloned().map(MemFieldIndex::new).collect();
-        Ok(Self { writer, fields, rows: 0 })
+        Self { writer, fields, rows: 0 }
     }
 
     /// Adds a row; each id at most once.

@@ -44,7 +44,7 @@ impl Pick {
 /// segments, hence search cost, low.
 pub(crate) fn due(core: &DbCore, collection: &CollectionCore) -> Vec<Pick> {
     let settings = &core.shared.settings;
-    let parts = collection.state.read().segments.clone();
+    let parts = collection.state.read().parts.segments().to_vec();
     let mut tiers: BTreeMap<u32, Vec<Arc<SegmentPart>>> = BTreeMap::new();
     let mut picks = Vec::new();
     for part in parts {
@@ -75,7 +75,7 @@ pub(crate) fn compact_due(core: &DbCore, collection: &CollectionCore) -> Result<
 /// Merges all segments into one, dropping every dead row.
 pub(crate) fn compact_all(core: &DbCore, collection: &CollectionCore) -> Result<()> {
     let _moves = collection.moves.lock();
-    let parts = collection.state.read().segments.clone();
+    let parts = collection.state.read().parts.segments().to_vec();
     let clean = parts.len() <= 1
         && parts.iter().all(|part| part.dead().is_empty() && part.segment.meta().deletes == 0);
     if clean { Ok(()) } else { merge(core, collection, &parts) }

@@ -36,7 +36,7 @@ pub(crate) fn flush_frozen(core: &DbCore, collection: &Arc<CollectionCore>) -> R
     loop {
         let oldest = {
             let state = collection.state.read();
-            if state.dropped { None } else { state.frozen.first().cloned() }
+            if state.dropped { None } else { state.parts.frozen().first().cloned() }
         };
         let Some(oldest) = oldest else { return Ok(flushed) };
         flush_one(core, collection, &oldest)?;

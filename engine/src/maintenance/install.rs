@@ -143,7 +143,8 @@ impl DbCore {
             return Err(Cause::CollectionNotFound { name: collection.name.clone() }.into());
         }
         let kept: Vec<_> = state
-            .segments
+            .parts
+            .segments()
             .iter()
             .filter(|part| !change.remove.contains(&part.number()))
             .chain(&change.add)
@@ -191,14 +192,8 @@ impl DbCore {
 
 /// Swaps the parts in memory; returns the segments that went.
 fn apply(state: &mut State, change: Change) -> Vec<Arc<SegmentPart>> {
-    let (gone, mut kept): (Vec<_>, Vec<_>) = std::mem::take(&mut state.segments)
-        .into_iter()
-        .partition(|part| change.remove.contains(&part.number()));
-    kept.extend(change.add);
-    state.segments = kept;
-    if let Some(retired) = change.retires {
-        state.frozen.retain(|memtable| !Arc::ptr_eq(memtable, &retired));
-    }
+    let goes = |part: &SegmentPart| change.remove.contains(&part.number());
+    let gone = state.parts.install(change.add, goes, change.retires.as_ref());
     if let Some(cold) = change.cold {
         state.cold = cold;
     }

@@ -38,6 +38,7 @@ use std::sync::Arc;
 
 /// Moves everything local to one cold object. Returns false if there was nothing to move.
 pub(crate) fn demote(core: &DbCore, collection: &Arc<CollectionCore>) -> Result<bool> {
+    core.check_may_write()?;
     let _moves = collection.moves.lock();
     collection.check_exists()?;
     if collection.state.read().pinned {
@@ -45,7 +46,7 @@ pub(crate) fn demote(core: &DbCore, collection: &Arc<CollectionCore>) -> Result<
     }
     collection.freeze();
     flush::flush_frozen(core, collection)?;
-    if collection.state.read().segments.is_empty() {
+    if collection.state.read().parts.segments().is_empty() {
         return Ok(false);
     }
     promote_locked(core, collection)?;
@@ -134,6 +135,12 @@ fn verify_object(core: &DbCore, key: &ObjectKey, meta: &ColdMeta) -> Result<()> 
 
 /// Brings cold objects back into segments. Returns false if there was none.
 pub(crate) fn promote(core: &DbCore, collection: &CollectionCore) -> Result<bool> {
+    core.check_may_write()?;
+    promote_for_read(core, collection)
+}
+
+/// As [`promote`], because somebody wants to read.
+pub(crate) fn promote_for_read(core: &DbCore, collection: &CollectionCore) -> Result<bool> {
     let _moves = collection.moves.lock();
     collection.check_exists()?;
     promote_locked(core, collection)
@@ -220,12 +227,12 @@ fn hide_known(state: &State, promoted: &[Arc<SegmentPart>]) -> Result<()> {
         }
         Ok(())
     };
-    for memtable in state.frozen.iter().chain(std::iter::once(&state.active)) {
+    for memtable in state.parts.memtables() {
         for (id, _) in memtable.newest_ids() {
             look(&id)?;
         }
     }
-    for part in &state.segments {
+    for part in state.parts.segments() {
         for row in 0..part.segment.rows() {
             look(&part.segment.id(row)?)?;
         }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 /// Adds an index of `field` and builds it for every row there is.
 pub(crate) fn add_field(core: &DbCore, collection: &CollectionCore, field: FieldDef) -> Result<()> {
-    core.shared.check_writable()?;
+    core.check_may_write()?;
     let _moves = collection.moves.lock();
     let mut schema = (*collection.schema()).clone();
     if schema.field_type(&field.name).is_some() {
@@ -31,7 +31,7 @@ pub(crate) fn add_field(core: &DbCore, collection: &CollectionCore, field: Field
         let change = Change { schema: Some(Arc::new(schema)), ..Change::default() };
         // Under the state lock, so that no row slips in between the schema and the index.
         core.install(collection, &structure, change, |state| {
-            for memtable in state.frozen.iter().chain(std::iter::once(&state.active)) {
+            for memtable in state.parts.memtables() {
                 memtable.index_field(&field)?;
             }
             Ok(())
@@ -42,7 +42,7 @@ pub(crate) fn add_field(core: &DbCore, collection: &CollectionCore, field: Field
     let lacks = |part: &crate::collection::SegmentPart| {
         !part.segment.meta().fields.iter().any(|def| def.name == field.name)
     };
-    let parts = collection.state.read().segments.clone();
+    let parts = collection.state.read().parts.segments().to_vec();
     for part in parts.into_iter().filter(|part| lacks(part)) {
         compaction::merge(core, collection, &[part])?;
     }

@@ -40,7 +40,7 @@ pub(crate) fn create(
     collection: &Arc<CollectionCore>,
     name: &str,
 ) -> Result<SnapshotInfo> {
-    core.shared.check_writable()?;
+    core.check_may_write()?;
     validate_name(name)?;
     require_free(core, name)?;
     let _moves = collection.moves.lock();
@@ -82,7 +82,7 @@ fn find(core: &DbCore, name: &str) -> Result<SnapshotManifest> {
 
 /// Makes a new collection from a snapshot.
 pub(crate) fn restore(core: &DbCore, name: &str, new_name: &str) -> Result<Arc<CollectionCore>> {
-    core.shared.check_writable()?;
+    core.check_may_write()?;
     validate_name(new_name)?;
     let snapshot = find(core, name)?;
     let schema = &snapshot.schema;
@@ -99,7 +99,7 @@ pub(crate) fn restore(core: &DbCore, name: &str, new_name: &str) -> Result<Arc<C
 
 /// Drops a snapshot and its object.
 pub(crate) fn delete(core: &DbCore, name: &str) -> Result<()> {
-    core.shared.check_writable()?;
+    core.check_may_write()?;
     // Else a snapshot that takes the name between the look and the record goes with the old one.
     let creating = core.creating.lock();
     let snapshot = find(core, name)?;

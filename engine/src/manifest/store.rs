@@ -19,7 +19,7 @@
 
 use super::state::{Edit, ManifestState, Record};
 use crate::error::{Cause, Error, Result};
-use akidb_vfs::{Fs, Random, planted};
+use akidb_vfs::{Fs, FsOp, Random, planted};
 use akidb_wal::{
     Env, WalError, frame_bytes,
     framed::{FileKind, FramedFile, FramedWriter, NewFile, TEMP_SUFFIX, framed_file_bytes},
@@ -88,6 +88,48 @@ impl ManifestStore {
         Ok(FoundManifest { dir: dir.to_owned(), numbers, newest, state })
     }
 
+    /// What can be read of the newest manifest, folded; `None` if there is none or nothing can.
+    pub(crate) fn salvage(fs: &dyn Fs, dir: &Path) -> Result<Option<ManifestState>> {
+        let Some(newest) = numbers_in(fs, dir)?.pop() else { return Ok(None) };
+        let salvaged = match FramedFile::salvage(fs, &dir.join(file_name(newest)), KIND, newest) {
+            Ok(salvaged) => salvaged.file,
+            Err(WalError::Corruption { .. } | WalError::Foreign { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let mut state = None;
+        for frame in salvaged.inspect() {
+            let Some(payload) = salvaged.payload(&frame) else { continue };
+            match serde_json::from_slice(payload) {
+                Ok(Record::Full(full)) if full.check().is_ok() => state = Some(full),
+                // An edit carries the whole state of what it touches, so it counts although one
+                // before it is gone; what contradicts the remains is left out.
+                Ok(Record::Edit(edit)) => {
+                    drop(state.get_or_insert_with(ManifestState::default).apply(&edit));
+                }
+                Ok(Record::Full(_)) | Err(_) => {}
+            }
+        }
+        Ok(state)
+    }
+
+    /// Every manifest file, by number.
+    pub(crate) fn files(fs: &dyn Fs, dir: &Path) -> Result<Vec<PathBuf>> {
+        Ok(numbers_in(fs, dir)?.into_iter().map(|number| dir.join(file_name(number))).collect())
+    }
+
+    /// Starts a file with this state above every manifest there is, and leaves those alone.
+    pub(crate) fn supersede(
+        fs: &Arc<dyn Fs>,
+        random: &Arc<dyn Random>,
+        dir: &Path,
+        state: &ManifestState,
+    ) -> Result<PathBuf> {
+        let newest = numbers_in(fs.as_ref(), dir)?.pop().unwrap_or(0);
+        let number = newest.checked_add(1).ok_or_else(|| Error::bug("manifest numbers ran out"))?;
+        start_file(&Env::new(fs.clone(), random.clone()), dir, number, state)?;
+        Ok(dir.join(file_name(number)))
+    }
+
     /// What the manifest says.
     pub(crate) fn state(&self) -> &ManifestState {
         &self.state
@@ -127,11 +169,7 @@ impl ManifestStore {
             drop(self.remove_old(self.number));
         }
         let writer = start_file(&self.env, &self.dir, number, next).map_err(|error| {
-            // Only the log crate's own word for a full disk says that no name was given: a
-            // directory sync can run out of space too, with the new file in place already.
-            let full =
-                matches!(error.cause(), Cause::Wal(e) if matches!(**e, WalError::NoSpace { .. }));
-            let maybe_written = !full;
+            let maybe_written = !fails_before_its_name(&error);
             CommitFailure { error, maybe_written }
         })?;
         let old = std::mem::replace(&mut self.number, number);
@@ -199,6 +237,19 @@ fn encode(record: &Record) -> Result<Vec<u8>> {
 /// The bytes of a frame with this body; more than any file has for a body over the frame limit.
 fn frame_len(body: &[u8]) -> u64 {
     u32::try_from(body.len()).map_or(u64::MAX / 2, frame_bytes)
+}
+
+/// True for a failure to make a file of which nothing can be found later: a full disk, or too few
+/// descriptors. Only the log crate's own word says that the disk was full before the name was
+/// given: a directory sync can run out of space too, with the new file in place already. A failed
+/// write or sync says that the disk is ill, so nothing goes on after it.
+fn fails_before_its_name(error: &Error) -> bool {
+    let Cause::Wal(error) = error.cause() else { return false };
+    match &**error {
+        WalError::NoSpace { .. } => true,
+        WalError::Fs(failed) => matches!(failed.op, FsOp::Create | FsOp::Allocate),
+        _ => false,
+    }
 }
 
 fn start_file(env: &Env, dir: &Path, number: u64, state: &ManifestState) -> Result<FramedWriter> {

@@ -2,11 +2,9 @@
 //! row is published by the length that a reader captured, never by looking into a slot.
 
 use crate::PointId;
+use akidb_handoff::Grave;
 use akidb_wal::Lsn;
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::{Arc, OnceLock};
 
 /// Rows per chunk.
 const CHUNK_ROWS: usize = 512;
@@ -20,8 +18,8 @@ pub(crate) struct MemRow {
     pub(crate) inv_norm: f32,
     /// Canonical JSON.
     pub(crate) metadata: Box<[u8]>,
-    /// The LSN of the write that hid this version; 0 while it is the newest.
-    dead_at: AtomicU64,
+    /// The write that hid this version, if one did.
+    grave: Grave,
 }
 
 impl MemRow {
@@ -32,25 +30,22 @@ impl MemRow {
         inv_norm: f32,
         metadata: Box<[u8]>,
     ) -> Self {
-        Self { id, lsn, vector, inv_norm, metadata, dead_at: AtomicU64::new(0) }
+        Self { id, lsn, vector, inv_norm, metadata, grave: Grave::new() }
     }
 
     /// Hides this version from every reader whose view is at `lsn` or later.
     pub(crate) fn kill(&self, lsn: Lsn) {
-        // Release pairs with the Acquire in `live_at`. A reader orders itself against kills by
-        // the state lock anyway; the pairing keeps this module right on its own.
-        self.dead_at.store(lsn.get(), Ordering::Release);
+        self.grave.bury(lsn.get());
     }
 
     /// True if a reader whose view is at `lsn` sees this version.
     pub(crate) fn live_at(&self, lsn: Lsn) -> bool {
-        let dead_at = self.dead_at.load(Ordering::Acquire);
-        self.lsn <= lsn && (dead_at == 0 || dead_at > lsn.get())
+        self.lsn <= lsn && self.grave.is_open_at(lsn.get())
     }
 
     /// True if a later write hid this version.
     pub(crate) fn is_dead(&self) -> bool {
-        self.dead_at.load(Ordering::Acquire) != 0
+        self.grave.is_filled()
     }
 
     /// Bytes of memory that this row takes, about.

@@ -133,6 +133,23 @@ impl Block {
         Ok(None)
     }
 
+    /// What the block holds.
+    pub(super) fn kind(&self) -> Option<BlockKind> {
+        BlockKind::from_code(self.kind)
+    }
+
+    /// Offset and length in the file of every extent that does not match its checksum.
+    pub(super) fn damaged_extents(&self, source: &Source) -> Result<Vec<(u64, u64)>> {
+        let mut damaged = Vec::new();
+        for extent in 0..self.crcs.len() as u64 {
+            let bytes = self.unchecked(source, extent..extent + 1)?;
+            if !self.matches(extent, &bytes) {
+                damaged.push((self.offset + extent * EXTENT, bytes.len() as u64));
+            }
+        }
+        Ok(damaged)
+    }
+
     fn unchecked<'a>(&self, source: &'a Source, extents: Range<u64>) -> Result<Bytes<'a>> {
         let start = extents.start * EXTENT;
         let end = (extents.end * EXTENT).min(self.len);

@@ -25,6 +25,7 @@ mod items;
 mod meta;
 mod open;
 mod reader;
+mod salvage;
 mod sink;
 mod source;
 mod writer;
@@ -38,6 +39,7 @@ pub(crate) use format::HEADER_MAGIC as MAGIC;
 pub use meta::ReadMode;
 pub(crate) use meta::{RowRef, SegmentMeta, SegmentParams, segment_path};
 pub(crate) use reader::Segment;
+pub(crate) use salvage::SalvagedSegment;
 pub(crate) use writer::SegmentWriter;
 
 // Blocks are reinterpreted in place as numbers, which is right only where memory is little-endian.

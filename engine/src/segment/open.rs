@@ -91,9 +91,19 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    /// Finds every block that a segment must have, once; optional blocks of unknown kinds are
-    /// passed over.
+    /// As [`Blocks::find`], and checks the id index, without which no row can be looked up.
     pub(super) fn resolve(source: &Source, structure: Structure) -> Result<Self> {
+        let rows = structure.footer.rows;
+        let blocks = Self::find(source, structure)?;
+        let table = blocks.id_index.all(source)?;
+        id_index::check(&table, rows)
+            .map_err(|detail| blocks.id_index.damage(source, 0, &detail))?;
+        Ok(blocks)
+    }
+
+    /// Finds every block that a segment must have, once; optional blocks of unknown kinds are
+    /// passed over. Reads none of them.
+    pub(super) fn find(source: &Source, structure: Structure) -> Result<Self> {
         let Structure { header, footer } = structure;
         let rows = u64::from(footer.rows);
         let (deletes, dim) = (u64::from(footer.deletes), u64::from(header.params.dim));
@@ -110,9 +120,6 @@ impl Blocks {
             fields: finder.fields(rows)?,
         };
         finder.nothing_left()?;
-        let table = blocks.id_index.all(source)?;
-        id_index::check(&table, footer.rows)
-            .map_err(|detail| blocks.id_index.damage(source, 0, &detail))?;
         Ok(blocks)
     }
 

@@ -87,6 +87,16 @@ impl Segment {
         Ok(Self { meta: meta.clone(), dim: params.dim, source, blocks, resident_index })
     }
 
+    /// A segment of blocks that nobody checked; see [`super::salvage`].
+    pub(super) fn unchecked(meta: SegmentMeta, dim: u32, source: Source, blocks: Blocks) -> Self {
+        Self { meta, dim, source, blocks, resident_index: None }
+    }
+
+    /// The blocks and where they are read from.
+    pub(super) fn parts(&self) -> (&Blocks, &Source) {
+        (&self.blocks, &self.source)
+    }
+
     /// What the manifest says of this file.
     pub(crate) fn meta(&self) -> &SegmentMeta {
         &self.meta
@@ -206,14 +216,7 @@ impl Segment {
         for block in self.blocks.all() {
             block.verify(&self.source)?;
         }
-        let mut hasher = crc32fast::Hasher::new();
-        let mut at = 0;
-        while at < self.meta.len {
-            let len = SCRUB_CHUNK.min(self.meta.len - at);
-            hasher.update(&self.source.read(at, len)?);
-            at += len;
-        }
-        if hasher.finalize() == self.meta.crc32 {
+        if whole_crc32(&self.source)? == self.meta.crc32 {
             Ok(())
         } else {
             let detail = "the file as a whole does not match the manifest's checksum";
@@ -227,6 +230,18 @@ impl Segment {
             _ => Err(Error::bug("a row number leaves its segment")),
         }
     }
+}
+
+/// The checksum of the whole file.
+pub(super) fn whole_crc32(source: &Source) -> Result<u32> {
+    let mut hasher = crc32fast::Hasher::new();
+    let mut at = 0;
+    while at < source.len() {
+        let len = SCRUB_CHUNK.min(source.len() - at);
+        hasher.update(&source.read(at, len)?);
+        at += len;
+    }
+    Ok(hasher.finalize())
 }
 
 fn cow(bytes: Bytes<'_>) -> Cow<'_, [u8]> {

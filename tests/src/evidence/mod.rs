@@ -20,6 +20,7 @@ mod counts;
 pub mod crash;
 pub mod defects;
 mod errors;
+mod fulldisk;
 pub mod history;
 pub mod kill;
 mod ledger;
@@ -111,6 +112,7 @@ pub fn machines() -> Vec<Machine> {
         errors::MACHINE,
         errors::THREADS,
         corruption::MACHINE,
+        fulldisk::MACHINE,
         kill::MACHINE,
         vm::MACHINE,
         history::MACHINE,

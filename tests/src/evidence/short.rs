@@ -70,7 +70,7 @@ fn play(case: u64, options: &Options, counts: &mut Counts) -> Result<(), String>
             .zip(1..)
             .map(|(op, version)| step(operation(op, version, level))),
     );
-    let story = Story { seed: case, settings: tiny_settings(), steps };
+    let story = Story { seed: case, settings: tiny_settings(), prelude: Vec::new(), steps };
     let plan = Plan { again_one_in: number(options, "again", PLAN.again_one_in)?, ..PLAN };
     let trace = story.play(plan, counts).map_err(|wrong| story.explain(plan, wrong))?;
     counts.add("sequences", 1);

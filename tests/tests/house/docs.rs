@@ -6,9 +6,9 @@ use akidb_vfs::EntryKind;
 use std::collections::BTreeSet;
 
 /// Folders that a path in a document may begin with.
-const TOP: [&str; 13] = [
-    "vfs", "wal", "index", "tiering", "engine", "cli", "tests", "docs", "data", "scripts", ".ci",
-    "fuzz", "benches",
+const TOP: [&str; 14] = [
+    "vfs", "handoff", "wal", "index", "tiering", "engine", "cli", "tests", "docs", "data",
+    "scripts", ".ci", "fuzz", "benches",
 ];
 
 /// The lines of a document outside its code blocks, with their numbers.

@@ -67,11 +67,13 @@ fn the_embedded_default_has_no_cpp_protoc_tls_or_http() {
 }
 
 #[test]
-fn the_log_is_built_without_parquet_so_that_loom_can_check_it() {
-    let packages = packages("akidb-wal");
-    let heavy = |name: &String| name.starts_with("parquet") || name.starts_with("arrow");
-    let findings: Vec<_> = packages.into_iter().filter(heavy).collect();
-    report("akidb-wal pulls in:", &findings);
+fn what_loom_checks_is_built_without_parquet_and_a_runtime() {
+    for checked in ["akidb-wal", "akidb-handoff"] {
+        let heavy = ["parquet", "arrow", "tokio"];
+        let is_heavy = |name: &String| heavy.iter().any(|start| name.starts_with(start));
+        let findings: Vec<_> = packages(checked).into_iter().filter(is_heavy).collect();
+        report(&format!("{checked} pulls in:"), &findings);
+    }
 }
 
 #[test]

@@ -52,6 +52,8 @@ pub struct NewFile<'a> {
     pub replaces: Option<u64>,
     /// The most payload bytes of a frame; at most [`FRAME_PAYLOAD_MAX`].
     pub frame_bytes_max: u32,
+    /// See [`crate::LogOptions::zero_ahead_bytes`].
+    pub zero_ahead: u64,
 }
 
 impl<'a> NewFile<'a> {
@@ -66,6 +68,7 @@ impl<'a> NewFile<'a> {
             predecessor: None,
             replaces: None,
             frame_bytes_max: FRAME_PAYLOAD_MAX,
+            zero_ahead: 0,
         }
     }
 }
@@ -135,7 +138,7 @@ impl FramedWriter {
         file.write_all_at(&page, 0)?;
         let io = Arc::clone(&env.io);
         let path = new.path.to_owned();
-        let mut writer = Self::start(file, io, path, header, new.frame_bytes_max);
+        let mut writer = Self::start(file, io, path, header, new);
         for payload in carried {
             writer.append(payload.to_vec())?;
             if writer.staged_bytes() >= CARRY_GROUP_BYTES {

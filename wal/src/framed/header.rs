@@ -15,6 +15,10 @@ pub const HEADER_PAGE_BYTES: u64 = 512;
 /// The bytes of the header that carry meaning; the rest of the page is zero and unread.
 const HEADER_BYTES: usize = 128;
 
+/// File and frame numbers end here. No writer comes near, and what counts on from a number of a
+/// header below it cannot overflow: a file of frames holds fewer than 2^62 of them.
+const NUMBER_MAX: u64 = 1 << 62;
+
 const MAGIC_AT: usize = 0;
 const VERSION_AT: usize = MAGIC_AT + 8;
 const FLAGS_AT: usize = VERSION_AT + 2;
@@ -149,10 +153,10 @@ impl FileHeader {
             field("flags", FLAGS_AT, u64::from(flags))
         } else if header_len as usize != HEADER_BYTES {
             field("header_len", HEADER_LEN_AT, u64::from(header_len))
-        } else if self.number == 0 {
-            field("number", NUMBER_AT, 0)
-        } else if self.first_seq == 0 {
-            field("first_seq", FIRST_SEQ_AT, 0)
+        } else if self.number == 0 || self.number > NUMBER_MAX {
+            field("number", NUMBER_AT, self.number)
+        } else if self.first_seq == 0 || self.first_seq > NUMBER_MAX {
+            field("first_seq", FIRST_SEQ_AT, self.first_seq)
         } else if self.allocated_len < HEADER_PAGE_BYTES {
             field("allocated_len", ALLOCATED_AT, self.allocated_len)
         } else if self.predecessor.is_some_and(|p| p.number >= self.number) {
@@ -267,10 +271,12 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_names_a_later_file_is_refused() {
+    fn a_header_that_no_writer_makes_is_refused() {
         for bad in [
             FileHeader { replaces: Some(9), ..header() },
             FileHeader { allocated_len: 100, ..header() },
+            FileHeader { number: u64::MAX, ..header() },
+            FileHeader { first_seq: u64::MAX, ..header() },
             FileHeader {
                 predecessor: Some(Predecessor { number: 10, last_seq: 1, last_crc: 0 }),
                 ..header()

@@ -26,14 +26,17 @@ mod create;
 mod header;
 mod inspect;
 mod layout;
+mod salvage;
 mod scan;
 mod stream;
 mod walk;
 mod writer;
+mod zeros;
 
 pub use create::{NewFile, TEMP_SUFFIX, framed_file_bytes};
 pub use header::{FileHeader, FileKind, HEADER_PAGE_BYTES, Predecessor};
 pub use inspect::{FrameInfo, FrameStatus};
+pub use salvage::Salvaged;
 pub use scan::{FrameRef, FramedFile, ScanReport, TornTail};
 pub(crate) use stream::{Window, scan_through};
 pub use writer::FramedWriter;

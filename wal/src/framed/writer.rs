@@ -10,7 +10,9 @@
 
 #![deny(clippy::indexing_slicing)]
 
-use super::{FileHeader, HEADER_PAGE_BYTES, Predecessor, layout::GroupLayout};
+use super::{
+    FileHeader, HEADER_PAGE_BYTES, NewFile, Predecessor, layout::GroupLayout, zeros::ZeroAhead,
+};
 use crate::{
     FRAME_PAYLOAD_MAX, FrameKind, LogIo, WalError,
     frame::{FrameHeader, frame_bytes, payload_crc},
@@ -36,6 +38,7 @@ pub struct FramedWriter {
     staged: Vec<Vec<u8>>,
     staged_bytes: u64,
     layout: GroupLayout,
+    zeros: ZeroAhead,
     /// Where the next frame goes.
     end: u64,
     last_seq: u64,
@@ -55,7 +58,7 @@ impl FramedWriter {
         io: Arc<dyn LogIo>,
         path: PathBuf,
         header: FileHeader,
-        frame_bytes_max: u32,
+        new: &NewFile<'_>,
     ) -> Self {
         let before_first = header.first_seq - 1;
         Self {
@@ -63,10 +66,11 @@ impl FramedWriter {
             io,
             path,
             header,
-            frame_bytes_max,
+            frame_bytes_max: new.frame_bytes_max,
             staged: Vec::new(),
             staged_bytes: 0,
             layout: GroupLayout::default(),
+            zeros: ZeroAhead::new(new.zero_ahead, header.allocated_len),
             end: HEADER_PAGE_BYTES,
             last_seq: before_first,
             last_crc: header.crc,
@@ -136,6 +140,8 @@ impl FramedWriter {
         }
         let crc = self.lay_out();
         let mut slices = self.layout.slices(&self.staged);
+        let zeroed_upto =
+            if sync { self.zeros.add(self.end, self.staged_bytes, &mut slices) } else { None };
         let written = if sync && !planted("framed.sync-skipped") {
             match self.io.write_and_sync(&*self.file, &mut slices, self.end) {
                 Err(error)
@@ -149,6 +155,7 @@ impl FramedWriter {
             self.io.write_group(&*self.file, &mut slices, self.end)
         };
         written.map_err(|error| self.fail(error))?;
+        self.zeros.written(zeroed_upto);
         self.end += self.staged_bytes;
         self.last_seq += self.staged.len() as u64;
         self.last_crc = crc;

@@ -8,11 +8,11 @@ use super::{
 };
 use crate::{
     Log, LogFile, Lsn, Ticket, WalError,
-    sync::Mutex,
+    sync::{JoinHandle, Mutex, TryMutex, current_thread, spawn},
     ticket::{Promise, ticket},
 };
 use akidb_vfs::Clock;
-use std::{fmt, sync::Arc, thread::JoinHandle};
+use std::{fmt, sync::Arc};
 
 /// A log shared by many callers. Cloning gives another handle to the same log.
 ///
@@ -81,7 +81,7 @@ struct Owner<S: Sink> {
 /// What callers and the thread both reach.
 struct Shared<S: Sink> {
     queue: Queue<Message<S::Request>>,
-    worker: Mutex<Worker<S>>,
+    worker: TryMutex<Worker<S>>,
     snapshot: Arc<Mutex<Snapshot>>,
 }
 
@@ -101,14 +101,14 @@ impl<S: Sink> GroupCommit<S> {
         let shared = Arc::new(Shared {
             queue: Queue::new(),
             snapshot: worker.snapshot(),
-            worker: Mutex::new(worker),
+            worker: TryMutex::new(worker),
         });
         let thread = match drive {
             Drive::Inline => None,
             Drive::Thread => {
                 let shared = Arc::clone(&shared);
                 let work = move || shared.run(options);
-                Some(akidb_vfs::thread::spawn("wal", work).map_err(WalError::Thread)?)
+                Some(spawn("wal", work).map_err(WalError::Thread)?)
             }
         };
         Ok(Self { owner: Arc::new(Owner { shared, drive, thread: Mutex::new(thread) }) })
@@ -210,18 +210,22 @@ impl<S: Sink> Shared<S> {
     /// The log's thread.
     fn run(&self, options: GroupOptions) {
         loop {
-            let (backlog, timer) = {
+            let (backlog, timer, company) = {
                 let worker = self.worker.lock();
-                (worker.has_backlog(), worker.next_timer())
+                (worker.has_backlog(), worker.next_timer(), worker.company())
             };
             if !backlog {
                 match self.queue.wait(timer) {
                     Wake::Timeout => {}
                     // The seal of a clean close is left to the closer, who waits for this thread.
                     Wake::Ended => return,
-                    Wake::Items if options.delay_max.is_zero() => {}
-                    Wake::Items => {
+                    Wake::Items if !options.delay_max.is_zero() => {
                         self.queue.wait_for(options.count_max, Some(options.delay_max));
+                    }
+                    Wake::Items => {
+                        if let Some((count, patience)) = company {
+                            self.queue.wait_for(count, Some(patience));
+                        }
                     }
                 }
             }
@@ -243,7 +247,7 @@ impl<S: Sink> Owner<S> {
     fn join(&self) {
         if let Some(thread) = self.thread.lock().take() {
             // A sink may hold the last handle; its thread cannot wait for itself.
-            if thread.thread().id() != std::thread::current().id() {
+            if thread.thread().id() != current_thread().id() {
                 // Its work is guarded, so it ends without a panic; and there is nobody to tell.
                 drop(thread.join());
             }

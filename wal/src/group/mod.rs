@@ -20,6 +20,7 @@
 //! failed write or sync nothing more is acknowledged.
 
 mod handle;
+mod patience;
 mod queue;
 mod stats;
 mod worker;
@@ -113,8 +114,9 @@ pub struct GroupOptions {
     pub bytes_max: u64,
     /// The most requests of a group. Default 1024.
     pub count_max: usize,
-    /// How long a first request waits for company before its group is written. Default zero:
-    /// while one group syncs the next one gathers, so waiting gains little.
+    /// How long a first request waits for company before its group is written. Default zero: the
+    /// log waits only for callers that it has just answered, and at most a quarter of the time that
+    /// a sync takes here (`patience`).
     pub delay_max: Duration,
     /// How long after the last write the log is sealed, which makes rot in the last group
     /// detectable at the price of one more sync. Default 100 ms.

@@ -58,7 +58,11 @@ impl<T> Queue<T> {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.state.lock().items.is_empty()
+        self.len() == 0
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.state.lock().items.len()
     }
 
     /// Takes everything, in order. `into` must be empty; its memory goes to the queue.

@@ -2,7 +2,8 @@
 //! the log and the sink. Run by `handle`, by one thread at a time.
 
 use super::{
-    Commit, Durability, GroupOptions, LogStats, Sink, Staged, queue::Queue, stats::Snapshot,
+    Commit, Durability, GroupOptions, LogStats, Sink, Staged, patience::Patience, queue::Queue,
+    stats::Snapshot,
 };
 use crate::{Log, LogFile, Lsn, Promise, WalError, sync::Mutex};
 use akidb_vfs::{Clock, planted};
@@ -38,6 +39,7 @@ pub(super) struct Worker<S: Sink> {
     /// When the last group was written, by the clock.
     last_write: Duration,
     counters: LogStats,
+    patience: Patience,
     /// What callers see. Brought up to date before anybody is answered, so that who was answered
     /// sees at least that state.
     snapshot: Arc<Mutex<Snapshot>>,
@@ -77,6 +79,7 @@ impl<S: Sink> Worker<S> {
             sync_due: None,
             last_write,
             counters: LogStats::default(),
+            patience: Patience::default(),
             snapshot: Arc::default(),
         };
         worker.publish();
@@ -97,11 +100,16 @@ impl<S: Sink> Worker<S> {
         !self.inbox.is_empty()
     }
 
+    /// How many requests are about to come, and how long to wait for them.
+    pub(super) fn company(&self) -> Option<(usize, Duration)> {
+        self.patience.company(self.options.count_max)
+    }
+
     /// One group, or one message that stands alone. A panic in the sink poisons the log.
     pub(super) fn turn(&mut self, queue: &Queue<Message<S::Request>>) {
         self.guarded(|worker| {
             let group = worker.stage_group(queue);
-            worker.commit_group(group);
+            worker.commit_group(group, queue);
         });
     }
 
@@ -220,17 +228,28 @@ impl<S: Sink> Worker<S> {
         }
     }
 
-    fn commit_group(&mut self, group: Group) {
+    fn commit_group(&mut self, group: Group, queue: &Queue<Message<S::Request>>) {
         let Group { frames, must_sync, interval, barriers } = group;
         if frames > 0 {
             let bytes = self.log.staged_bytes();
             let last = self.log.next_lsn().prev();
             let first = Lsn::new(last.get() - frames + 1);
             let unsynced = planted("wal.acknowledged-before-sync");
+            let start = self.clock.monotonic();
+            self.patience.forget();
             if let Some(payloads) = self.write_and_sync(must_sync && !unsynced) {
                 self.count(frames, bytes);
                 let durable_upto = if unsynced { last } else { self.log.durable_upto() };
                 let synced = durable_upto >= last;
+                if synced {
+                    let arrived = self.inbox.len() + queue.len();
+                    let time = self.last_write.saturating_sub(start);
+                    self.patience.synced(
+                        time,
+                        usize::try_from(frames).unwrap_or(usize::MAX),
+                        arrived,
+                    );
+                }
                 self.publish();
                 self.note_interval(interval, synced);
                 if let Some(sink) = &mut self.sink {

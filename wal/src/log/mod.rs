@@ -228,6 +228,7 @@ impl Log {
             predecessor: Some(self.writer.as_predecessor()),
             replaces: None,
             frame_bytes_max: self.payload_bytes_max(),
+            zero_ahead: self.options.zero_ahead_bytes,
         };
         let made = FramedWriter::create(&self.env, &new, []);
         let writer = made.map_err(|error| self.fail(error))?;

@@ -15,8 +15,12 @@ use std::{
 };
 use tempfile::TempDir;
 
-const OPTIONS: LogOptions =
-    LogOptions { file_bytes: 64 << 10, frame_bytes_max: 4096, must_exist: false };
+const OPTIONS: LogOptions = LogOptions {
+    file_bytes: 64 << 10,
+    frame_bytes_max: 4096,
+    zero_ahead_bytes: 64 << 10,
+    must_exist: false,
+};
 
 /// A file that a probe left behind when the process was killed in it.
 const PROBE: &str = "18446744073709551615.wal.tmp";

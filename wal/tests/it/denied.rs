@@ -47,7 +47,8 @@ fn choose(dir: &Path, choice: BackendChoice) -> Result<Chosen, WalError> {
 }
 
 fn open(env: &Env, dir: &Path) -> (Log, Vec<Vec<u8>>) {
-    let options = LogOptions { file_bytes: 64 << 10, frame_bytes_max: 4096, must_exist: false };
+    let options =
+        LogOptions { file_bytes: 64 << 10, frame_bytes_max: 4096, ..LogOptions::default() };
     let mut seen = Vec::new();
     let opened = Log::open(env, dir, options, Lsn::ZERO, &mut |_, payload| {
         seen.push(payload.to_vec());

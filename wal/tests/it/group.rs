@@ -11,8 +11,12 @@ use akidb_wal::{
 };
 use std::{sync::Arc, time::Duration};
 
-const OPTIONS: LogOptions =
-    LogOptions { file_bytes: 64 << 10, frame_bytes_max: 4096, must_exist: false };
+const OPTIONS: LogOptions = LogOptions {
+    file_bytes: 64 << 10,
+    frame_bytes_max: 4096,
+    zero_ahead_bytes: 64 << 10,
+    must_exist: false,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -8,8 +8,12 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 pub(crate) const DIR: &str = "/db/wal";
 
 /// Files so small that a few batches roll them.
-pub(crate) const OPTIONS: LogOptions =
-    LogOptions { file_bytes: 1024, frame_bytes_max: 4096, must_exist: false };
+pub(crate) const OPTIONS: LogOptions = LogOptions {
+    file_bytes: 1024,
+    frame_bytes_max: 4096,
+    zero_ahead_bytes: 64 << 10,
+    must_exist: false,
+};
 
 pub(crate) fn dir() -> &'static Path {
     Path::new(DIR)

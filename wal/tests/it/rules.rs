@@ -147,7 +147,12 @@ fn a_hundred_opens_leave_the_log_as_large_as_one() {
 #[test]
 fn a_group_is_one_write_and_one_sync() {
     let sim = SimFs::new(1);
-    let options = LogOptions { file_bytes: 1 << 20, frame_bytes_max: 1 << 16, must_exist: false };
+    let options = LogOptions {
+        file_bytes: 1 << 20,
+        frame_bytes_max: 1 << 16,
+        zero_ahead_bytes: 4 << 20,
+        must_exist: false,
+    };
     let (mut log, ..) = open_after(&sim, options, Lsn::ZERO).unwrap();
     let before = sim.trace().len();
     let sizes = [10, 20_000, 0, 40_000, 17];

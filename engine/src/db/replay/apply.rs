@@ -36,7 +36,7 @@ impl<'a> Applier<'a> {
             Change::Rows(mut rows) => collection.apply_rows(lsn, &mut rows, now, pool)?,
             Change::Deletes(mut ids) => collection.apply_deletes(lsn, &mut ids, now, pool)?,
         }
-        if collection.state.read().active.bytes() >= self.shared.settings.memtable_bytes {
+        if collection.state.read().parts.active().bytes() >= self.shared.settings.memtable_bytes {
             collection.freeze();
         }
         if pool.has_room() { Ok(()) } else { self.spill.make_room() }

@@ -114,6 +114,7 @@ impl Recovery<'_> {
         let options = LogOptions {
             file_bytes: self.shared.settings.wal_file_bytes,
             frame_bytes_max: BATCH_BYTES_MAX as u32,
+            zero_ahead_bytes: self.shared.settings.wal_zero_ahead_bytes,
             must_exist: !self.state.database.is_nil(),
         };
         let fs = &*self.parts.fs;

@@ -62,7 +62,7 @@ impl<'a> Spill<'a> {
             let held = self.collections.values().map(|c| (held_bytes(c), c));
             let largest = held.max_by_key(|(bytes, _)| *bytes).filter(|(bytes, _)| *bytes > 0);
             let Some((_, largest)) = largest else { return Ok(()) };
-            let oldest = largest.state.read().frozen.first().cloned();
+            let oldest = largest.state.read().parts.frozen().first().cloned();
             match oldest {
                 Some(oldest) => self.write(largest, &oldest)?,
                 None => drop(largest.freeze()),
@@ -76,10 +76,8 @@ impl<'a> Spill<'a> {
         let captured = MemView { memtable: oldest.clone(), rows: oldest.rows() };
         let written = flush::write_segment(self.site, collection, &captured, applied)?;
         let part = written.map(|(meta, _)| self.open(collection, &meta)).transpose()?;
-        let mut state = collection.state.write();
-        state.segments.extend(part.clone());
-        state.frozen.retain(|memtable| !Arc::ptr_eq(memtable, oldest));
-        drop(state);
+        let added: Vec<_> = part.clone().into_iter().collect();
+        collection.state.write().parts.install(added, |_| false, Some(oldest));
         self.shared.pool.release(oldest.bytes());
         let spilled = self.spilled.entry(collection.id).or_insert_with(|| Spilled {
             collection: collection.clone(),
@@ -104,8 +102,7 @@ impl<'a> Spill<'a> {
 }
 
 fn held_bytes(collection: &CollectionCore) -> u64 {
-    let state = collection.state.read();
-    state.frozen.iter().chain(std::iter::once(&state.active)).map(|memtable| memtable.bytes()).sum()
+    collection.state.read().parts.memtables().map(|memtable| memtable.bytes()).sum()
 }
 
 /// Removes what was written, after a replay that failed. Best effort: what stays is a stray, which

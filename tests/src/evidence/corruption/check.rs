@@ -2,7 +2,7 @@
 //! file, or one of the documented limits. Anything else is a failure.
 
 use super::{
-    damage::Damage,
+    damage::{BLOCK, Damage},
     golden::{AllRows, Golden},
 };
 use crate::{
@@ -52,7 +52,7 @@ pub(super) fn judge(
             let text = error.to_string();
             let named = names(&text, path)
                 || damage.other(golden).is_some_and(|other| names(&text, other))
-                || (damage == Damage::Deleted && names_neighbour(&text, path))
+                || (damage == Damage::Deleted && (names_neighbour(&text, path) || misses(&text, path)))
                 // What is not there any more has no place: the log as a whole is named.
                 || (disk_part(path) == "log" && names_neighbour(&text, path))
                 || (damage == Damage::Duplicated)
@@ -78,6 +78,11 @@ fn names_neighbour(text: &str, file: &Path) -> bool {
         || text.contains("its manifest")
 }
 
+/// Of a WAL file that is gone the next one knows.
+fn misses(text: &str, file: &Path) -> bool {
+    disk_part(file) == "log" && (text.contains("is missing") || text.contains("still needed"))
+}
+
 /// The limits that docs/durability.md states beside D8.
 fn limit(golden: &Golden, file: usize, damage: Damage) -> Option<&'static str> {
     let path = &golden.files[file].0;
@@ -86,14 +91,17 @@ fn limit(golden: &Golden, file: usize, damage: Damage) -> Option<&'static str> {
     if newest != Some(path) {
         return None;
     }
+    let used = golden.files[file].1.chunks(BLOCK).rposition(|block| block.iter().any(|b| *b != 0));
+    // The last group and the seal behind it may lie in two blocks.
+    let ends = |block: usize| used.is_some_and(|last| block + 1 >= last);
     match damage {
         Damage::Deleted => Some("the newest log file is gone"),
-        Damage::Zero(_)
-        | Damage::Swap(..)
-        | Damage::Foreign { .. }
-        | Damage::Overwritten(_)
-        | Damage::Exchange(_)
-        | Damage::Older(_) => Some("the last block of the log is gone"),
+        Damage::Older(_) => Some("the newest log file is an earlier copy"),
+        Damage::Zero(block) | Damage::Swap(block, _) | Damage::Foreign { block, .. }
+            if ends(block) =>
+        {
+            Some("the end of the log is gone with its seal")
+        }
         _ if !golden.closed => Some("the log was not sealed"),
         _ => None,
     }

@@ -10,7 +10,7 @@ use std::{
 };
 
 /// The unit in which disks misplace and lose writes.
-const BLOCK: usize = 512;
+pub(super) const BLOCK: usize = 512;
 /// Bits that are flipped in every byte: the lowest, the highest, all.
 const MASKS: [u8; 3] = [0x01, 0x80, 0xff];
 /// How much a file grows.

@@ -219,6 +219,9 @@ impl<'a> Explorer<'a> {
         if let Some(op) = point.op {
             let kind = call_kind(op, point);
             self.counts.add(&format!("at {kind}"), 1);
+            if kind == "a manifest roll" && !matches!(scene.during, "creation" | "recovery") {
+                self.counts.add("during a manifest roll in use", 1);
+            }
             if kind == "a segment file" && matches!(scene.during, "a write" | "a delete") {
                 self.counts.add("during an automatic flush or compaction", 1);
             }

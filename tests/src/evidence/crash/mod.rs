@@ -16,10 +16,11 @@ pub(in crate::evidence) use story::Story;
 
 use super::{Counts, Machine, Options};
 use crate::{
-    ops::{Op, Step, any_schema},
-    world::settings_for,
+    ops::{Op, Step, any_schema, plain_schema},
+    world::{World, settings_for, tiny_settings},
 };
 use akidb_vfs::sim::CrashPolicy::{DropAll, KeepAll, Random};
+use std::sync::OnceLock;
 
 /// The machine.
 pub const MACHINE: Machine = Machine {
@@ -50,6 +51,7 @@ pub const MACHINE: Machine = Machine {
         "during a delete",
         "during a flush",
         "during an automatic flush or compaction",
+        "during a manifest roll in use",
         "during a compaction",
         "during adding a field index",
         "during a demotion",
@@ -97,6 +99,13 @@ const PLAN: Plan = Plan {
     live_on_one_in: 40,
 };
 
+/// One life in so many begins with a manifest that is nearly full: else none would live long enough
+/// to see it roll, but for the rolls of every open.
+const NEARLY_FULL: u64 = 8;
+
+/// No manifest has room for so many edits.
+const PINS_MAX: usize = 1 << 16;
+
 /// One life in so many is played twice.
 const TWICE: u64 = 16;
 
@@ -122,5 +131,30 @@ fn any_story(seed: u64) -> Story {
     let create = Op::Create(any_schema(&mut rng));
     let mut steps = vec![Step { collection: "c0".to_owned(), op: create }];
     steps.extend((0..rng.usize(5..40)).map(|_| Step::any(&mut rng, false)));
-    Story { seed, settings, steps }
+    let prelude = if seed % NEARLY_FULL == 1 { pins(&mut rng, &steps[0]) } else { Vec::new() };
+    Story { seed, settings, prelude, steps }
+}
+
+/// Creates a collection and pins and unpins it until the manifest has room for a few edits.
+fn pins(rng: &mut fastrand::Rng, create: &Step) -> Vec<Step> {
+    let pin = |at: usize| Step { op: Op::Pin(at.is_multiple_of(2)), ..create.clone() };
+    let pins = pins_until_roll().saturating_sub(rng.usize(1..12));
+    std::iter::once(create.clone()).chain((0..pins).map(pin)).collect()
+}
+
+/// How often a collection is pinned or unpinned until the manifest rolls: found out by doing it,
+/// for it follows from the format of the manifest and the room in it.
+fn pins_until_roll() -> usize {
+    static PINS: OnceLock<usize> = OnceLock::new();
+    *PINS.get_or_init(|| {
+        let world = World::new(0, tiny_settings());
+        let db = world.open().expect("an empty disk opens");
+        let collection = db.create_collection("c0", plain_schema()).expect("a new name");
+        let first = world.files_with("MANIFEST");
+        let rolls = |at: &usize| {
+            collection.pin(at.is_multiple_of(2)).expect("nothing fails");
+            world.files_with("MANIFEST") != first
+        };
+        (0..PINS_MAX).find(rolls).expect("a manifest has an end")
+    })
 }

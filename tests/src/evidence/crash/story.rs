@@ -24,6 +24,8 @@ pub(in crate::evidence) struct Story {
     pub(in crate::evidence) seed: u64,
     /// The settings it is played under.
     pub(in crate::evidence) settings: Settings,
+    /// What is done before, and crashes nowhere.
+    pub(in crate::evidence) prelude: Vec<Step>,
     /// What is done.
     pub(in crate::evidence) steps: Vec<Step>,
 }
@@ -49,6 +51,7 @@ impl Story {
         let (mut life, first) = Life::start(self.seed, self.settings.clone(), plan.one_in);
         let mut explorer = Explorer::new(plan, self.seed, counts);
         explorer.episode(&first, &self.settings)?;
+        life.quietly(&self.prelude, plan.one_in);
         for step in &self.steps {
             *begun += 1;
             for episode in life.step(step) {
@@ -63,8 +66,9 @@ impl Story {
     /// The failure in words, of the shortest life that still fails.
     pub(in crate::evidence) fn explain(&self, plan: Plan, wrong: Wrong) -> String {
         let (shortest, wrong) = self.shorten(plan, wrong);
-        let Self { seed, settings, steps } = &shortest;
-        let mut text = format!("life {seed}, {settings:?}\n");
+        let Self { seed, settings, prelude, steps } = &shortest;
+        let before = prelude.len();
+        let mut text = format!("life {seed}, {settings:?}, a prelude of {before} steps\n");
         for (at, step) in steps.iter().enumerate() {
             let mut told = format!("{:?}", step.op);
             if let Some((end, _)) = told.char_indices().nth(STEP_TEXT_MAX) {

@@ -2,14 +2,14 @@
 //! of one database on a simulated disk with its real threads: several clients upsert, insert,
 //! update, delete and read the same few keys, alone and in batches, while another thread flushes,
 //! compacts and moves; then the process is killed, the power goes, or the database is closed, and
-//! the next epoch begins. Every key's history must be linearizable ([`linear`]); what an open finds
-//! must be what all writes up to one LSN leave, with all that was promised ([`prefix`]).
+//! the next epoch begins. Every key's history must be linearizable (`linear`); what an open finds
+//! must be what all writes up to one LSN leave, with all that was promised (`prefix`).
 //!
 //! The threads are real: a seed decides what is asked for, not how it interleaves, so a failure
-//! may need its seed played many times. What takes longer than [`PATIENCE`] hangs, and its threads
+//! may need its seed played many times. What takes longer than `PATIENCE` hangs, and its threads
 //! are left behind.
 //!
-//! This module plays the epochs, watches them and counts; the clients are in [`client`].
+//! This module plays the epochs, watches them and counts; the clients are in `client`.
 
 mod client;
 mod linear;

@@ -1,9 +1,9 @@
 //! T3: SIGKILL on real files. One seed is the life of one database: several processes in a row
 //! write to it from four threads, flush, compact, move and snapshot beside, and each is killed, by
-//! itself at a named call of the file system ([`points`]) or from outside at a random time; some of
+//! itself at a named call of the file system (`points`) or from outside at a random time; some of
 //! the recoveries between are killed too. What each thread asked for and was told is in files
-//! outside the database ([`life`]); after every kill a process that is not killed prints all there
-//! is ([`child`]), and [`witness`] compares.
+//! outside the database (`life`); after every kill a process that is not killed prints all there
+//! is ([`child`]), and `witness` compares.
 //!
 //! Own options: `backend=std|uring|tokio_uring|auto` is the log's, `dir=PATH` where the databases
 //! lie (the system's directory for temporary files), `child=PROGRAM` the `evidence` binary if it is

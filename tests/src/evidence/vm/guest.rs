@@ -95,14 +95,20 @@ fn watch(machine: &mut Child, after: Duration) -> Result<(), String> {
     }
 }
 
+/// An image of a new, empty ext4 file system.
+pub(in crate::evidence) fn make_image(path: &Path, bytes: u64) -> Result<(), String> {
+    write(path, &[])?;
+    let bytes = bytes.to_string();
+    command("truncate", &["-s".as_ref(), bytes.as_ref(), path.as_ref()])?;
+    // No blocks for root alone: a full disk is full for everybody.
+    let plain = ["-q", "-F", "-m", "0", "-J", "size=4"].map(AsRef::as_ref);
+    command("mkfs.ext4", &[&plain[..], &[path.as_ref()]].concat())
+}
+
 /// A new, empty file system, as bytes.
 pub(super) fn empty_disk(dir: &Path) -> Result<Vec<u8>, String> {
     let path = dir.join("empty");
-    write(&path, &[])?;
-    let bytes = DISK_BYTES.to_string();
-    command("truncate", &["-s".as_ref(), bytes.as_ref(), path.as_ref()])?;
-    let journal = ["-q", "-F", "-J", "size=4"].map(AsRef::as_ref);
-    command("mkfs.ext4", &[&journal[..], &[path.as_ref()]].concat())?;
+    make_image(&path, DISK_BYTES)?;
     let mount = Mounted::new(&path, &dir.join("mnt"))?;
     // The database wants an empty directory.
     command("rmdir", &[mount.dir.join("lost+found").as_ref()])?;
@@ -141,12 +147,12 @@ fn command(program: &str, arguments: &[&std::ffi::OsStr]) -> Result<(), String> 
 
 /// An image of a file system that the host has mounted; no longer when dropped.
 #[derive(Debug)]
-pub(super) struct Mounted {
-    pub(super) dir: PathBuf,
+pub(in crate::evidence) struct Mounted {
+    pub(in crate::evidence) dir: PathBuf,
 }
 
 impl Mounted {
-    pub(super) fn new(image: &Path, dir: &Path) -> Result<Self, String> {
+    pub(in crate::evidence) fn new(image: &Path, dir: &Path) -> Result<Self, String> {
         command("mkdir", &["-p".as_ref(), dir.as_ref()])?;
         command("mount", &["-o".as_ref(), "loop".as_ref(), image.as_ref(), dir.as_ref()])?;
         Ok(Self { dir: dir.to_owned() })

@@ -11,7 +11,7 @@
 //! decides the plan, not the moment at which a machine is lost.
 
 mod disk;
-mod guest;
+pub(super) mod guest;
 
 use super::{
     Counts, Machine, Options,

@@ -1,0 +1,50 @@
+//! A small closed database that has a file of every kind, to be damaged by tests of what is then
+//! said and done. Owns nothing else; must not judge.
+
+use crate::{
+    ops::plain_schema,
+    oracle::Rows,
+    run::scan_all,
+    world::{World, tiny_settings},
+};
+use akidb::{Point, ReadMode};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// The rows of each collection.
+pub type AllRows = BTreeMap<&'static str, Rows>;
+
+/// A row of the fixture.
+pub fn row(n: u64) -> Point {
+    let color = ["red", "blue"][n as usize % 2];
+    let meta = json!({"color": color, "text": "x".repeat(n as usize)});
+    Point::new(n, vec![n as f32, 1.0, 2.0, 3.0]).meta(meta)
+}
+
+/// A closed database that has files of every kind, and its rows.
+///
+/// # Panics
+/// When a call of the database fails.
+pub fn every_kind_of_file(read_mode: ReadMode) -> (World, AllRows) {
+    let mut settings = tiny_settings();
+    settings.read_mode = read_mode;
+    settings.compaction_auto = false;
+    let world = World::new(31, settings);
+    let db = world.open().expect("an empty disk opens");
+    let cold = db.create_collection("cold", plain_schema()).expect("a new name");
+    cold.upsert((0..5).map(row)).run().expect("rows");
+    let cold_rows = scan_all(&cold, 10).expect("a scan");
+    assert!(cold.demote().expect("a demotion"));
+    let docs = db.create_collection("docs", plain_schema()).expect("a new name");
+    docs.upsert((0..20).map(row)).run().expect("rows");
+    docs.flush().expect("a flush");
+    docs.delete([1_u64, 2]).run().expect("a delete");
+    docs.upsert((18..25).map(row)).run().expect("rows");
+    docs.flush().expect("a flush");
+    docs.upsert((30..34).map(row)).run().expect("rows");
+    docs.delete([31_u64]).run().expect("a delete");
+    let rows =
+        BTreeMap::from([("cold", cold_rows), ("docs", scan_all(&docs, 10).expect("a scan"))]);
+    db.close().expect("it closes");
+    (world, rows)
+}
