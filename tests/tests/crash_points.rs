@@ -246,24 +246,25 @@ fn d3_a_clean_life_survives_a_power_loss_right_after_close() {
 
 #[test]
 fn d1_d3_d12_random_lives_survive_crashes_at_any_moment() {
-    run_machine(&crash::MACHINE, &Options::short(0, 24), &|_, _| {}).assert_passed();
+    run_machine(&crash::MACHINE, &Options::short(0, 18), &|_, _| {}).assert_passed();
 }
 
-#[test]
-fn d12_short_lives_survive_every_crash_in_every_recovery() {
-    // All of one operation.
-    let set = vec![("length".to_owned(), "1".to_owned())];
-    let options = Options { set, threads: 1, ..Options::default() };
-    run_machine(&short::MACHINE, &options, &|_, _| {}).assert_passed();
-}
-
-#[test]
-fn d1_d3_short_lives_survive_a_crash_at_every_moment() {
-    // All of two operations; some of the recoveries crash again.
-    let set = [("length", "2"), ("again", "100")];
+/// Every sequence of up to `length` operations; returns how many there were.
+fn short_lives(length: &str, moments: &str, again: &str) -> u64 {
+    let set = [("length", length), ("moments", moments), ("again", again)];
     let set = set.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
     let options = Options { set, threads: 1, ..Options::default() };
     let report = run_machine(&short::MACHINE, &options, &|_, _| {});
     report.assert_passed();
-    assert_eq!(report.counts.get("sequences"), 3 * (1 + 7 + 49), "one at each level");
+    report.counts.get("sequences")
+}
+
+#[test]
+fn d1_d3_d12_lives_of_one_operation_survive_crashes_at_every_moment_and_in_recovery() {
+    assert_eq!(short_lives("1", "1", "16"), 3 * (1 + 7), "one at each level");
+}
+
+#[test]
+fn d1_d3_d12_lives_of_two_operations_survive_crashes() {
+    assert_eq!(short_lives("2", "6", "64"), 3 * (1 + 7 + 49), "one at each level");
 }

@@ -30,7 +30,6 @@ pub(super) const MACHINE: Machine = Machine {
         "refused: upsert",
         "refused: flush",
         "refused: compact",
-        "refused: pin",
         "refused: snapshot",
         "went well on a full disk: delete",
         "deletes alone made room",

@@ -1,8 +1,8 @@
 //! T2, exhaustive short workloads: every sequence of up to three of (put, batch, delete, flush,
 //! compact, demote, reopen), once at each durability level, is crashed at every moment under every
 //! policy, and every recovery at every moment of its own. Case `n` is the `n`th sequence, the
-//! short ones first. Own options: `length=2` ends after those of two operations, `again=16` crashes
-//! only one recovery in 16 again.
+//! short ones first. Own options, for a run that is not exhaustive: `length=2` ends after those of
+//! two operations, `moments=6` tries one moment in 6, `again=16` crashes one recovery in 16 again.
 
 use super::{
     Counts, Machine, Options,
@@ -71,7 +71,8 @@ fn play(case: u64, options: &Options, counts: &mut Counts) -> Result<(), String>
             .map(|(op, version)| step(operation(op, version, level))),
     );
     let story = Story { seed: case, settings: tiny_settings(), prelude: Vec::new(), steps };
-    let plan = Plan { again_one_in: number(options, "again", PLAN.again_one_in)?, ..PLAN };
+    let one_in = number(options, "moments", PLAN.one_in)?;
+    let plan = Plan { one_in, again_one_in: number(options, "again", PLAN.again_one_in)?, ..PLAN };
     let trace = story.play(plan, counts).map_err(|wrong| story.explain(plan, wrong))?;
     counts.add("sequences", 1);
     counts.add("sum of traces", trace >> 32);

@@ -16,11 +16,10 @@ pub(in crate::evidence) use story::Story;
 
 use super::{Counts, Machine, Options};
 use crate::{
-    ops::{Op, Step, any_schema, plain_schema},
+    ops::{Op, Step, any_schema},
     world::{World, settings_for, tiny_settings},
 };
 use akidb_vfs::sim::CrashPolicy::{DropAll, KeepAll, Random};
-use std::sync::OnceLock;
 
 /// The machine.
 pub const MACHINE: Machine = Machine {
@@ -101,7 +100,7 @@ const PLAN: Plan = Plan {
 
 /// One life in so many begins with a manifest that is nearly full: else none would live long enough
 /// to see it roll, but for the rolls of every open.
-const NEARLY_FULL: u64 = 8;
+const NEARLY_FULL: u64 = 16;
 
 /// No manifest has room for so many edits.
 const PINS_MAX: usize = 1 << 16;
@@ -129,32 +128,36 @@ fn any_story(seed: u64) -> Story {
     let mut rng = fastrand::Rng::with_seed(seed);
     let settings = settings_for(&mut rng);
     let create = Op::Create(any_schema(&mut rng));
-    let mut steps = vec![Step { collection: "c0".to_owned(), op: create }];
+    let create = Step { collection: "c0".to_owned(), op: create };
+    let mut steps = vec![create.clone()];
     steps.extend((0..rng.usize(5..40)).map(|_| Step::any(&mut rng, false)));
-    let prelude = if seed % NEARLY_FULL == 1 { pins(&mut rng, &steps[0]) } else { Vec::new() };
+    let mut prelude = Vec::new();
+    if seed % NEARLY_FULL == 1 {
+        // An open begins a new manifest.
+        steps.retain(|step| !matches!(step.op, Op::Restart(..)));
+        prelude = pins(&mut rng, &create);
+    }
     Story { seed, settings, prelude, steps }
 }
 
 /// Creates a collection and pins and unpins it until the manifest has room for a few edits.
 fn pins(rng: &mut fastrand::Rng, create: &Step) -> Vec<Step> {
     let pin = |at: usize| Step { op: Op::Pin(at.is_multiple_of(2)), ..create.clone() };
-    let pins = pins_until_roll().saturating_sub(rng.usize(1..12));
+    let pins = pins_until_roll(create).saturating_sub(rng.usize(0..4));
     std::iter::once(create.clone()).chain((0..pins).map(pin)).collect()
 }
 
-/// How often a collection is pinned or unpinned until the manifest rolls: found out by doing it,
-/// for it follows from the format of the manifest and the room in it.
-fn pins_until_roll() -> usize {
-    static PINS: OnceLock<usize> = OnceLock::new();
-    *PINS.get_or_init(|| {
-        let world = World::new(0, tiny_settings());
-        let db = world.open().expect("an empty disk opens");
-        let collection = db.create_collection("c0", plain_schema()).expect("a new name");
-        let first = world.files_with("MANIFEST");
-        let rolls = |at: &usize| {
-            collection.pin(at.is_multiple_of(2)).expect("nothing fails");
-            world.files_with("MANIFEST") != first
-        };
-        (0..PINS_MAX).find(rolls).expect("a manifest has an end")
-    })
+/// How often a new collection is pinned or unpinned until the manifest rolls: found out by doing
+/// it, for it follows from the format of the manifest and the room in it.
+fn pins_until_roll(create: &Step) -> usize {
+    let Op::Create(schema) = &create.op else { return 0 };
+    let world = World::new(0, tiny_settings());
+    let db = world.open().expect("an empty disk opens");
+    let collection = db.create_collection(&create.collection, schema.clone()).expect("a new name");
+    let first = world.files_with("MANIFEST");
+    let rolls = |at: &usize| {
+        collection.pin(at.is_multiple_of(2)).expect("nothing fails");
+        world.files_with("MANIFEST") != first
+    };
+    (0..PINS_MAX).find(rolls).expect("a manifest has an end")
 }

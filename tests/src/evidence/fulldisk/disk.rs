@@ -146,11 +146,15 @@ impl Ballast {
     /// Takes more, until so much is left.
     pub(super) fn grow(&mut self, disk: &Disk, leave: u64) -> Result<(), String> {
         let more = disk.free()?.saturating_sub(leave);
-        if more > 0 {
-            self.bytes += more;
-            self.file.allocate(self.bytes).map_err(|error| error.to_string())?;
+        if more == 0 {
+            return Ok(());
         }
-        Ok(())
+        self.bytes += more;
+        match self.file.allocate(self.bytes) {
+            // A flush or a merge took some of it in between; the disk is as full.
+            Err(error) if error.is_no_space() => Ok(()),
+            done => done.map_err(|error| error.to_string()),
+        }
     }
 }
 
