@@ -333,7 +333,12 @@ impl DbCore {
         // The next WAL file comes first: made for a delete, it could take the whole reserve.
         let reserve_bytes = disk_reserve_bytes.saturating_add(wal_file_bytes);
         self.shared.once_per_group(|| {
-            let free_bytes = self.fs.free_space(&self.paths.root)?;
+            let mut free_bytes = self.fs.free_space(&self.paths.root)?;
+            if free_bytes < reserve_bytes {
+                // Segments that a merge replaced may lie there still: they are not in use.
+                self.sweep();
+                free_bytes = self.fs.free_space(&self.paths.root)?;
+            }
             if free_bytes < reserve_bytes {
                 return Err(Cause::DiskReserve { free_bytes, reserve_bytes }.into());
             }
