@@ -104,6 +104,11 @@ impl Disk {
         }
     }
 
+    /// Flushes and merges run beside the calls.
+    pub(super) fn has_threads(&self) -> bool {
+        matches!(self.kind, Kind::Image { .. })
+    }
+
     pub(super) fn free(&self) -> Result<u64, String> {
         self.fs().free_space(self.root()).map_err(|error| error.to_string())
     }
@@ -112,7 +117,7 @@ impl Disk {
     pub(super) fn reserve_is_there(&self) -> Result<bool, String> {
         let used_by_flushes = self.settings.memtable_pool_bytes + self.settings.wal_file_bytes;
         let least = self.settings.disk_reserve_bytes.saturating_sub(used_by_flushes);
-        Ok(matches!(self.kind, Kind::Image { .. }) || self.free()? >= least)
+        Ok(self.has_threads() || self.free()? >= least)
     }
 
     /// On a simulated disk: what a loss of power right now would leave is all of it.
