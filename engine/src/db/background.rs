@@ -16,7 +16,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -58,6 +58,7 @@ pub(crate) struct Background {
     bell: Arc<Bell>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     flush_error: Mutex<Option<Error>>,
+    flush_failures: AtomicU64,
     compaction_error: Mutex<Option<Error>>,
     cleanup_error: Mutex<Option<Error>>,
 }
@@ -77,6 +78,7 @@ impl Background {
             stopping: AtomicBool::new(false),
             threads: Mutex::new(Vec::new()),
             flush_error: Mutex::new(None),
+            flush_failures: AtomicU64::new(0),
             compaction_error: Mutex::new(None),
             cleanup_error: Mutex::new(None),
         }
@@ -191,6 +193,9 @@ fn round(core: &DbCore, job: Job) -> Result<()> {
             }
             Err(error) => {
                 *error_slot.lock() = Some(error.clone());
+                if matches!(job, Job::Flush) {
+                    core.background.flush_failures.fetch_add(1, Ordering::Relaxed);
+                }
                 // Writers that wait for memory must learn that none will come for now.
                 core.shared.pool.wake();
                 return Err(error);
@@ -287,7 +292,8 @@ impl DbCore {
             self.check_disk_reserve()?;
         }
         let overdraws = || !needs_space && self.deletes_may_overdraw();
-        let mut tried_again = false;
+        let failures = || self.background.flush_failures.load(Ordering::Relaxed);
+        let failed_before = failures();
         while !self.shared.pool.has_room() {
             self.freeze_largest();
             if self.background.inline {
@@ -303,12 +309,11 @@ impl DbCore {
                 return Ok(());
             }
             if let Some(error) = self.background.flush_error() {
-                // It may have failed just before space was freed. Once only: there are other
-                // limits than bytes, and no number tells of those.
-                if tried_again || !self.full_no_more() {
+                // Now that there is space, a failure counts if it began after this write came, so
+                // the second one: a quota can fail them all, and no free space tells of it.
+                if !self.full_no_more() || failures() - failed_before >= 2 {
                     return Err(error);
                 }
-                tried_again = true;
             }
         }
         Ok(())
