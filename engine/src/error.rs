@@ -252,6 +252,16 @@ pub enum Cause {
         /// The configured reserve and the next WAL file.
         reserve_bytes: u64,
     },
+    /// Too little free space for a merge; nothing was written.
+    #[error(
+        "a merge needs {needed_bytes} bytes, flushes and the log among them, and {free_bytes} are free; free some space or delete rows, no restart is needed"
+    )]
+    MergeSpace {
+        /// Bytes free.
+        free_bytes: u64,
+        /// What it writes at most, what is in memtables, and the next WAL file.
+        needed_bytes: u64,
+    },
     /// A write or sync failed before; the reason is the source.
     #[error(
         "a write failed earlier and the database takes no more of them; reads go on, close and open it again: {0}"
@@ -303,7 +313,7 @@ impl Cause {
                 ErrorKind::Corruption
             }
             Self::ReadOnly => ErrorKind::PermissionDenied,
-            Self::DiskReserve { .. } => ErrorKind::NoSpace,
+            Self::DiskReserve { .. } | Self::MergeSpace { .. } => ErrorKind::NoSpace,
             Self::Poisoned(_) => ErrorKind::Reopen,
             Self::Closed => ErrorKind::Closed,
             Self::Fs(error) => fs_kind(error),

@@ -7,18 +7,16 @@
 use super::DbCore;
 use crate::{
     collection::CollectionCore,
-    error::{Cause, Error, ErrorKind, Result},
+    error::{Cause, Error, Result},
     maintenance::{compaction, flush},
-    settings::Settings,
 };
-use akidb_vfs::planted;
 use akidb_wal::Lsn;
 use parking_lot::{Condvar, Mutex};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -26,7 +24,7 @@ use std::{
 
 /// How often timers are looked at.
 const TICK: Duration = Duration::from_millis(100);
-/// The longest pause after a failure, hence how long after space returns work goes on.
+/// The longest pause after a failure. A flush does not wait for its end once there is space again.
 const PAUSE_MAX: Duration = Duration::from_secs(3);
 
 /// A bell: rung when there may be work.
@@ -60,6 +58,7 @@ pub(crate) struct Background {
     bell: Arc<Bell>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     flush_error: Mutex<Option<Error>>,
+    flush_failures: AtomicU64,
     compaction_error: Mutex<Option<Error>>,
     cleanup_error: Mutex<Option<Error>>,
 }
@@ -79,6 +78,7 @@ impl Background {
             stopping: AtomicBool::new(false),
             threads: Mutex::new(Vec::new()),
             flush_error: Mutex::new(None),
+            flush_failures: AtomicU64::new(0),
             compaction_error: Mutex::new(None),
             cleanup_error: Mutex::new(None),
         }
@@ -152,7 +152,7 @@ fn work(core: &Weak<DbCore>, bell: &Bell, job: Job) {
             return;
         }
         let now = core.shared.clock.monotonic();
-        if now < resume_at {
+        if now < resume_at && !(matches!(job, Job::Flush) && core.full_no_more()) {
             continue;
         }
         let done = catch_unwind(AssertUnwindSafe(|| round(&core, job))).unwrap_or_else(|_| {
@@ -177,7 +177,11 @@ fn round(core: &DbCore, job: Job) -> Result<()> {
         Job::Compaction => (compact_due, &core.background.compaction_error),
     };
     loop {
-        match run(core) {
+        let done = run(core);
+        // What a merge read is free by now, but not before it ended: the next one, or the next WAL
+        // file, may need the space.
+        core.sweep();
+        match done {
             Ok(more) => {
                 *error_slot.lock() = None;
                 if !more {
@@ -189,6 +193,9 @@ fn round(core: &DbCore, job: Job) -> Result<()> {
             }
             Err(error) => {
                 *error_slot.lock() = Some(error.clone());
+                if matches!(job, Job::Flush) {
+                    core.background.flush_failures.fetch_add(1, Ordering::Relaxed);
+                }
                 // Writers that wait for memory must learn that none will come for now.
                 core.shared.pool.wake();
                 return Err(error);
@@ -209,7 +216,6 @@ pub(crate) fn run_due(core: &DbCore) {
 }
 
 fn flush_due(core: &DbCore) -> Result<bool> {
-    core.sweep();
     if core.shared.check_writable().is_err() {
         return Ok(false);
     }
@@ -286,6 +292,8 @@ impl DbCore {
             self.check_disk_reserve()?;
         }
         let overdraws = || !needs_space && self.deletes_may_overdraw();
+        let failures = || self.background.flush_failures.load(Ordering::Relaxed);
+        let failed_before = failures();
         while !self.shared.pool.has_room() {
             self.freeze_largest();
             if self.background.inline {
@@ -293,7 +301,7 @@ impl DbCore {
                 drop(round(self, Job::Flush));
             } else {
                 self.background.bell.ring();
-                let hopeless = || self.shared.check_writable().is_err() || overdraws();
+                let hopeless = || self.shared.check_writable().is_err() || self.disk_is_full();
                 self.shared.pool.wait_for_change(hopeless).await;
             }
             self.shared.check_writable()?;
@@ -301,17 +309,14 @@ impl DbCore {
                 return Ok(());
             }
             if let Some(error) = self.background.flush_error() {
-                return Err(error);
+                // Now that there is space, a failure counts if it began after this write came, so
+                // the second one: a quota can fail them all, and no free space tells of it.
+                if !self.full_no_more() || failures() - failed_before >= 2 {
+                    return Err(error);
+                }
             }
         }
         Ok(())
-    }
-
-    /// Where memory is full because the disk is, deletes go on for a while: refusing them too
-    /// would leave no way out.
-    fn deletes_may_overdraw(&self) -> bool {
-        let full = self.background.flush_error().map(|error| error.kind());
-        full == Some(ErrorKind::NoSpace) && self.shared.pool.has_overdraft()
     }
 
     fn freeze_largest(&self) {
@@ -323,26 +328,5 @@ impl DbCore {
         if let Some(largest) = collections.iter().max_by_key(|c| bytes(c)) {
             largest.freeze();
         }
-    }
-
-    fn check_disk_reserve(&self) -> Result<()> {
-        let Settings { disk_reserve_bytes, wal_file_bytes, .. } = self.shared.settings;
-        if disk_reserve_bytes == 0 || planted("space.reserve-unchecked") {
-            return Ok(());
-        }
-        // The next WAL file comes first: made for a delete, it could take the whole reserve.
-        let reserve_bytes = disk_reserve_bytes.saturating_add(wal_file_bytes);
-        self.shared.once_per_group(|| {
-            let mut free_bytes = self.fs.free_space(&self.paths.root)?;
-            if free_bytes < reserve_bytes {
-                // Segments that a merge replaced may lie there still: they are not in use.
-                self.sweep();
-                free_bytes = self.fs.free_space(&self.paths.root)?;
-            }
-            if free_bytes < reserve_bytes {
-                return Err(Cause::DiskReserve { free_bytes, reserve_bytes }.into());
-            }
-            Ok(())
-        })
     }
 }

@@ -13,6 +13,7 @@ pub(crate) mod paths;
 mod read_only;
 mod replay;
 mod report;
+mod space;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,8 @@ pub(crate) use open::{Components, open};
 pub(crate) use ops::{Waiting, Write};
 pub(crate) use read_only::open_read_only;
 pub use report::{RecoveryReport, TornTail};
+pub(crate) use space::Claim;
+use space::Claims;
 
 use crate::{
     Schema,
@@ -71,6 +74,7 @@ pub(crate) struct DbCore {
     next_file: AtomicU64,
     /// Segments that nothing names any more, with their files.
     retired: Retired<SegmentPart, PathBuf>,
+    claims: Claims,
     /// Held while a collection or snapshot gets its name, so that it is given once.
     pub(crate) creating: Mutex<()>,
     /// Held until close; dropping it lets the next process in.

@@ -124,6 +124,7 @@ pub(super) fn open_as(
         manifest: Mutex::new(manifest),
         next_file,
         retired: Retired::new(),
+        claims: super::space::Claims::default(),
         creating: Mutex::new(()),
         lock: Mutex::new(Some(lock)),
         read_only,

@@ -289,7 +289,10 @@ impl DbCore {
 
     fn compact_if_there(&self, collection: &Arc<CollectionCore>) -> Result<()> {
         self.flush_if_there(collection)?;
-        compaction::compact_all(self, collection)
+        let done = compaction::compact_all(self, collection);
+        // The caller may be short of the space that the merged segments take until they go.
+        self.sweep();
+        done
     }
 
     /// Reads every byte of a collection's segments and checks it against its checksums, and every

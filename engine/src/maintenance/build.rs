@@ -68,6 +68,11 @@ impl SegmentBuilder {
         Ok(())
     }
 
+    /// Bytes of the file so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.writer.bytes()
+    }
+
     /// Adds the delete of an id whose older version may lie in a cold object.
     pub(crate) fn push_delete(&mut self, id: &PointId, lsn: Lsn) -> Result<()> {
         self.writer.push_delete(id, lsn.get())

@@ -17,7 +17,7 @@ use super::{build::SegmentBuilder, install::Change};
 use crate::{
     PointId,
     collection::{CollectionCore, SegmentPart, SegmentView, State},
-    db::DbCore,
+    db::{Claim, DbCore},
     error::{Error, Result},
 };
 use akidb_vfs::planted;
@@ -66,10 +66,15 @@ pub(crate) fn due(core: &DbCore, collection: &CollectionCore) -> Vec<Pick> {
 /// Runs one due pick, if there is one. Returns whether it did.
 pub(crate) fn compact_due(core: &DbCore, collection: &CollectionCore) -> Result<bool> {
     let _moves = collection.moves.lock();
-    match due(core, collection).into_iter().next() {
-        Some(pick) => merge(core, collection, &pick.inputs).map(|()| true),
-        None => Ok(false),
+    let mut refused = None;
+    for pick in due(core, collection) {
+        match core.claim_merge(&pick.inputs) {
+            Ok(claim) => return merge(core, collection, &pick.inputs, claim).map(|()| true),
+            // One that needs less may have room, and make some.
+            Err(error) => refused = refused.or(Some(error)),
+        }
     }
+    refused.map_or(Ok(false), Err)
 }
 
 /// Merges all segments into one, dropping every dead row.
@@ -78,7 +83,10 @@ pub(crate) fn compact_all(core: &DbCore, collection: &CollectionCore) -> Result<
     let parts = collection.state.read().parts.segments().to_vec();
     let clean = parts.len() <= 1
         && parts.iter().all(|part| part.dead().is_empty() && part.segment.meta().deletes == 0);
-    if clean { Ok(()) } else { merge(core, collection, &parts) }
+    if clean {
+        return Ok(());
+    }
+    merge(core, collection, &parts, core.claim_merge(&parts)?)
 }
 
 /// Replaces segments by one segment of their live rows. The caller holds `moves`.
@@ -86,10 +94,11 @@ pub(crate) fn merge(
     core: &DbCore,
     collection: &CollectionCore,
     inputs: &[Arc<SegmentPart>],
+    claim: Claim<'_>,
 ) -> Result<()> {
     let (views, captured_at, keep_deletes) = capture(collection, inputs);
     core.commit.sync(captured_at).wait()?;
-    let output = write_output(core, collection, &views, keep_deletes)?;
+    let output = write_output(core, collection, &views, keep_deletes, claim)?;
     let structure = collection.structure.lock();
     let part =
         output.map(|meta| core.open_part(collection, &meta, RoaringBitmap::new())).transpose()?;
@@ -127,6 +136,7 @@ fn write_output(
     collection: &CollectionCore,
     views: &[SegmentView],
     keep_deletes: bool,
+    mut claim: Claim<'_>,
 ) -> Result<Option<crate::segment::SegmentMeta>> {
     let deletes = if keep_deletes { newest_deletes(views)? } else { BTreeMap::new() };
     let live: u64 = views.iter().map(SegmentView::live_rows).sum();
@@ -142,6 +152,7 @@ fn write_output(
             let (id, lsn) = (segment.id(row)?, Lsn::new(segment.lsn(row)?));
             builder.push(&id, lsn, &segment.vectors(row, 1)?, &segment.metadata_json(row)?)?;
             written += 1;
+            claim.written(builder.bytes());
         }
         core.background.pause_point()?;
     }

@@ -44,7 +44,8 @@ pub(crate) fn add_field(core: &DbCore, collection: &CollectionCore, field: Field
     };
     let parts = collection.state.read().parts.segments().to_vec();
     for part in parts.into_iter().filter(|part| lacks(part)) {
-        compaction::merge(core, collection, &[part])?;
+        let inputs = [part];
+        compaction::merge(core, collection, &inputs, core.claim_merge(&inputs)?)?;
     }
     Ok(())
 }

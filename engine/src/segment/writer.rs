@@ -147,6 +147,11 @@ impl SegmentWriter {
         Ok(())
     }
 
+    /// Bytes of the file so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.sink.position()
+    }
+
     /// Completes the file with the encoded indexes of these fields, makes it durable, and gives it
     /// its name. It belongs to nothing until a manifest names it.
     ///

@@ -5,8 +5,9 @@
 //!
 //! Own options: `disk=image` (the default: an ext4 file system in an image of 64 MiB, which needs
 //! root and a loop device; where there is none the run fails and says why) or `disk=sim`;
-//! `cycles=N` (100); `dir=PATH` for the image. Every second life keeps a reserve; on a full disk
-//! these must be able to delete, and to make room by deleting alone.
+//! `cycles=N` (100); for the image `dir=PATH`, and `backend=std|uring|tokio_uring|auto` for its log.
+//! Every second life keeps a reserve; on a full disk these must be able to delete, and to make room
+//! by deleting alone.
 
 mod disk;
 
@@ -19,7 +20,12 @@ use akidb::{
 use akidb_vfs::thread::spawn;
 use disk::{Ballast, Disk};
 use serde_json::json;
-use std::{collections::BTreeMap, sync::mpsc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::mpsc,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 /// The machine.
 pub(super) const MACHINE: Machine = Machine {
@@ -42,6 +48,8 @@ pub(super) const MACHINE: Machine = Machine {
 
 /// A life that takes longer hangs: a hundred cycles are a minute or two.
 const PATIENCE: Duration = Duration::from_secs(1800);
+/// Merges of a small disk end long before.
+const MERGES_TAKE: Duration = Duration::from_secs(60);
 /// Calls on a disk that was found full.
 const CALLS_WHEN_FULL: u32 = 12;
 /// More batches than any of the disks holds.
@@ -77,7 +85,9 @@ fn live(seed: u64, options: &Options, counts: &mut Counts) -> Result<(), String>
     let usual = if options.get("defect").is_some() { "sim" } else { "image" };
     let disk = match options.get("disk").unwrap_or(usual) {
         "sim" => Disk::simulated(seed, reserved),
-        "image" => Disk::image(options.get("dir"), reserved)?,
+        "image" => {
+            Disk::image(options.get("dir"), reserved, options.get("backend").unwrap_or("std"))?
+        }
         other => return Err(format!("there is no disk={other}; take image or sim")),
     };
     let db = disk.open().map_err(|error| error.to_string())?;
@@ -149,7 +159,7 @@ impl Life {
         self.check(false).map_err(|text| format!("while it is full: {text}"))?;
         self.disk.lose_power_aside(&self.rows, counts)?;
         drop(ballast);
-        self.must_work("space is back")
+        self.must_work("space is back", counts)
     }
 
     /// The database fills the disk by itself, and makes room by deleting.
@@ -171,7 +181,7 @@ impl Life {
         docs.flush().map_err(|error| format!("a flush with a reserve: {}", text(error)))?;
         docs.compact().map_err(|error| format!("a merge with a reserve: {}", text(error)))?;
         counts.add("deletes alone made room", 1);
-        self.must_work("rows are gone")
+        self.must_work("rows are gone", counts)
     }
 
     /// Writes until that is refused; was it, within so many batches?
@@ -248,9 +258,17 @@ impl Life {
     }
 
     /// Nothing may be refused.
-    fn must_work(&mut self, when: &str) -> Result<(), String> {
+    fn must_work(&mut self, when: &str, counts: &mut Counts) -> Result<(), String> {
         let fails = |what: &str, error: akidb::Error| format!("{what}, {when}: {error:?} {error}");
-        self.upsert().map_err(|error| fails("an upsert", error))?;
+        let since = Instant::now();
+        while let Err(error) = self.upsert() {
+            // A merge on another thread may have the reserve, and gives it back when it ends.
+            if !self.disk.has_threads() || since.elapsed() > MERGES_TAKE {
+                return Err(fails("an upsert", error));
+            }
+            counts.add("waits for a merge to give its space back", 1);
+            sleep(Duration::from_millis(100));
+        }
         if !self.db().list_snapshots().is_empty() {
             let gone = self.db().delete_snapshot("s");
             gone.map_err(|error| fails("the end of a snapshot", error))?;
