@@ -3,7 +3,7 @@
 
 #![deny(clippy::indexing_slicing)]
 
-use super::{Loss, LossKind, RepairAction, Worker, versions::Versions};
+use super::{Loss, LossKind, RepairAction, Worker, rescue::Missing, versions::Versions};
 use crate::{
     Metric, Schema,
     commit::payload::{self, LogRecord},
@@ -18,6 +18,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
 };
+use uuid::Uuid;
 
 /// The files of a collection, by what they say of themselves.
 #[derive(Default)]
@@ -56,7 +57,7 @@ impl Worker {
         }
         for collection in state.collections.values_mut() {
             let found = found.remove(&collection.id).unwrap_or_default();
-            self.reconcile(collection, found)?;
+            self.reconcile(collection, found, state.database)?;
         }
         // Recovery trims the log only where segments have it: what is gone at its start is there.
         let flushed = state.collections.values().map(|c| c.flushed.get()).max().unwrap_or(0);
@@ -128,12 +129,6 @@ impl Worker {
         Ok(found)
     }
 
-    fn list_segments(&self) -> Result<Vec<PathBuf>> {
-        let dir = &self.paths.segments;
-        let entries = self.fs.list_dir(dir)?;
-        Ok(entries.into_iter().map(|entry| dir.join(entry.name)).collect())
-    }
-
     fn unreadable(&mut self, error: crate::Error, path: PathBuf) -> Result<()> {
         if is_newer(&error) || matches!(error.cause(), Cause::Fs(_)) {
             return Err(error);
@@ -169,7 +164,12 @@ impl Worker {
 
     /// Makes a collection name the files that are there. If those are not the ones that the
     /// remains of the manifest tell of, rows that were replaced are found by their LSNs.
-    fn reconcile(&mut self, collection: &mut CollectionManifest, found: Found) -> Result<()> {
+    fn reconcile(
+        &mut self,
+        collection: &mut CollectionManifest,
+        found: Found,
+        database: Uuid,
+    ) -> Result<()> {
         let Found { segments, tombstones } = found;
         let (dim, metric) = (collection.schema.dim, collection.schema.metric);
         let ours = |params: &SegmentParams| params.dim == dim && params.metric == metric;
@@ -195,7 +195,8 @@ impl Worker {
             old = Some(tombstone_path(&self.paths.segments, meta.number));
         }
         base.retain(|number, _| kept.contains(number));
-        let Versions { dead, uncertain } = self.versions(collection, base)?;
+        let history = self.history(collection)?;
+        let Versions { dead, uncertain } = self.versions(collection, &history, base)?;
         self.write_tombstones(collection, &dead, old)?;
         if uncertain > 0 {
             self.losses.push(Loss {
@@ -210,7 +211,7 @@ impl Worker {
                     .to_owned(),
             });
         }
-        Ok(())
+        self.rescue(collection, &history, Missing::default(), database)
     }
 
     /// Objects that only the manifest named stay where they are.

@@ -155,6 +155,15 @@ impl LogSurvey {
         Ok(())
     }
 
+    /// The file that an LSN is read from.
+    pub(crate) fn file_of(&self, lsn: u64) -> Option<&Path> {
+        let holds = |file: &&SurveyedFile| {
+            let (from, upto) = file.speaks_for;
+            (from..upto).contains(&lsn)
+        };
+        self.files.iter().find(holds).map(|file| &*file.path)
+    }
+
     /// How many LSNs are missing.
     pub(crate) fn missing_count(&self) -> u64 {
         self.missing.iter().map(|(first, last)| last - first + 1).sum()
