@@ -173,9 +173,10 @@ fn ids_of(world: &World) -> BTreeSet<u64> {
 /// By default the prefix before the first lost batch, exactly; every batch behind it is named.
 #[test]
 fn a_damaged_log_ends_before_the_damage_and_says_what_came_after() {
-    for seed in 0..8 {
+    for seed in 0..9 {
         let (world, path, states, offsets) = plain_log(seed);
-        let lsn = 2 + seed * 3 % 27;
+        // Of the last batch only the seal behind it tells.
+        let lsn = if seed == 8 { 30 } else { 2 + seed * 3 % 27 };
         world.sim.corrupt(&path, offsets[lsn as usize - 1] + 70, 1).expect("within the frame");
         let plan = repair(&world).apply().expect("it can be repaired");
         assert_eq!(plan.remaining, []);
