@@ -105,7 +105,6 @@ impl Worker {
     fn find_files(&mut self) -> Result<BTreeMap<u32, Found>> {
         let mut found: BTreeMap<u32, Found> = BTreeMap::new();
         let mut paths: Vec<PathBuf> = self.list_segments()?;
-        // By number, so that the newest tombstones come last.
         paths.sort_unstable();
         for path in paths {
             let name = path.to_string_lossy();
@@ -113,14 +112,21 @@ impl Worker {
                 match SalvagedSegment::open(&*self.fs, &path) {
                     Ok(segment) => {
                         let (meta, params) = (segment.meta().clone(), segment.params());
-                        found.entry(params.collection).or_default().segments.push((meta, params));
+                        let segments = &mut found.entry(params.collection).or_default().segments;
+                        // A copy under another name adds nothing.
+                        if segments.iter().all(|(other, _)| other.number != meta.number) {
+                            segments.push((meta, params));
+                        }
                     }
                     Err(error) => self.unreadable(error, path)?,
                 }
             } else if name.ends_with(".tmb") {
                 match tombstones::adopt(&*self.fs, &path) {
                     Ok((collection, meta, set)) => {
-                        found.entry(collection).or_default().tombstones = Some((meta, set));
+                        let newest = &mut found.entry(collection).or_default().tombstones;
+                        if newest.as_ref().is_none_or(|(other, _)| other.number < meta.number) {
+                            *newest = Some((meta, set));
+                        }
                     }
                     Err(error) => self.unreadable(error, path)?,
                 }

@@ -111,7 +111,7 @@ impl Worker {
         let lsns = (meta.min_lsn, meta.max_lsn);
         let mut loss = Loss::of_rows(&collection.name, path.clone());
         loss.lsns = Some(lsns);
-        let Some(found) = self.find_segment(collection, meta, path)? else {
+        let Some(found) = self.find_segment(collection, meta)? else {
             loss.detail = "rows of a segment of which nothing can be read".to_owned();
             let unnamed = u64::from(meta.rows).saturating_sub(hidden.len());
             self.step(RepairAction::Forget, path.clone(), "nothing of it can be read");
@@ -162,20 +162,20 @@ impl Worker {
 
     /// What can be read of a segment: from its file, or from one that took its content and not its
     /// name.
-    fn find_segment(
+    pub(super) fn find_segment(
         &self,
         collection: &CollectionManifest,
         meta: &SegmentMeta,
-        path: &Path,
     ) -> Result<Option<SalvagedSegment>> {
+        let path = segment_path(&self.paths.segments, meta.number);
         let schema = &collection.schema;
         let params =
             SegmentParams { collection: collection.id, dim: schema.dim, metric: schema.metric };
         // Whole, or nothing tells it from the many that are not it without reading them all.
         let same = |other: &PathBuf| self.fs.metadata(other).is_ok_and(|m| m.len == meta.len);
         let others = self.list_segments()?.into_iter();
-        let others = others.filter(|other| other != path && same(other));
-        for place in std::iter::once(path.to_owned()).chain(others) {
+        let others = others.filter(|other| *other != path && same(other));
+        for place in std::iter::once(path.clone()).chain(others) {
             match SalvagedSegment::open(&*self.fs, &place) {
                 Ok(old) if fits(&old, meta, params) => return Ok(Some(old)),
                 Err(error) if is_newer(&error) && place == path => return Err(error),

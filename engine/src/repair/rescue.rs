@@ -19,7 +19,7 @@ use crate::{
     maintenance::build::SegmentBuilder,
     manifest::CollectionManifest,
     point::Record,
-    segment::{SalvagedSegment, SegmentParams, SegmentWriter, segment_path},
+    segment::{SegmentParams, SegmentWriter, segment_path},
 };
 use akidb_wal::Lsn;
 use std::{
@@ -97,8 +97,7 @@ impl Worker {
             if wanted.is_empty() {
                 break;
             }
-            let path = segment_path(&self.paths.segments, meta.number);
-            let segment = SalvagedSegment::open(&*self.fs, &path)?;
+            let Some(segment) = self.find_segment(collection, meta)? else { continue };
             for row in 0..meta.rows {
                 if let (Some(id), Some(lsn)) = (segment.id(row)?, segment.lsn(row)?)
                     && wanted.get(&id).is_some_and(|wanted| *wanted <= lsn)
@@ -114,8 +113,7 @@ impl Worker {
     pub(super) fn local_ids(&self, collection: &CollectionManifest) -> Result<LocalIds> {
         let mut ids = LocalIds::new();
         for meta in &collection.segments {
-            let path = segment_path(&self.paths.segments, meta.number);
-            let segment = SalvagedSegment::open(&*self.fs, &path)?;
+            let Some(segment) = self.find_segment(collection, meta)? else { continue };
             for row in 0..meta.rows {
                 ids.extend(segment.id(row)?);
             }

@@ -8,7 +8,6 @@ use crate::{
     PointId,
     error::Result,
     manifest::CollectionManifest,
-    segment::{SalvagedSegment, segment_path},
     tombstones::{self, TombstoneMeta, TombstoneSet, tombstone_path},
 };
 use roaring::RoaringBitmap;
@@ -65,7 +64,7 @@ impl Worker {
         meta: &TombstoneMeta,
     ) -> Result<Option<TombstoneSet>> {
         for path in self.list_segments()? {
-            if !path.extension().is_some_and(|ext| ext == "tmb") {
+            if path.extension().is_none_or(|ext| ext != "tmb") {
                 continue;
             }
             if let Ok((owner, found, set)) = tombstones::adopt(&*self.fs, &path)
@@ -110,8 +109,7 @@ impl Worker {
         let mut deleted: HashMap<PointId, u64> = HashMap::new();
         let mut newest: HashMap<PointId, (u64, u64, u32)> = HashMap::new();
         for meta in &collection.segments {
-            let path = segment_path(&self.paths.segments, meta.number);
-            let Ok(segment) = SalvagedSegment::open(&*self.fs, &path) else { continue };
+            let Some(segment) = self.find_segment(collection, meta)? else { continue };
             for (id, lsn) in segment.deletes()?.unwrap_or_default() {
                 let last = deleted.entry(id).or_default();
                 *last = (*last).max(lsn);
