@@ -3,13 +3,17 @@
 
 #![deny(clippy::indexing_slicing)]
 
-use super::{Loss, LossKind, RepairAction, Worker, rescue::Missing, versions::Versions};
+use super::{
+    Loss, LossKind, RepairAction, Worker,
+    rescue::{Gone, Missing},
+    versions::Versions,
+};
 use crate::{
     Metric, Schema,
     commit::payload::{self, LogRecord},
     error::{Cause, Result},
     manifest::{CollectionManifest, ManifestState, ManifestStore},
-    segment::{SalvagedSegment, SegmentMeta, SegmentParams},
+    segment::{SalvagedSegment, SegmentMeta, SegmentParams, segment_path},
     tombstones::{self, TombstoneMeta, TombstoneSet, tombstone_path},
     verify::{LogSurvey, is_newer},
 };
@@ -30,7 +34,8 @@ struct Found {
 impl Worker {
     /// The state that files and remains tell of.
     pub(super) fn rebuild_manifest(&mut self) -> Result<ManifestState> {
-        let mut state = ManifestStore::salvage(&*self.fs, &self.paths.root)?.unwrap_or_default();
+        let salvaged = ManifestStore::salvage(&*self.fs, &self.paths.root)?;
+        let (mut state, complete) = salvaged.unwrap_or_default();
         let mut found = self.find_files()?;
         let survey = LogSurvey::take(&*self.fs, &self.paths.wal, Lsn::ZERO, Lsn::ZERO)?;
         let logged = self.logged_collections(&survey)?;
@@ -64,6 +69,16 @@ impl Worker {
         let begins = survey.first.map_or(flushed, |first| first.saturating_sub(1));
         state.log_floor = state.log_floor.max(Lsn::new(begins));
         self.note_objects(&state);
+        // While the log goes back to the first write, nothing can be missing that it does not have.
+        if !complete && (survey.first != Some(1) || !survey.missing.is_empty()) {
+            let mut loss = Loss::of_rows("", self.paths.segments.clone());
+            loss.kind = LossKind::Uncertain;
+            loss.collections.clear();
+            loss.detail = "only the manifest told which segments there were: if one of them is \
+                           gone too, its rows are lost without being missed"
+                .to_owned();
+            self.losses.push(loss);
+        }
         Ok(state)
     }
 
@@ -193,6 +208,11 @@ impl Worker {
         let highest = metas.iter().map(|meta| meta.max_lsn).max().unwrap_or(0);
         collection.flushed = collection.flushed.max(Lsn::new(highest));
         let kept = numbers(&metas);
+        let mut missing = Missing::default();
+        for gone in collection.segments.iter().filter(|meta| !kept.contains(&meta.number)) {
+            let path = segment_path(&self.paths.segments, gone.number);
+            missing.gone.push(Gone::whole(collection, gone, path));
+        }
         collection.segments = metas;
         let mut base = TombstoneSet::new();
         let mut old = None;
@@ -217,7 +237,7 @@ impl Worker {
                     .to_owned(),
             });
         }
-        self.rescue(collection, &history, Missing::default(), database)
+        self.rescue(collection, &history, missing, database)
     }
 
     /// Objects that only the manifest named stay where they are.

@@ -19,7 +19,7 @@ use crate::{
     maintenance::build::SegmentBuilder,
     manifest::CollectionManifest,
     point::Record,
-    segment::{SegmentParams, SegmentWriter, segment_path},
+    segment::{SegmentMeta, SegmentParams, SegmentWriter, segment_path},
 };
 use akidb_wal::Lsn;
 use std::{
@@ -35,6 +35,22 @@ pub(super) struct Gone {
     pub(super) unnamed: u64,
     /// The LSNs of its rows.
     pub(super) lsns: (u64, u64),
+}
+
+impl Gone {
+    /// A segment that the remains of a manifest name, and that is not there. It may as well have
+    /// been merged into another.
+    pub(super) fn whole(
+        collection: &CollectionManifest,
+        meta: &SegmentMeta,
+        path: PathBuf,
+    ) -> Self {
+        let lsns = (meta.min_lsn, meta.max_lsn);
+        let mut loss = Loss::of_rows(&collection.name, path);
+        loss.lsns = Some(lsns);
+        loss.detail = "rows of a segment that is gone, unless it was merged into another".into();
+        Self { loss, unnamed: u64::from(meta.rows), lsns }
+    }
 }
 
 /// What the damage took from a collection, and what is on its way back.
