@@ -69,13 +69,15 @@ impl Worker {
         let begins = survey.first.map_or(flushed, |first| first.saturating_sub(1));
         state.log_floor = state.log_floor.max(Lsn::new(begins));
         self.note_objects(&state);
-        // While the log goes back to the first write, nothing can be missing that it does not have.
-        if !complete && (survey.first != Some(1) || !survey.missing.is_empty()) {
+        // A log that goes from the first write to the last has all that can be missing.
+        let whole_log =
+            survey.first == Some(1) && survey.missing.is_empty() && !survey.open_ended;
+        if !complete && !whole_log {
             let mut loss = Loss::of_rows("", self.paths.segments.clone());
             loss.kind = LossKind::Uncertain;
             loss.collections.clear();
-            loss.detail = "only the manifest told which segments there were: if one of them is \
-                           gone too, its rows are lost without being missed"
+            loss.detail = "only the manifest told which collections and segments there were: if \
+                           one is gone too, its rows are lost without being missed"
                 .to_owned();
             self.losses.push(loss);
         }
