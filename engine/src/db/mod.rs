@@ -13,6 +13,7 @@ pub(crate) mod paths;
 mod read_only;
 mod replay;
 mod report;
+mod strays;
 #[cfg(test)]
 mod tests;
 
