@@ -1,7 +1,7 @@
 //! `Repair`: for every kind of damage in every kind of file the plan says what is lost, the result
 //! opens and is sound, holds what the plan said and no less, and nothing is destroyed.
 
-use akidb::{ErrorKind, LossKind, PointId, ReadMode, Repair, RepairPlan, Verify, WalDump};
+use akidb::{ErrorKind, LossKind, Point, PointId, ReadMode, Repair, RepairPlan, Verify, WalDump};
 use akidb_tests::{
     declared::{check_declared, shown},
     fixture::{AllRows, every_kind_of_file, every_kind_of_file_and_a_short_log, row},
@@ -235,6 +235,42 @@ fn segments_and_objects_that_are_gone_are_made_again_from_the_log() {
         assert_eq!(saved > 0, victims != [".tmb"], "{what}: {:?}", plan.saved);
         assert!(plan.saved.iter().all(|saved| saved.ids.len() as u64 == saved.rows), "{what}");
     }
+}
+
+/// One object of two row groups, of which the first is damaged, and a log that has none of it.
+#[test]
+fn whole_row_groups_of_a_damaged_object_are_saved_and_the_others_are_named() {
+    const GROUP: u64 = 8192;
+    let mut settings = tiny_settings();
+    (settings.memtable_bytes, settings.memtable_pool_bytes) = (4 << 20, 16 << 20);
+    (settings.wal_file_bytes, settings.wal_bytes_max) = (4 << 20, 64 << 20);
+    let world = World::new(5, settings);
+    let db = world.open().expect("an empty disk opens");
+    let cold = db.create_collection("cold", plain_schema()).expect("a new name");
+    let rows: Vec<_> = (0..GROUP + 100).map(|n| Point::new(n, [n as f32, 1.0, 2.0, 3.0])).collect();
+    for batch in rows.chunks(1000) {
+        cold.upsert(batch.to_vec()).run().expect("rows");
+    }
+    assert!(cold.demote().expect("a demotion"));
+    cold.delete([GROUP + 7]).run().expect("a delete");
+    cold.flush().expect("a flush");
+    db.close().expect("it closes");
+    // An open carries the log over without what is flushed.
+    world.open().and_then(|db| db.close()).expect("it opens");
+    let object = world.files_with(".parquet").remove(0);
+    world.sim.corrupt(&object, 1000, 1).expect("within the first row group");
+
+    let plan = repair(&world).apply().expect("it can be repaired");
+    assert_eq!(plan.remaining, []);
+    let saved: Vec<_> = plan.saved.iter().map(|saved| (&saved.from, saved.rows)).collect();
+    assert_eq!(saved, [(&object, 99)]);
+    let [loss] = &plan.losses[..] else { panic!("one loss: {:?}", plan.losses) };
+    assert_eq!((loss.kind, loss.rows), (LossKind::Rows, Some(GROUP)));
+    assert!(loss.detail.contains("0..8192"), "{}", loss.detail);
+    let db = world.open().expect("it was repaired");
+    let found = scan_all(&db.collection("cold").expect("it is there"), 1000).expect("a scan");
+    let wanted = (GROUP..GROUP + 100).filter(|n| *n != GROUP + 7);
+    assert!(found.into_keys().eq(wanted.map(PointId::from)), "other rows");
 }
 
 /// Power goes at every call of a repair: run again, it ends where it would have.

@@ -84,6 +84,11 @@ fn random_life(seed: u64) -> Known {
         }
     }
     db.close().expect("it closes");
+    // Else the power loss of a later test brings back files that were removed long ago.
+    for (path, _) in world.sim.files() {
+        let dirs = path.ancestors().skip(1).take_while(|dir| dir.starts_with(world.dir()));
+        dirs.for_each(|dir| world.sim.process().sync_dir(dir).expect("it is there"));
+    }
     Known { world, writes }
 }
 
@@ -264,7 +269,6 @@ fn one(seed: u64) -> Option<RepairPlan> {
     for (path, bytes) in before {
         assert!(path.ends_with("LOCK") || kept.contains(&bytes), "{what}: {path:?} is destroyed");
     }
-    println!("DONE {done:#?}");
     let found = shown(world, &what);
     check(&known, &found, &plan.losses, &what);
     if rng.bool() {
@@ -281,7 +285,6 @@ fn interrupt(world: &World, rng: &mut fastrand::Rng, found: &BTreeMap<String, Ro
     world.sim.reboot(policy);
     let again = repair(world).apply().unwrap_or_else(|error| panic!("{what}: {error}"));
     assert_eq!(again.remaining, [], "{what}, after {outcome:?}");
-    println!("AGAIN {again:#?}");
     let what = format!("{what}, interrupted");
     let rows = shown(world, &what);
     for (name, wanted) in found {
@@ -297,10 +300,10 @@ fn number(name: &str) -> Option<u64> {
 #[test]
 fn mixed_damages_are_repaired_as_planned_and_declared() {
     if let Some(seed) = number("AKIDB_SEED") {
-        println!("{:#?}", one(seed));
+        one(seed);
         return;
     }
-    let runs = number("AKIDB_SEQUENCES").unwrap_or(300);
+    let runs = number("AKIDB_SEQUENCES").unwrap_or(150);
     let (mut repaired, mut saved, mut lossless) = (0, 0, 0);
     let mut failed: Vec<u64> = Vec::new();
     for seed in 0..runs {

@@ -70,8 +70,7 @@ impl Worker {
         state.log_floor = state.log_floor.max(Lsn::new(begins));
         self.note_objects(&state);
         // A log that goes from the first write to the last has all that can be missing.
-        let whole_log =
-            survey.first == Some(1) && survey.missing.is_empty() && !survey.open_ended;
+        let whole_log = survey.first == Some(1) && survey.missing.is_empty() && !survey.open_ended;
         if !complete && !whole_log {
             let mut loss = Loss::of_rows("", self.paths.segments.clone());
             loss.kind = LossKind::Uncertain;
@@ -239,7 +238,7 @@ impl Worker {
                     .to_owned(),
             });
         }
-        self.rescue(collection, &history, missing, database)
+        self.rescue(collection, &history, &dead, missing, database)
     }
 
     /// Objects that only the manifest named stay where they are.

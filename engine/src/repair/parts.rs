@@ -15,7 +15,7 @@ use crate::{
     error::{Cause, Result},
     manifest::CollectionManifest,
     segment::{SalvagedSegment, SegmentMeta, SegmentParams, segment_path},
-    tombstones::tombstone_path,
+    tombstones::{TombstoneSet, tombstone_path},
     verify::{fits, is_newer},
 };
 use akidb_wal::Lsn;
@@ -55,8 +55,9 @@ impl Worker {
         }
         let history = self.history(collection)?;
         let mut missing = Missing::default();
-        if bad_segments || lost_tombstones.is_some() {
-            let (mut dead, certain) = self.hidden_rows(collection, &history, lost_tombstones)?;
+        let mend_segments = bad_segments || lost_tombstones.is_some();
+        let (mut dead, certain) = self.hidden_rows(collection, &history, lost_tombstones)?;
+        if mend_segments {
             for meta in std::mem::take(&mut collection.segments) {
                 let path = path(&meta);
                 if !self.is_bad(&path) {
@@ -71,7 +72,7 @@ impl Worker {
             }
             self.write_tombstones(collection, &dead, tombstones)?;
         }
-        self.rescue(collection, &history, missing, database)
+        self.rescue(collection, &history, &dead, missing, database)
     }
 
     /// Gives a collection back what other files still have of what it misses.
@@ -79,10 +80,11 @@ impl Worker {
         &mut self,
         collection: &mut CollectionManifest,
         history: &History,
+        dead: &TombstoneSet,
         mut missing: Missing,
         database: Uuid,
     ) -> Result<()> {
-        let mut wanted = self.missed(collection, history, &missing)?;
+        let mut wanted = self.missed(collection, history, dead, &missing)?;
         let mut rescued = Rescued::default();
         if !collection.cold.is_empty() {
             let mut tier = Tier {

@@ -20,6 +20,7 @@ use crate::{
     manifest::CollectionManifest,
     point::Record,
     segment::{SegmentMeta, SegmentParams, SegmentWriter, segment_path},
+    tombstones::TombstoneSet,
 };
 use akidb_wal::Lsn;
 use std::{
@@ -100,11 +101,14 @@ pub(super) struct Rescued {
 pub(super) type LocalIds = HashSet<PointId>;
 
 impl Worker {
-    /// Ids that the log shows to be there and no segment has: all of them are missing.
+    /// Ids that the log shows to be there and no segment has: all of them are missing. A row that is
+    /// hidden does not count, for what hides it may be a copy that is lost, or a write that is;
+    /// unless the log has that write.
     pub(super) fn missed(
         &self,
         collection: &CollectionManifest,
         history: &History,
+        dead: &TombstoneSet,
         missing: &Missing,
     ) -> Result<HashMap<PointId, u64>> {
         let mut wanted = history.live();
@@ -114,9 +118,12 @@ impl Worker {
                 break;
             }
             let Some(segment) = self.find_segment(collection, meta)? else { continue };
+            let dead = dead.get(&meta.number);
             for row in 0..meta.rows {
                 if let (Some(id), Some(lsn)) = (segment.id(row)?, segment.lsn(row)?)
                     && wanted.get(&id).is_some_and(|wanted| *wanted <= lsn)
+                    && (dead.is_none_or(|dead| !dead.contains(row))
+                        || history.is_written_again(&id))
                 {
                     wanted.remove(&id);
                 }
