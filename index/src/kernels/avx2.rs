@@ -1,0 +1,137 @@
+//! The integer kernels with AVX2. Called through [`super::Kernels`] only, which checks that the
+//! machine has the instructions and that slices have the lengths.
+
+#![expect(unsafe_code, reason = "loads of registers from arrays; nothing else is unsafe here")]
+
+use super::{BLOCK_ROWS, CHUNK_BYTES, GROUP_BYTES};
+use std::arch::x86_64::{
+    __m128i, __m256i, _mm_add_epi16, _mm_loadu_si128, _mm_slli_epi16, _mm_sub_epi16,
+    _mm_unpackhi_epi16, _mm_unpacklo_epi16, _mm256_add_epi16, _mm256_add_epi32, _mm256_and_si256,
+    _mm256_castsi256_si128, _mm256_cvtepi8_epi16, _mm256_cvtepu8_epi16, _mm256_cvtepu16_epi32,
+    _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
+    _mm256_set1_epi8, _mm256_set1_epi16, _mm256_setzero_si256, _mm256_shuffle_epi8,
+    _mm256_srli_epi16, _mm256_storeu_si256,
+};
+
+/// Half of the rows of a block: one register of bytes.
+const HALF: usize = BLOCK_ROWS / 2;
+
+#[target_feature(enable = "avx2")]
+fn load(bytes: &[u8; 32]) -> __m256i {
+    // SAFETY: an array of 32 bytes is readable for 32 bytes, and the load asks for no alignment.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx2")]
+fn load_signed(bytes: &[i8; 32]) -> __m256i {
+    // SAFETY: an array of 32 bytes is readable for 32 bytes, and the load asks for no alignment.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx2")]
+fn load_half(bytes: &[u8; 16]) -> __m128i {
+    // SAFETY: an array of 16 bytes is readable for 16 bytes, and the load asks for no alignment.
+    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx2")]
+fn load_half_signed(bytes: &[i8; 16]) -> __m128i {
+    // SAFETY: an array of 16 bytes is readable for 16 bytes, and the load asks for no alignment.
+    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+}
+
+/// The eight sums of 32 bits in a register.
+#[target_feature(enable = "avx2")]
+fn lanes(v: __m256i) -> [u32; 8] {
+    let mut out = [0; 8];
+    // SAFETY: the array is writable for 32 bytes, and the store asks for no alignment.
+    unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), v) };
+    out
+}
+
+/// Adds 16 sums, of which `all` holds the bytes of even rows in the low and those of odd rows in
+/// the high half of each 16 bits, and `odd` those of odd rows alone, to `sums`.
+#[target_feature(enable = "avx2")]
+pub(super) fn add_sums(all: __m128i, odd: __m128i, sums: &mut [u32]) {
+    // What `odd` adds to the high byte is taken off again; both wrap, and the rest is exact.
+    let even = _mm_sub_epi16(all, _mm_slli_epi16::<8>(odd));
+    let halves = [_mm_unpacklo_epi16(even, odd), _mm_unpackhi_epi16(even, odd)];
+    for (eight, sums) in halves.into_iter().zip(sums.chunks_exact_mut(8)) {
+        for (sum, lane) in sums.iter_mut().zip(lanes(_mm256_cvtepu16_epi32(eight))) {
+            *sum += lane;
+        }
+    }
+}
+
+/// See [`super::Kernels::block_sums`].
+#[target_feature(enable = "avx2")]
+pub(super) fn block_sums(codes: &[u8], tables: &[u8], sums: &mut [u32; BLOCK_ROWS]) {
+    *sums = [0; BLOCK_ROWS];
+    let nibble = _mm256_set1_epi8(15);
+    for (codes, tables) in codes.chunks(CHUNK_BYTES).zip(tables.chunks(CHUNK_BYTES)) {
+        let mut all = [_mm256_setzero_si256(); 2];
+        let mut odd = [_mm256_setzero_si256(); 2];
+        let (codes, _) = codes.as_chunks::<{ 2 * GROUP_BYTES }>();
+        let (tables, _) = tables.as_chunks::<{ 2 * GROUP_BYTES }>();
+        for (code, table) in codes.iter().zip(tables) {
+            let (code, table) = (load(code), load(table));
+            let low = _mm256_and_si256(code, nibble);
+            let high = _mm256_and_si256(_mm256_srli_epi16::<4>(code), nibble);
+            for (half, index) in [low, high].into_iter().enumerate() {
+                let picked = _mm256_shuffle_epi8(table, index);
+                all[half] = _mm256_add_epi16(all[half], picked);
+                odd[half] = _mm256_add_epi16(odd[half], _mm256_srli_epi16::<8>(picked));
+            }
+        }
+        for (half, sums) in sums.chunks_exact_mut(HALF).enumerate() {
+            add_sums(fold_halves(all[half]), fold_halves(odd[half]), sums);
+        }
+    }
+}
+
+/// Adds the two 128-bit halves, each 16 bits for itself.
+#[target_feature(enable = "avx2")]
+pub(super) fn fold_halves(v: __m256i) -> __m128i {
+    _mm_add_epi16(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v))
+}
+
+/// The sum of the eight 32-bit lanes.
+#[target_feature(enable = "avx2")]
+fn total(v: __m256i) -> i32 {
+    lanes(v).into_iter().fold(0, i32::wrapping_add_unsigned)
+}
+
+/// See [`super::Kernels::dot_u8`]. Products of bytes are widened first: `maddubs` would saturate.
+#[target_feature(enable = "avx2")]
+pub(super) fn dot_u8(code: &[u8], query: &[i8]) -> i32 {
+    let mut sums = [_mm256_setzero_si256(); 2];
+    let (code, _) = code.as_chunks::<16>();
+    let (query, _) = query.as_chunks::<16>();
+    for (code, query) in code.chunks_exact(2).zip(query.chunks_exact(2)) {
+        for (sum, (code, query)) in sums.iter_mut().zip(code.iter().zip(query)) {
+            let code = _mm256_cvtepu8_epi16(load_half(code));
+            let query = _mm256_cvtepi8_epi16(load_half_signed(query));
+            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(code, query));
+        }
+    }
+    total(_mm256_add_epi32(sums[0], sums[1]))
+}
+
+/// See [`super::Kernels::dot_u4`]. Two products of 15 and 127 fit 16 bits: nothing saturates.
+#[target_feature(enable = "avx2")]
+pub(super) fn dot_u4(code: &[u8], query: &[i8]) -> i32 {
+    let (nibble, ones) = (_mm256_set1_epi8(15), _mm256_set1_epi16(1));
+    let mut sum = _mm256_setzero_si256();
+    let (code, _) = code.as_chunks::<32>();
+    let (query, _) = query.as_chunks::<32>();
+    for (code, query) in code.iter().zip(query.chunks_exact(2)) {
+        let code = load(code);
+        let low = _mm256_and_si256(code, nibble);
+        let high = _mm256_and_si256(_mm256_srli_epi16::<4>(code), nibble);
+        for (code, query) in [low, high].into_iter().zip(query) {
+            let pairs = _mm256_maddubs_epi16(code, load_signed(query));
+            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, ones));
+        }
+    }
+    total(sum)
+}

@@ -1,0 +1,100 @@
+//! The integer kernels with AVX-512 and VNNI. Called through [`super::Kernels`] only, which checks
+//! that the machine has the instructions and that slices have the lengths.
+
+#![expect(unsafe_code, reason = "loads of registers from arrays; nothing else is unsafe here")]
+
+use super::{
+    BLOCK_ROWS, CHUNK_BYTES, GROUP_BYTES,
+    avx2::{add_sums, fold_halves},
+};
+use std::arch::x86_64::{
+    __m256i, __m512i, _mm256_add_epi16, _mm256_and_si256, _mm256_loadu_si256, _mm256_set1_epi8,
+    _mm256_srli_epi16, _mm512_add_epi16, _mm512_add_epi32, _mm512_and_si512,
+    _mm512_castsi256_si512, _mm512_castsi512_si256, _mm512_dpbusd_epi32, _mm512_extracti64x4_epi64,
+    _mm512_inserti64x4, _mm512_loadu_si512, _mm512_reduce_add_epi32, _mm512_set1_epi8,
+    _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_srli_epi16,
+};
+
+/// Half of the rows of a block.
+const HALF: usize = BLOCK_ROWS / 2;
+
+#[target_feature(enable = "avx512f")]
+fn load(bytes: &[u8; 64]) -> __m512i {
+    // SAFETY: an array of 64 bytes is readable for 64 bytes, and the load asks for no alignment.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx512f")]
+fn load_signed(bytes: &[i8; 64]) -> __m512i {
+    // SAFETY: an array of 64 bytes is readable for 64 bytes, and the load asks for no alignment.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx512f")]
+fn load_half(bytes: &[u8; 32]) -> __m256i {
+    // SAFETY: an array of 32 bytes is readable for 32 bytes, and the load asks for no alignment.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+/// See [`super::Kernels::block_sums`].
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) fn block_sums(codes: &[u8], tables: &[u8], sums: &mut [u32; BLOCK_ROWS]) {
+    *sums = [0; BLOCK_ROWS];
+    let nibble = _mm512_set1_epi8(15);
+    for (codes, tables) in codes.chunks(CHUNK_BYTES).zip(tables.chunks(CHUNK_BYTES)) {
+        let mut all = [_mm512_setzero_si512(); 2];
+        let mut odd = [_mm512_setzero_si512(); 2];
+        let (codes, _) = codes.as_chunks::<{ 4 * GROUP_BYTES }>();
+        let (tables, _) = tables.as_chunks::<{ 4 * GROUP_BYTES }>();
+        for (code, table) in codes.iter().zip(tables) {
+            let (code, table) = (load(code), load(table));
+            let low = _mm512_and_si512(code, nibble);
+            let high = _mm512_and_si512(_mm512_srli_epi16::<4>(code), nibble);
+            for (half, index) in [low, high].into_iter().enumerate() {
+                let picked = _mm512_shuffle_epi8(table, index);
+                all[half] = _mm512_add_epi16(all[half], picked);
+                odd[half] = _mm512_add_epi16(odd[half], _mm512_srli_epi16::<8>(picked));
+            }
+        }
+        for (half, sums) in sums.chunks_exact_mut(HALF).enumerate() {
+            let (all, odd) = (fold_quarters(all[half]), fold_quarters(odd[half]));
+            add_sums(fold_halves(all), fold_halves(odd), sums);
+        }
+    }
+}
+
+/// Adds the two 256-bit halves, each 16 bits for itself.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn fold_quarters(v: __m512i) -> __m256i {
+    _mm256_add_epi16(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64::<1>(v))
+}
+
+/// See [`super::Kernels::dot_u8`].
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) fn dot_u8(code: &[u8], query: &[i8]) -> i32 {
+    let mut sums = [_mm512_setzero_si512(); 2];
+    let (code, _) = code.as_chunks::<64>();
+    let (query, _) = query.as_chunks::<64>();
+    // Two sums: the latency of one product-and-add is twice what the ports can start.
+    for (i, (code, query)) in code.iter().zip(query).enumerate() {
+        sums[i % 2] = _mm512_dpbusd_epi32(sums[i % 2], load(code), load_signed(query));
+    }
+    _mm512_reduce_add_epi32(_mm512_add_epi32(sums[0], sums[1]))
+}
+
+/// See [`super::Kernels::dot_u4`].
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) fn dot_u4(code: &[u8], query: &[i8]) -> i32 {
+    let nibble = _mm256_set1_epi8(15);
+    let mut sum = _mm512_setzero_si512();
+    let (code, _) = code.as_chunks::<32>();
+    let (query, _) = query.as_chunks::<64>();
+    for (code, query) in code.iter().zip(query) {
+        let code = load_half(code);
+        let low = _mm256_and_si256(code, nibble);
+        let high = _mm256_and_si256(_mm256_srli_epi16::<4>(code), nibble);
+        let levels = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
+        sum = _mm512_dpbusd_epi32(sum, levels, load_signed(query));
+    }
+    _mm512_reduce_add_epi32(sum)
+}
