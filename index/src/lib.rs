@@ -20,6 +20,7 @@
 pub mod kernel;
 mod kernels;
 mod metric;
+pub mod rabitq;
 mod rotation;
 mod topk;
 

@@ -102,7 +102,13 @@ impl Rotation {
         let (head, tail) = out.split_at_mut(self.dim);
         head.copy_from_slice(vector);
         tail.fill(0.0);
-        Kernels::best().rotate(out, &self.signs);
+        self.apply_in_place(out);
+    }
+
+    /// Rotates a vector that is padded already.
+    pub(crate) fn apply_in_place(&self, v: &mut [f32]) {
+        assert_eq!(v.len(), self.padded, "a rotated vector has the padded length");
+        Kernels::best().rotate(v, &self.signs);
     }
 }
 

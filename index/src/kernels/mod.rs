@@ -23,12 +23,15 @@ pub(crate) mod portable;
 mod scalar;
 mod table;
 
+pub(crate) use table::Block;
 pub use table::{Kernels, Level};
 
 /// Rows of one block of one-bit codes.
 pub const BLOCK_ROWS: usize = 32;
 /// Bytes that four components of a block's rows take, and that their table of sums takes.
 pub(crate) const GROUP_BYTES: usize = 16;
+/// Bytes of the factors of a block: three numbers of 32 bits per row.
+pub(crate) const FACTOR_BYTES: usize = 3 * 4 * BLOCK_ROWS;
 /// Groups whose sums fit 16 bits: 256 times at most 248.
 pub(crate) const CHUNK_BYTES: usize = 256 * GROUP_BYTES;
 

@@ -8,6 +8,7 @@
 //!   before it is added (Rust contracts nothing to fused operations). So wide registers are used
 //!   where there are any, and every level gives the same bits.
 
+use super::{BLOCK_ROWS, FACTOR_BYTES};
 use crate::rotation::ROUNDS;
 
 /// Partial sums of a vector sum: four registers of 16, enough to hide the latency of an addition.
@@ -180,4 +181,51 @@ pub(super) fn encode_levels(
         code_residual: sum(residual, residual, |x, _| value(x) * x),
         code_centre: sum(residual, centre, |x, c| value(x) * c),
     }
+}
+
+/// What turns the sums of a block into estimates: see [`crate::rabitq::Probe`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Affine {
+    /// The sum that stands for an inner product of 0.
+    pub(crate) zero: i32,
+    /// What one unit of a sum is worth.
+    pub(crate) unit: f32,
+    /// Added to every estimate.
+    pub(crate) base: f32,
+    /// What the stored error of a row is multiplied with.
+    pub(crate) reach: f32,
+}
+
+/// One of the three arrays of factors behind the codes of a block.
+#[inline(always)]
+fn factor_array(factors: &[u8; FACTOR_BYTES], which: usize) -> [f32; BLOCK_ROWS] {
+    let (words, _) = factors.as_chunks::<4>();
+    std::array::from_fn(|row| f32::from_le_bytes(words[which * BLOCK_ROWS + row]))
+}
+
+/// Turns the sums of a block into estimates. Bit `i` of the answer is set unless the upper bound
+/// of row `i` is below the threshold; so it is set where the bound is unknown (NaN).
+#[inline(always)]
+pub(super) fn score_block(
+    sums: &[u32; BLOCK_ROWS],
+    factors: &[u8; FACTOR_BYTES],
+    affine: &Affine,
+    threshold: f32,
+    estimates: &mut [f32; BLOCK_ROWS],
+) -> u32 {
+    let add = factor_array(factors, 0);
+    let scale = factor_array(factors, 1);
+    let error = factor_array(factors, 2);
+    let mut below = [false; BLOCK_ROWS];
+    for row in 0..BLOCK_ROWS {
+        let product = (sums[row].cast_signed() - affine.zero) as f32 * affine.unit;
+        let estimate = affine.base + (add[row] + scale[row] * product);
+        estimates[row] = estimate;
+        below[row] = estimate + error[row] * affine.reach < threshold;
+    }
+    let mut mask = 0_u32;
+    for (row, below) in below.into_iter().enumerate() {
+        mask |= u32::from(!below) << row;
+    }
+    mask
 }

@@ -3,8 +3,8 @@
 #![expect(unsafe_code, reason = "calls of functions for instructions that the machine has")]
 
 use super::{
-    BLOCK_ROWS, GROUP_BYTES,
-    portable::{self, Grid, Sums},
+    BLOCK_ROWS, FACTOR_BYTES, GROUP_BYTES,
+    portable::{self, Affine, Grid, Sums},
     scalar,
 };
 
@@ -26,6 +26,15 @@ pub enum Level {
     Neon,
 }
 
+/// The codes of 32 rows and their factors.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Block<'a> {
+    /// See [`Kernels::block_sums`].
+    pub(crate) codes: &'a [u8],
+    /// What to add, to multiply with, and the error, 32 of each, little-endian.
+    pub(crate) factors: &'a [u8; FACTOR_BYTES],
+}
+
 /// The loops of one level. Every function needs the instructions of the level, and slices of the
 /// lengths that the method of the same name on [`Kernels`] asserts.
 #[derive(Debug)]
@@ -36,6 +45,7 @@ struct Table {
     encode_bits: unsafe fn(&[f32], &[f32], &mut [u8]) -> Sums,
     encode_levels: unsafe fn(&[f32], &[f32], Grid, &mut [u8]) -> Sums,
     block_sums: unsafe fn(&[u8], &[u8], &mut [u32; BLOCK_ROWS]),
+    scan_block: unsafe fn(Block<'_>, &[u8], &Affine, f32, &mut [f32; BLOCK_ROWS]) -> u32,
     dot_u8: unsafe fn(&[u8], &[i8]) -> i32,
     dot_u4: unsafe fn(&[u8], &[i8]) -> i32,
 }
@@ -64,6 +74,18 @@ macro_rules! table {
             fn encode_levels(r: &[f32], c: &[f32], grid: Grid, levels: &mut [u8]) -> Sums {
                 portable::encode_levels(r, c, grid, levels)
             }
+            $(#[target_feature(enable = $feature)])?
+            fn scan_block(
+                block: Block<'_>,
+                tables: &[u8],
+                affine: &Affine,
+                threshold: f32,
+                estimates: &mut [f32; BLOCK_ROWS],
+            ) -> u32 {
+                let mut sums = [0; BLOCK_ROWS];
+                $integer::block_sums(block.codes, tables, &mut sums);
+                portable::score_block(&sums, block.factors, affine, threshold, estimates)
+            }
             Table {
                 rotate,
                 dot,
@@ -71,6 +93,7 @@ macro_rules! table {
                 encode_bits,
                 encode_levels,
                 block_sums: $integer::block_sums,
+                scan_block,
                 dot_u8: $integer::dot_u8,
                 dot_u4: $integer::dot_u4,
             }
@@ -203,6 +226,24 @@ impl Kernels {
         assert_eq!(query.len() % 64, 0, "codes have whole words of 64 components");
         // SAFETY: the machine has the level's instructions, or this table could not be had.
         unsafe { (self.table.dot_u4)(code, query) }
+    }
+
+    /// Estimates the scores of a block; see `portable::score_block` for the answer.
+    ///
+    /// # Panics
+    /// Like [`Self::block_sums`].
+    pub(crate) fn scan_block(
+        self,
+        block: Block<'_>,
+        tables: &[u8],
+        affine: &Affine,
+        threshold: f32,
+        estimates: &mut [f32; BLOCK_ROWS],
+    ) -> u32 {
+        assert_eq!(block.codes.len(), tables.len(), "a table belongs to codes of one dimension");
+        assert_eq!(tables.len() % (16 * GROUP_BYTES), 0, "codes have whole words of 64 components");
+        // SAFETY: the machine has the level's instructions, or this table could not be had.
+        unsafe { (self.table.scan_block)(block, tables, affine, threshold, estimates) }
     }
 
     /// See [`crate::Rotation::apply`], which checks the lengths.

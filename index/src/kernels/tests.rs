@@ -120,12 +120,13 @@ proptest! {
 
 #[test]
 fn the_largest_sums_do_not_wrap() {
+    const LONGEST: usize = 65_536;
     for kernels in Kernels::available() {
         let mut sums = [0; BLOCK_ROWS];
-        kernels.block_sums(&[0xFF; 4 * 4096], &[248; 4 * 4096], &mut sums);
-        assert_eq!(sums, [248 * 1024; BLOCK_ROWS], "{:?}", kernels.level());
-        assert_eq!(kernels.dot_u8(&[255; 4096], &[-127; 4096]), -255 * 127 * 4096);
-        assert_eq!(kernels.dot_u4(&[255; 2048], &[127; 4096]), 15 * 127 * 4096);
+        kernels.block_sums(&[0xFF; 4 * LONGEST], &[248; 4 * LONGEST], &mut sums);
+        assert_eq!(sums, [248 * 16_384; BLOCK_ROWS], "{:?}", kernels.level());
+        assert_eq!(kernels.dot_u8(&[255; LONGEST], &[-127; LONGEST]), -255 * 127 * 65_536);
+        assert_eq!(kernels.dot_u4(&[255; LONGEST / 2], &[127; LONGEST]), 15 * 127 * 65_536);
     }
 }
 
