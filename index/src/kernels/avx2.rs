@@ -3,14 +3,17 @@
 
 #![expect(unsafe_code, reason = "loads of registers from arrays; nothing else is unsafe here")]
 
-use super::{BLOCK_ROWS, CHUNK_BYTES, GROUP_BYTES};
+use super::{BLOCK_ROWS, CHUNK_BYTES, GROUP_BYTES, portable::LANES};
 use std::arch::x86_64::{
-    __m128i, __m256i, _mm_add_epi16, _mm_loadu_si128, _mm_slli_epi16, _mm_sub_epi16,
-    _mm_unpackhi_epi16, _mm_unpacklo_epi16, _mm256_add_epi16, _mm256_add_epi32, _mm256_and_si256,
-    _mm256_castsi256_si128, _mm256_cvtepi8_epi16, _mm256_cvtepu8_epi16, _mm256_cvtepu16_epi32,
-    _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
-    _mm256_set1_epi8, _mm256_set1_epi16, _mm256_setzero_si256, _mm256_shuffle_epi8,
-    _mm256_srli_epi16, _mm256_storeu_si256,
+    __m128i, __m256, __m256i, _mm_add_epi16, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32,
+    _mm_loadu_si128, _mm_movehdup_ps, _mm_movehl_ps, _mm_slli_epi16, _mm_sub_epi16,
+    _mm_unpackhi_epi16, _mm_unpacklo_epi16, _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps,
+    _mm256_and_si256, _mm256_castps256_ps128, _mm256_castsi256_si128, _mm256_cvtepi8_epi16,
+    _mm256_cvtepu8_epi16, _mm256_cvtepu16_epi32, _mm256_extractf128_ps, _mm256_extracti128_si256,
+    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
+    _mm256_permute_ps, _mm256_permute2f128_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_setr_ps,
+    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_epi16, _mm256_storeu_ps,
+    _mm256_storeu_si256, _mm256_sub_ps, _mm256_xor_ps,
 };
 
 /// Half of the rows of a block: one register of bytes.
@@ -134,4 +137,62 @@ pub(super) fn dot_u4(code: &[u8], query: &[i8]) -> i32 {
         }
     }
     total(sum)
+}
+
+/// One level of the transform inside a register: `swapped` has the partner of each component, and
+/// `signs` a sign bit where the component is the second of its pair.
+#[target_feature(enable = "avx2")]
+fn butterfly(v: __m256, swapped: __m256, signs: __m256) -> __m256 {
+    _mm256_add_ps(swapped, _mm256_xor_ps(v, signs))
+}
+
+/// The Walsh-Hadamard transform of eight components.
+#[target_feature(enable = "avx2")]
+fn hadamard8(v: __m256) -> __m256 {
+    let (p, n) = (0.0, -0.0);
+    let v = butterfly(v, _mm256_permute_ps::<0xB1>(v), _mm256_setr_ps(p, n, p, n, p, n, p, n));
+    let v = butterfly(v, _mm256_permute_ps::<0x4E>(v), _mm256_setr_ps(p, p, n, n, p, p, n, n));
+    let swapped = _mm256_permute2f128_ps::<0x01>(v, v);
+    butterfly(v, swapped, _mm256_setr_ps(p, p, p, p, n, n, n, n))
+}
+
+/// See [`super::portable::hadamard16`].
+#[target_feature(enable = "avx2")]
+pub(super) fn hadamard16(chunks: &mut [[f32; 16]]) {
+    for chunk in chunks {
+        let at = chunk.as_mut_ptr();
+        // SAFETY: the array is readable for 32 bytes, and the load asks for no alignment.
+        let low = hadamard8(unsafe { _mm256_loadu_ps(at) });
+        // SAFETY: the array has 8 more numbers behind the first 8.
+        let upper = unsafe { at.add(8) };
+        // SAFETY: those are readable for 32 bytes, and the load asks for no alignment.
+        let high = hadamard8(unsafe { _mm256_loadu_ps(upper) });
+        // SAFETY: the array is writable for 32 bytes, and the store asks for no alignment.
+        unsafe { _mm256_storeu_ps(at, _mm256_add_ps(low, high)) };
+        // SAFETY: its second half is too.
+        unsafe { _mm256_storeu_ps(upper, _mm256_sub_ps(low, high)) };
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn load_floats(floats: &[f32; 8]) -> __m256 {
+    // SAFETY: an array of 32 bytes is readable for 32 bytes, and the load asks for no alignment.
+    unsafe { _mm256_loadu_ps(floats.as_ptr()) }
+}
+
+/// See [`super::portable::fold`].
+#[target_feature(enable = "avx2")]
+pub(super) fn fold(lanes: &[f32; LANES]) -> f32 {
+    let (chunks, _) = lanes.as_chunks::<8>();
+    let add = |i: usize, j: usize| _mm256_add_ps(load_floats(&chunks[i]), load_floats(&chunks[j]));
+    let sixteen = [_mm256_add_ps(add(0, 4), add(2, 6)), _mm256_add_ps(add(1, 5), add(3, 7))];
+    fold8(_mm256_add_ps(sixteen[0], sixteen[1]))
+}
+
+/// Folds eight partial sums.
+#[target_feature(enable = "avx2")]
+pub(super) fn fold8(v: __m256) -> f32 {
+    let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
 }

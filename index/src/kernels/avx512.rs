@@ -5,14 +5,17 @@
 
 use super::{
     BLOCK_ROWS, CHUNK_BYTES, GROUP_BYTES,
-    avx2::{add_sums, fold_halves},
+    avx2::{add_sums, fold_halves, fold8},
+    portable::LANES,
 };
 use std::arch::x86_64::{
-    __m256i, __m512i, _mm256_add_epi16, _mm256_and_si256, _mm256_loadu_si256, _mm256_set1_epi8,
-    _mm256_srli_epi16, _mm512_add_epi16, _mm512_add_epi32, _mm512_and_si512,
-    _mm512_castsi256_si512, _mm512_castsi512_si256, _mm512_dpbusd_epi32, _mm512_extracti64x4_epi64,
-    _mm512_inserti64x4, _mm512_loadu_si512, _mm512_reduce_add_epi32, _mm512_set1_epi8,
-    _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_srli_epi16,
+    __m256i, __m512, __m512i, _mm256_add_epi16, _mm256_add_ps, _mm256_and_si256,
+    _mm256_loadu_si256, _mm256_set1_epi8, _mm256_srli_epi16, _mm512_add_epi16, _mm512_add_epi32,
+    _mm512_add_ps, _mm512_and_si512, _mm512_castps512_ps256, _mm512_castsi256_si512,
+    _mm512_castsi512_si256, _mm512_dpbusd_epi32, _mm512_extractf32x8_ps, _mm512_extracti64x4_epi64,
+    _mm512_inserti64x4, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_sub_ps, _mm512_permute_ps,
+    _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_setzero_si512, _mm512_shuffle_epi8,
+    _mm512_shuffle_f32x4, _mm512_srli_epi16, _mm512_storeu_ps,
 };
 
 /// Half of the rows of a block.
@@ -97,4 +100,41 @@ pub(super) fn dot_u4(code: &[u8], query: &[i8]) -> i32 {
         sum = _mm512_dpbusd_epi32(sum, levels, load_signed(query));
     }
     _mm512_reduce_add_epi32(sum)
+}
+
+/// One level of the transform inside a register: `swapped` has the partner of each component, and
+/// `SECOND` a bit for each component that is the second of its pair.
+#[target_feature(enable = "avx512f")]
+fn butterfly<const SECOND: u16>(v: __m512, swapped: __m512) -> __m512 {
+    _mm512_mask_sub_ps(_mm512_add_ps(v, swapped), SECOND, swapped, v)
+}
+
+/// See [`super::portable::hadamard16`].
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) fn hadamard16(chunks: &mut [[f32; 16]]) {
+    for chunk in chunks {
+        let v = load_floats(chunk);
+        let v = butterfly::<0xAAAA>(v, _mm512_permute_ps::<0xB1>(v));
+        let v = butterfly::<0xCCCC>(v, _mm512_permute_ps::<0x4E>(v));
+        let v = butterfly::<0xF0F0>(v, _mm512_shuffle_f32x4::<0xB1>(v, v));
+        let v = butterfly::<0xFF00>(v, _mm512_shuffle_f32x4::<0x4E>(v, v));
+        // SAFETY: the array is writable for 64 bytes, and the store asks for no alignment.
+        unsafe { _mm512_storeu_ps(chunk.as_mut_ptr(), v) };
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+fn load_floats(floats: &[f32; 16]) -> __m512 {
+    // SAFETY: an array of 64 bytes is readable for 64 bytes, and the load asks for no alignment.
+    unsafe { _mm512_loadu_ps(floats.as_ptr()) }
+}
+
+/// See [`super::portable::fold`].
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) fn fold(lanes: &[f32; LANES]) -> f32 {
+    let (chunks, _) = lanes.as_chunks::<16>();
+    let add = |i: usize, j: usize| _mm512_add_ps(load_floats(&chunks[i]), load_floats(&chunks[j]));
+    let sixteen = _mm512_add_ps(add(0, 2), add(1, 3));
+    let upper = _mm512_extractf32x8_ps::<1>(sixteen);
+    fold8(_mm256_add_ps(_mm512_castps512_ps256(sixteen), upper))
 }

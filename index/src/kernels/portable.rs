@@ -14,9 +14,11 @@ use crate::rotation::ROUNDS;
 /// Partial sums of a vector sum: four registers of 16, enough to hide the latency of an addition.
 pub(crate) const LANES: usize = 64;
 
-/// Folds the partial sums in the order every level shares.
+/// Folds partial sums in the order that every level shares: the upper half onto the lower one,
+/// until one is left. For levels without instructions of their own for it.
 #[inline(always)]
-fn fold(mut lanes: [f32; LANES]) -> f32 {
+pub(super) fn fold(lanes: &[f32; LANES]) -> f32 {
+    let mut lanes = *lanes;
     let mut half = LANES / 2;
     while half > 0 {
         let (low, high) = lanes.split_at_mut(half);
@@ -26,9 +28,9 @@ fn fold(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// Sums `term(a, b)` over two slices of one length.
+/// Partial sums of `term(a, b)` over two slices of one length.
 #[inline(always)]
-fn sum(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
+fn sum(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
     let mut lanes = [0.0_f32; LANES];
     let (a_chunks, a_rest) = a.as_chunks::<LANES>();
     let (b_chunks, b_rest) = b.as_chunks::<LANES>();
@@ -40,18 +42,18 @@ fn sum(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
     for (lane, (x, y)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest)) {
         *lane += term(*x, *y);
     }
-    fold(lanes)
+    lanes
 }
 
-/// The inner product of two slices of one length.
+/// Partial sums of the inner product of two slices of one length.
 #[inline(always)]
-pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(super) fn dot(a: &[f32], b: &[f32]) -> [f32; LANES] {
     sum(a, b, |x, y| x * y)
 }
 
-/// The squared Euclidean distance of two slices of one length.
+/// Partial sums of the squared Euclidean distance of two slices of one length.
 #[inline(always)]
-pub(super) fn l2_squared(a: &[f32], b: &[f32]) -> f32 {
+pub(super) fn l2_squared(a: &[f32], b: &[f32]) -> [f32; LANES] {
     sum(a, b, |x, y| {
         let d = x - y;
         d * d
@@ -60,37 +62,47 @@ pub(super) fn l2_squared(a: &[f32], b: &[f32]) -> f32 {
 
 /// One level of the Walsh-Hadamard transform inside 16 components, at distance `H`.
 #[inline(always)]
-fn butterfly16<const H: usize>(x: [f32; 16]) -> [f32; 16] {
+fn butterfly16<const H: usize>(x: &[f32; 16]) -> [f32; 16] {
     std::array::from_fn(|i| if i & H == 0 { x[i] + x[i ^ H] } else { x[i ^ H] - x[i] })
+}
+
+/// The Walsh-Hadamard transform of each 16 components, for levels without shuffles of their own.
+#[inline(always)]
+pub(super) fn hadamard16(chunks: &mut [[f32; 16]]) {
+    for chunk in chunks {
+        let near = butterfly16::<2>(&butterfly16::<1>(chunk));
+        *chunk = butterfly16::<8>(&butterfly16::<4>(&near));
+    }
+}
+
+/// Sums and differences of two halves, in place.
+#[inline(always)]
+fn mix(low: &mut [f32], high: &mut [f32]) {
+    for (a, b) in low.iter_mut().zip(high) {
+        (*a, *b) = (*a + *b, *a - *b);
+    }
 }
 
 /// The Walsh-Hadamard transform in place; `v.len()` is a power of two of at least 16.
 #[inline(always)]
-fn hadamard(v: &mut [f32], factor: f32) {
-    let (chunks, _) = v.as_chunks_mut::<16>();
-    for chunk in chunks.iter_mut() {
-        *chunk = butterfly16::<8>(butterfly16::<4>(butterfly16::<2>(butterfly16::<1>(*chunk))));
-    }
-    let mut half = 1;
-    while half < chunks.len() {
-        for pair in chunks.chunks_exact_mut(2 * half) {
+fn hadamard(v: &mut [f32], factor: f32, inside: impl Fn(&mut [[f32; 16]])) {
+    inside(v.as_chunks_mut::<16>().0);
+    // By components and not by chunks: else the compiler gathers the chunks it steps over.
+    let mut half = 16;
+    while half < v.len() {
+        for pair in v.chunks_exact_mut(2 * half) {
             let (low, high) = pair.split_at_mut(half);
-            for (a, b) in low.iter_mut().zip(high) {
-                for i in 0..16 {
-                    let (x, y) = (a[i], b[i]);
-                    a[i] = x + y;
-                    b[i] = x - y;
-                }
-            }
+            mix(low, high);
         }
         half *= 2;
     }
     v.iter_mut().for_each(|x| *x *= factor);
 }
 
-/// Rotates in place: see [`crate::Rotation`]. `signs` holds [`ROUNDS`] times `v.len()` sign bits.
+/// Rotates in place: see [`crate::Rotation`]. `signs` holds [`ROUNDS`] times `v.len()` sign bits;
+/// `inside` transforms each 16 components.
 #[inline(always)]
-pub(super) fn rotate(v: &mut [f32], signs: &[u32]) {
+pub(super) fn rotate(v: &mut [f32], signs: &[u32], inside: impl Fn(&mut [[f32; 16]])) {
     let padded = v.len();
     let power = 1_usize << padded.ilog2();
     let factor = (1.0 / (power as f64).sqrt()) as f32;
@@ -99,13 +111,11 @@ pub(super) fn rotate(v: &mut [f32], signs: &[u32]) {
             *x = f32::from_bits(x.to_bits() ^ sign);
         }
         let start = if round % 2 == 0 { 0 } else { padded - power };
-        hadamard(&mut v[start..start + power], factor);
+        hadamard(&mut v[start..start + power], factor, &inside);
         if power != padded {
             let (low, high) = v.split_at_mut(padded / 2);
-            for (a, b) in low.iter_mut().zip(high) {
-                // Each butterfly lengthens by the root of two; see the factor of a quarter below.
-                (*a, *b) = (*a + *b, *a - *b);
-            }
+            // Lengthens by the root of two each time; see the factor of a quarter below.
+            mix(low, high);
         }
     }
     if power != padded {
@@ -127,7 +137,12 @@ pub(crate) struct Sums {
 /// Writes one bit per component, 1 where it is not negative, and sums up what the factors need.
 /// The vector of the code has plus or minus a half in each component.
 #[inline(always)]
-pub(super) fn encode_bits(residual: &[f32], centre: &[f32], code: &mut [u8]) -> Sums {
+pub(super) fn encode_bits(
+    residual: &[f32],
+    centre: &[f32],
+    code: &mut [u8],
+    fold: impl Fn(&[f32; LANES]) -> f32,
+) -> Sums {
     let (chunks, _) = residual.as_chunks::<8>();
     for (byte, chunk) in code.iter_mut().zip(chunks) {
         let mut bits = 0;
@@ -138,11 +153,11 @@ pub(super) fn encode_bits(residual: &[f32], centre: &[f32], code: &mut [u8]) -> 
     }
     Sums {
         code_squared: residual.len() as f32 * 0.25,
-        code_residual: sum(residual, residual, |x, _| x.abs() * 0.5),
+        code_residual: fold(&sum(residual, residual, |x, _| x.abs() * 0.5)),
         // The sign of the residual goes onto the centre's component.
-        code_centre: sum(residual, centre, |x, c| {
+        code_centre: fold(&sum(residual, centre, |x, c| {
             f32::from_bits(c.to_bits() ^ (x.to_bits() & 0x8000_0000)) * 0.5
-        }),
+        })),
     }
 }
 
@@ -156,31 +171,52 @@ pub(crate) struct Grid {
 }
 
 impl Grid {
-    /// The level of one component, a whole number from 0 on.
+    /// The level of one component, raised by [`ROUNDER`]: the level is in the lowest bits.
     #[inline(always)]
-    fn level(self, x: f32) -> f32 {
-        (x * self.step_inverse + self.half).max(0.0).min(2.0 * self.half - 1.0) as i32 as f32
+    fn raised(self, x: f32) -> f32 {
+        let level = x * self.step_inverse + (self.half - 0.5);
+        // Comparisons rather than `max` and `min`: they are one instruction, and NaN becomes 0.
+        let level = if level > 0.0 { level } else { 0.0 };
+        let last = 2.0 * self.half - 1.0;
+        let level = if level < last { level } else { last };
+        level + ROUNDER
     }
 }
 
-/// Writes one byte per component, its level of `2 * half`, and sums up what the factors need. The
-/// vector of the code has `level - half + 0.5` in each component.
+/// Added to a small number it leaves the nearest whole number in the lowest bits, without a
+/// conversion that would cost more.
+pub(crate) const ROUNDER: f32 = 12_582_912.0;
+/// Partial sums where three sums run at once.
+const FEWER_LANES: usize = 32;
+
+/// Writes one byte per component, its level, and sums up what the factors need. The vector of the
+/// code has `level - half + 0.5` in each component. Lengths are multiples of 64.
 #[inline(always)]
 pub(super) fn encode_levels(
     residual: &[f32],
     centre: &[f32],
     grid: Grid,
     levels: &mut [u8],
+    fold: impl Fn(&[f32; LANES]) -> f32,
 ) -> Sums {
-    let value = |x| grid.level(x) - grid.half + 0.5;
-    for (level, x) in levels.iter_mut().zip(residual) {
-        *level = grid.level(*x) as i32 as u8;
+    let (residual, _) = residual.as_chunks::<FEWER_LANES>();
+    let (centre, _) = centre.as_chunks::<FEWER_LANES>();
+    let (levels, _) = levels.as_chunks_mut::<FEWER_LANES>();
+    let mut sums = [[0.0_f32; FEWER_LANES]; 3];
+    let [squared, along, centred] = &mut sums;
+    for ((residual, centre), levels) in residual.iter().zip(centre).zip(levels) {
+        for i in 0..FEWER_LANES {
+            let raised = grid.raised(residual[i]);
+            levels[i] = raised.to_bits() as u8;
+            let value = (raised - ROUNDER) - (grid.half - 0.5);
+            squared[i] += value * value;
+            along[i] += value * residual[i];
+            centred[i] += value * centre[i];
+        }
     }
-    Sums {
-        code_squared: sum(residual, residual, |x, _| value(x) * value(x)),
-        code_residual: sum(residual, residual, |x, _| value(x) * x),
-        code_centre: sum(residual, centre, |x, c| value(x) * c),
-    }
+    let [code_squared, code_residual, code_centre] =
+        sums.map(|lanes| fold(&std::array::from_fn(|i| lanes.get(i).copied().unwrap_or(0.0))));
+    Sums { code_squared, code_residual, code_centre }
 }
 
 /// What turns the sums of a block into estimates: see [`crate::rabitq::Probe`].

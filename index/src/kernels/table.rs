@@ -52,27 +52,27 @@ struct Table {
 
 /// Compiles the portable kernels for a set of instructions and makes a table of them.
 macro_rules! table {
-    ($name:ident, $integer:ident $(, $feature:literal)?) => {
+    ($name:ident, $own:ident $(, $feature:literal)?) => {
         static $name: Table = {
             $(#[target_feature(enable = $feature)])?
             fn rotate(v: &mut [f32], signs: &[u32]) {
-                portable::rotate(v, signs);
+                portable::rotate(v, signs, |chunks| $own::hadamard16(chunks));
             }
             $(#[target_feature(enable = $feature)])?
             fn dot(a: &[f32], b: &[f32]) -> f32 {
-                portable::dot(a, b)
+                $own::fold(&portable::dot(a, b))
             }
             $(#[target_feature(enable = $feature)])?
             fn l2_squared(a: &[f32], b: &[f32]) -> f32 {
-                portable::l2_squared(a, b)
+                $own::fold(&portable::l2_squared(a, b))
             }
             $(#[target_feature(enable = $feature)])?
             fn encode_bits(residual: &[f32], centre: &[f32], code: &mut [u8]) -> Sums {
-                portable::encode_bits(residual, centre, code)
+                portable::encode_bits(residual, centre, code, |lanes| $own::fold(lanes))
             }
             $(#[target_feature(enable = $feature)])?
             fn encode_levels(r: &[f32], c: &[f32], grid: Grid, levels: &mut [u8]) -> Sums {
-                portable::encode_levels(r, c, grid, levels)
+                portable::encode_levels(r, c, grid, levels, |lanes| $own::fold(lanes))
             }
             $(#[target_feature(enable = $feature)])?
             fn scan_block(
@@ -83,7 +83,7 @@ macro_rules! table {
                 estimates: &mut [f32; BLOCK_ROWS],
             ) -> u32 {
                 let mut sums = [0; BLOCK_ROWS];
-                $integer::block_sums(block.codes, tables, &mut sums);
+                $own::block_sums(block.codes, tables, &mut sums);
                 portable::score_block(&sums, block.factors, affine, threshold, estimates)
             }
             Table {
@@ -92,10 +92,10 @@ macro_rules! table {
                 l2_squared,
                 encode_bits,
                 encode_levels,
-                block_sums: $integer::block_sums,
+                block_sums: $own::block_sums,
                 scan_block,
-                dot_u8: $integer::dot_u8,
-                dot_u4: $integer::dot_u4,
+                dot_u8: $own::dot_u8,
+                dot_u4: $own::dot_u4,
             }
         };
     };

@@ -3,7 +3,10 @@
 use super::{Bits, Centre, Codec, Factors};
 use crate::{
     Metric,
-    kernels::{Kernels, portable::Affine},
+    kernels::{
+        Kernels,
+        portable::{Affine, ROUNDER},
+    },
 };
 
 /// Standard deviations between an estimate and its bound, as the authors of RaBitQ chose them. A
@@ -88,8 +91,8 @@ impl Codec {
         let squared = kernels.dot(&rotated, &rotated);
         let origin = &self.origin_rotated;
         let origin_product = kernels.dot(&rotated, origin) + kernels.dot(origin, origin);
-        let (whole, fine) = round(&rotated, FINE_MAX);
-        let (coarse_whole, coarse) = round(&rotated, COARSE_MAX);
+        let (whole, fine) = round(kernels, &rotated, FINE_MAX);
+        let (coarse_whole, coarse) = round(kernels, &rotated, COARSE_MAX);
         Query {
             metric: self.metric(),
             kernels,
@@ -207,7 +210,7 @@ impl Query {
 
 /// The nearest whole numbers of at most `max`, and how good they are. A query beyond f32 becomes
 /// zeros with an infinite error: nothing is known about any row then.
-fn round(rotated: &[f32], max: i32) -> (Box<[i8]>, Rounded) {
+fn round(kernels: Kernels, rotated: &[f32], max: i32) -> (Box<[i8]>, Rounded) {
     let largest = rotated.iter().fold(0.0_f32, |m, x| m.max(x.abs()));
     let step = largest / max as f32;
     let inverse = 1.0 / step;
@@ -216,31 +219,26 @@ fn round(rotated: &[f32], max: i32) -> (Box<[i8]>, Rounded) {
         let error = if largest == 0.0 && finite { 0.0 } else { f32::INFINITY };
         return (vec![0; rotated.len()].into(), Rounded { step: 0.0, error });
     }
-    // Truncation of a positive number, because `round` is a call on some machines.
-    let middle = max as f32 + 0.5;
-    let whole: Box<[i8]> = rotated
-        .iter()
-        .map(|x| (((x * inverse + middle) as i32).min(2 * max) - max) as i8)
-        .collect();
-    let squared: f64 = rotated
-        .iter()
-        .zip(&whole)
-        .map(|(x, w)| (f64::from(*x) - f64::from(step) * f64::from(*w)).powi(2))
-        .sum();
-    (whole, Rounded { step, error: squared.sqrt() as f32 })
+    let raised: Vec<f32> = rotated.iter().map(|x| x * inverse + ROUNDER).collect();
+    let whole = raised.iter().map(|x| x.to_bits() as u8 as i8).collect();
+    let restored: Vec<f32> = raised.iter().map(|x| (x - ROUNDER) * step).collect();
+    (whole, Rounded { step, error: kernels.l2_squared(rotated, &restored).sqrt() })
 }
 
 /// For every four components the 16 sums that their signs can give, raised to be positive.
 fn tables(whole: &[i8]) -> Box<[u8]> {
     let (groups, _) = whole.as_chunks::<4>();
-    let table = |group: &[i8; 4]| -> [u8; 16] {
-        std::array::from_fn(|signs| {
-            let signed = group
-                .iter()
-                .enumerate()
-                .map(|(bit, x)| if signs >> bit & 1 == 1 { i32::from(*x) } else { -i32::from(*x) });
-            (signed.sum::<i32>() + COARSE_ZERO) as u8
-        })
-    };
-    groups.iter().flat_map(table).collect()
+    let mut tables = vec![[0_u8; 16]; groups.len()];
+    for (table, group) in tables.iter_mut().zip(groups) {
+        let lowest = group.iter().fold(COARSE_ZERO as u8, |sum, x| sum.wrapping_sub(*x as u8));
+        *table = [lowest; 16];
+        for (bit, x) in group.iter().enumerate() {
+            let twice = (*x as u8).wrapping_mul(2);
+            for (signs, sum) in table.iter_mut().enumerate() {
+                // Sums modulo 256; the last one is the sum itself, which fits a byte.
+                *sum = sum.wrapping_add(if signs >> bit & 1 == 1 { twice } else { 0 });
+            }
+        }
+    }
+    tables.into_flattened().into()
 }
