@@ -3,17 +3,22 @@
 
 #![expect(unsafe_code, reason = "loads of registers from arrays; nothing else is unsafe here")]
 
-use super::{BLOCK_ROWS, CHUNK_BYTES, GROUP_BYTES, portable::LANES};
+use super::{
+    BLOCK_ROWS, CHUNK_BYTES, FACTOR_BYTES, GROUP_BYTES,
+    portable::{Affine, LANES},
+};
 use std::arch::x86_64::{
-    __m128i, __m256, __m256i, _mm_add_epi16, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32,
+    __m128i, __m256, __m256i, _CMP_NLT_UQ, _mm_add_epi16, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32,
     _mm_loadu_si128, _mm_movehdup_ps, _mm_movehl_ps, _mm_slli_epi16, _mm_sub_epi16,
     _mm_unpackhi_epi16, _mm_unpacklo_epi16, _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps,
-    _mm256_and_si256, _mm256_castps256_ps128, _mm256_castsi256_si128, _mm256_cvtepi8_epi16,
-    _mm256_cvtepu8_epi16, _mm256_cvtepu16_epi32, _mm256_extractf128_ps, _mm256_extracti128_si256,
-    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
-    _mm256_permute_ps, _mm256_permute2f128_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_setr_ps,
-    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_epi16, _mm256_storeu_ps,
-    _mm256_storeu_si256, _mm256_sub_ps, _mm256_xor_ps,
+    _mm256_and_si256, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_castsi256_si128,
+    _mm256_cmp_ps, _mm256_cvtepi8_epi16, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi16,
+    _mm256_cvtepu16_epi32, _mm256_extractf128_ps, _mm256_extracti128_si256, _mm256_loadu_ps,
+    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_movemask_ps, _mm256_mul_ps,
+    _mm256_permute_ps, _mm256_permute2f128_ps, _mm256_set1_epi8, _mm256_set1_epi16,
+    _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_ps, _mm256_setzero_si256, _mm256_shuffle_epi8,
+    _mm256_srli_epi16, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_epi32, _mm256_sub_ps,
+    _mm256_xor_ps,
 };
 
 /// Half of the rows of a block: one register of bytes.
@@ -160,17 +165,10 @@ fn hadamard8(v: __m256) -> __m256 {
 #[target_feature(enable = "avx2")]
 pub(super) fn hadamard16(chunks: &mut [[f32; 16]]) {
     for chunk in chunks {
-        let at = chunk.as_mut_ptr();
-        // SAFETY: the array is readable for 32 bytes, and the load asks for no alignment.
-        let low = hadamard8(unsafe { _mm256_loadu_ps(at) });
-        // SAFETY: the array has 8 more numbers behind the first 8.
-        let upper = unsafe { at.add(8) };
-        // SAFETY: those are readable for 32 bytes, and the load asks for no alignment.
-        let high = hadamard8(unsafe { _mm256_loadu_ps(upper) });
-        // SAFETY: the array is writable for 32 bytes, and the store asks for no alignment.
-        unsafe { _mm256_storeu_ps(at, _mm256_add_ps(low, high)) };
-        // SAFETY: its second half is too.
-        unsafe { _mm256_storeu_ps(upper, _mm256_sub_ps(low, high)) };
+        let (halves, _) = chunk.as_chunks_mut::<8>();
+        let [low, high] = [0, 1].map(|half: usize| hadamard8(load_floats(&halves[half])));
+        store_floats(&mut halves[0], _mm256_add_ps(low, high));
+        store_floats(&mut halves[1], _mm256_sub_ps(low, high));
     }
 }
 
@@ -178,6 +176,12 @@ pub(super) fn hadamard16(chunks: &mut [[f32; 16]]) {
 fn load_floats(floats: &[f32; 8]) -> __m256 {
     // SAFETY: an array of 32 bytes is readable for 32 bytes, and the load asks for no alignment.
     unsafe { _mm256_loadu_ps(floats.as_ptr()) }
+}
+
+#[target_feature(enable = "avx2")]
+fn store_floats(floats: &mut [f32; 8], v: __m256) {
+    // SAFETY: the array is writable for 32 bytes, and the store asks for no alignment.
+    unsafe { _mm256_storeu_ps(floats.as_mut_ptr(), v) };
 }
 
 /// See [`super::portable::fold`].
@@ -195,4 +199,39 @@ pub(super) fn fold8(v: __m256) -> f32 {
     let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
     let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+}
+
+/// Eight numbers of 32 bits, as they lie in memory.
+#[target_feature(enable = "avx2")]
+fn load_words(words: &[u32; 8]) -> __m256i {
+    // SAFETY: an array of 32 bytes is readable for 32 bytes, and the load asks for no alignment.
+    unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
+}
+
+/// See [`super::portable::score_block`].
+#[target_feature(enable = "avx2")]
+pub(super) fn score_block(
+    sums: &[u32; BLOCK_ROWS],
+    factors: &[u8; FACTOR_BYTES],
+    affine: &Affine,
+    threshold: f32,
+    estimates: &mut [f32; BLOCK_ROWS],
+) -> u32 {
+    let (factors, _) = factors.as_chunks::<32>();
+    let (sums, _) = sums.as_chunks::<8>();
+    let (estimates, _) = estimates.as_chunks_mut::<8>();
+    let factor = |which: usize| _mm256_castsi256_ps(load(&factors[which]));
+    let mut mask = 0;
+    for (part, (sums, out)) in sums.iter().zip(estimates).enumerate() {
+        let sums = _mm256_sub_epi32(load_words(sums), _mm256_set1_epi32(affine.zero));
+        let product = _mm256_mul_ps(_mm256_cvtepi32_ps(sums), _mm256_set1_ps(affine.unit));
+        let scaled = _mm256_add_ps(factor(part), _mm256_mul_ps(factor(4 + part), product));
+        let estimate = _mm256_add_ps(_mm256_set1_ps(affine.base), scaled);
+        store_floats(out, estimate);
+        let margin = _mm256_mul_ps(factor(8 + part), _mm256_set1_ps(affine.reach));
+        let bound = _mm256_add_ps(estimate, margin);
+        let near = _mm256_cmp_ps::<_CMP_NLT_UQ>(bound, _mm256_set1_ps(threshold));
+        mask |= _mm256_movemask_ps(near).cast_unsigned() << (8 * part);
+    }
+    mask
 }

@@ -4,18 +4,20 @@
 #![expect(unsafe_code, reason = "loads of registers from arrays; nothing else is unsafe here")]
 
 use super::{
-    BLOCK_ROWS, CHUNK_BYTES, GROUP_BYTES,
+    BLOCK_ROWS, CHUNK_BYTES, FACTOR_BYTES, GROUP_BYTES,
     avx2::{add_sums, fold_halves, fold8},
-    portable::LANES,
+    portable::{Affine, LANES},
 };
 use std::arch::x86_64::{
-    __m256i, __m512, __m512i, _mm256_add_epi16, _mm256_add_ps, _mm256_and_si256,
+    __m256i, __m512, __m512i, _CMP_NLT_UQ, _mm256_add_epi16, _mm256_add_ps, _mm256_and_si256,
     _mm256_loadu_si256, _mm256_set1_epi8, _mm256_srli_epi16, _mm512_add_epi16, _mm512_add_epi32,
     _mm512_add_ps, _mm512_and_si512, _mm512_castps512_ps256, _mm512_castsi256_si512,
-    _mm512_castsi512_si256, _mm512_dpbusd_epi32, _mm512_extractf32x8_ps, _mm512_extracti64x4_epi64,
-    _mm512_inserti64x4, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_sub_ps, _mm512_permute_ps,
-    _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_setzero_si512, _mm512_shuffle_epi8,
-    _mm512_shuffle_f32x4, _mm512_srli_epi16, _mm512_storeu_ps,
+    _mm512_castsi512_ps, _mm512_castsi512_si256, _mm512_cmp_ps_mask, _mm512_cvtepi32_ps,
+    _mm512_dpbusd_epi32, _mm512_extractf32x8_ps, _mm512_extracti64x4_epi64, _mm512_inserti64x4,
+    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_sub_ps, _mm512_mul_ps, _mm512_permute_ps,
+    _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps,
+    _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_shuffle_f32x4, _mm512_srli_epi16,
+    _mm512_storeu_ps, _mm512_sub_epi32,
 };
 
 /// Half of the rows of a block.
@@ -118,8 +120,7 @@ pub(super) fn hadamard16(chunks: &mut [[f32; 16]]) {
         let v = butterfly::<0xCCCC>(v, _mm512_permute_ps::<0x4E>(v));
         let v = butterfly::<0xF0F0>(v, _mm512_shuffle_f32x4::<0xB1>(v, v));
         let v = butterfly::<0xFF00>(v, _mm512_shuffle_f32x4::<0x4E>(v, v));
-        // SAFETY: the array is writable for 64 bytes, and the store asks for no alignment.
-        unsafe { _mm512_storeu_ps(chunk.as_mut_ptr(), v) };
+        store_floats(chunk, v);
     }
 }
 
@@ -127,6 +128,12 @@ pub(super) fn hadamard16(chunks: &mut [[f32; 16]]) {
 fn load_floats(floats: &[f32; 16]) -> __m512 {
     // SAFETY: an array of 64 bytes is readable for 64 bytes, and the load asks for no alignment.
     unsafe { _mm512_loadu_ps(floats.as_ptr()) }
+}
+
+#[target_feature(enable = "avx512f")]
+fn store_floats(floats: &mut [f32; 16], v: __m512) {
+    // SAFETY: the array is writable for 64 bytes, and the store asks for no alignment.
+    unsafe { _mm512_storeu_ps(floats.as_mut_ptr(), v) };
 }
 
 /// See [`super::portable::fold`].
@@ -137,4 +144,39 @@ pub(super) fn fold(lanes: &[f32; LANES]) -> f32 {
     let sixteen = _mm512_add_ps(add(0, 2), add(1, 3));
     let upper = _mm512_extractf32x8_ps::<1>(sixteen);
     fold8(_mm256_add_ps(_mm512_castps512_ps256(sixteen), upper))
+}
+
+/// Sixteen numbers of 32 bits, as they lie in memory.
+#[target_feature(enable = "avx512f")]
+fn load_words(words: &[u32; 16]) -> __m512i {
+    // SAFETY: an array of 64 bytes is readable for 64 bytes, and the load asks for no alignment.
+    unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
+}
+
+/// See [`super::portable::score_block`].
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) fn score_block(
+    sums: &[u32; BLOCK_ROWS],
+    factors: &[u8; FACTOR_BYTES],
+    affine: &Affine,
+    threshold: f32,
+    estimates: &mut [f32; BLOCK_ROWS],
+) -> u32 {
+    let (factors, _) = factors.as_chunks::<64>();
+    let (sums, _) = sums.as_chunks::<16>();
+    let (estimates, _) = estimates.as_chunks_mut::<16>();
+    let factor = |which: usize| _mm512_castsi512_ps(load(&factors[which]));
+    let mut mask = 0;
+    for (half, (sums, out)) in sums.iter().zip(estimates).enumerate() {
+        let sums = _mm512_sub_epi32(load_words(sums), _mm512_set1_epi32(affine.zero));
+        let product = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), _mm512_set1_ps(affine.unit));
+        let scaled = _mm512_add_ps(factor(half), _mm512_mul_ps(factor(2 + half), product));
+        let estimate = _mm512_add_ps(_mm512_set1_ps(affine.base), scaled);
+        store_floats(out, estimate);
+        let margin = _mm512_mul_ps(factor(4 + half), _mm512_set1_ps(affine.reach));
+        let bound = _mm512_add_ps(estimate, margin);
+        let near = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(bound, _mm512_set1_ps(threshold));
+        mask |= u32::from(near) << (16 * half);
+    }
+    mask
 }

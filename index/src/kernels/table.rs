@@ -84,7 +84,7 @@ macro_rules! table {
             ) -> u32 {
                 let mut sums = [0; BLOCK_ROWS];
                 $own::block_sums(block.codes, tables, &mut sums);
-                portable::score_block(&sums, block.factors, affine, threshold, estimates)
+                $own::score_block(&sums, block.factors, affine, threshold, estimates)
             }
             Table {
                 rotate,
