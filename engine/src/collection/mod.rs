@@ -22,7 +22,7 @@ use crate::{
     commit::MemoryPool,
     error::{Cause, Result},
     manifest::{ColdMeta, CollectionManifest},
-    memtable::{MemRow, Memtable},
+    memtable::{MemRow, Memtable, Stored},
     point::Metadata,
 };
 use akidb_handoff::Parts;
@@ -35,10 +35,10 @@ use std::{sync::Arc, time::Duration};
 #[derive(Clone, Debug)]
 pub(crate) struct NewRow {
     pub(crate) id: PointId,
-    pub(crate) vector: Box<[f32]>,
+    pub(crate) vector: Stored<f32>,
     pub(crate) inv_norm: f32,
     /// Canonical JSON of `parsed`.
-    pub(crate) metadata: Box<[u8]>,
+    pub(crate) metadata: Stored<u8>,
     pub(crate) parsed: Metadata,
 }
 
@@ -62,12 +62,12 @@ impl State {
     pub(crate) fn current(&self, id: &PointId) -> Result<Option<CurrentRow>> {
         for memtable in self.parts.memtables().rev() {
             let found = memtable.with_newest(id, |row| {
-                row.map(|row| (row.lsn, row.vector.clone(), row.metadata.clone()))
+                // Copied: a part of a block would keep all of the block for as long as it is held.
+                row.map(|row| (row.lsn, Box::from(&*row.vector), parse_metadata(&row.metadata)))
             });
             match found {
-                Some(Some((lsn, vector, json))) => {
-                    let metadata = parse_metadata(&json)?;
-                    return Ok(Some(CurrentRow { lsn, vector, metadata }));
+                Some(Some((lsn, vector, metadata))) => {
+                    return Ok(Some(CurrentRow { lsn, vector, metadata: metadata? }));
                 }
                 Some(None) => return Ok(None),
                 None => {}
@@ -255,47 +255,47 @@ pub(crate) fn parse_metadata(json: &[u8]) -> Result<Metadata> {
         .map_err(|_| crate::Error::bug("stored metadata is not a JSON object"))
 }
 
-/// Where the live versions of ids lie in segments; `None` for those that a memtable knows or
-/// nobody does. Fallible, hence done before anything changes.
-fn find_hidden<'a>(
-    state: &State,
-    ids: impl Iterator<Item = &'a PointId>,
-) -> Result<Vec<Option<(usize, u32)>>> {
+/// Where the version lies that a write hides.
+enum Hidden {
+    /// In this segment, at this row.
+    Segment(usize, u32),
+    /// In a memtable, if it is not dead there already.
+    Memtable,
+    Nowhere,
+}
+
+/// Where the live versions of ids lie. Fallible, hence done before anything changes.
+fn find_hidden<'a>(state: &State, ids: impl Iterator<Item = &'a PointId>) -> Result<Vec<Hidden>> {
     ids.map(|id| {
-        let known = |m: &Arc<Memtable>| m.with_newest(id, |_| ()).is_some();
-        if state.parts.memtables().any(known) {
-            return Ok(None);
+        if state.parts.memtables().any(|memtable| memtable.newest(id).is_some()) {
+            return Ok(Hidden::Memtable);
         }
         for (at, part) in state.parts.segments().iter().enumerate() {
             if let Some(row) = part.find_live(id)? {
-                return Ok(Some((at, row)));
+                return Ok(Hidden::Segment(at, row));
             }
         }
-        Ok(None)
+        Ok(Hidden::Nowhere)
     })
     .collect()
 }
 
-fn hide<'a>(
-    hidden: &[Option<(usize, u32)>],
-    state: &State,
-    ids: impl Iterator<Item = &'a PointId>,
-    lsn: Lsn,
-) {
+fn hide<'a>(hidden: &[Hidden], state: &State, ids: impl Iterator<Item = &'a PointId>, lsn: Lsn) {
     for (id, found) in ids.zip(hidden) {
         match found {
-            Some((at, row)) => {
+            Hidden::Segment(at, row) => {
                 if let Some(part) = state.parts.segments().get(*at) {
                     part.kill(*row);
                 }
             }
-            None => {
+            Hidden::Memtable => {
                 for memtable in state.parts.memtables().rev() {
                     if memtable.kill(id, lsn) {
                         break;
                     }
                 }
             }
+            Hidden::Nowhere => {}
         }
     }
 }

@@ -44,7 +44,7 @@ impl<'a> Overlay<'a> {
         match self.staged.get(id) {
             Some((lsn, Some(row))) => Ok(Some(CurrentRow {
                 lsn: *lsn,
-                vector: row.vector.clone(),
+                vector: Box::from(&*row.vector),
                 metadata: row.parsed.clone(),
             })),
             Some((_, None)) => Ok(None),
@@ -81,9 +81,10 @@ impl<'a> Overlay<'a> {
                         parsed.insert(key.clone(), value.clone());
                     }
                 }
-                let metadata = stored_metadata(id, &parsed, settings)?;
+                let metadata = stored_metadata(id, &parsed, settings)?.into();
                 let inv_norm = akidb_index::inv_norm(&row.vector);
-                Ok(NewRow { id: id.clone(), vector: row.vector, inv_norm, metadata, parsed })
+                let vector = row.vector.into();
+                Ok(NewRow { id: id.clone(), vector, inv_norm, metadata, parsed })
             })
             .collect()
     }

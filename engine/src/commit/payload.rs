@@ -23,10 +23,27 @@ pub(crate) struct LoggedRow {
     pub(crate) vector: Vec<f32>,
 }
 
-/// A decoded record body.
+/// A row where it stands in a record body.
+#[derive(Clone, Debug)]
+pub(crate) struct RowRef<'a> {
+    pub(crate) id: PointId,
+    /// Canonical JSON of the metadata object.
+    pub(crate) metadata: &'a [u8],
+    /// Little-endian numbers of 4 bytes.
+    vector: &'a [u8],
+}
+
+impl RowRef<'_> {
+    /// The numbers of the vector.
+    pub(crate) fn vector(&self) -> impl ExactSizeIterator<Item = f32> {
+        self.vector.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap_or_default()))
+    }
+}
+
+/// A decoded record body, with whatever was made of its rows.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum LogRecord {
-    Upsert { collection: u32, rows: Vec<LoggedRow> },
+pub(crate) enum LogRecord<R = LoggedRow> {
+    Upsert { collection: u32, rows: Vec<R> },
     Delete { collection: u32, ids: Vec<PointId> },
 }
 
@@ -136,32 +153,48 @@ impl<'a> Reader<'a> {
         PointId::decode(bytes).ok_or(PayloadError::Malformed("id"))
     }
 
-    fn row(&mut self, dim: usize) -> Result<LoggedRow, PayloadError> {
+    fn row(&mut self, dim: usize) -> Result<RowRef<'a>, PayloadError> {
         let id = self.id()?;
         let len = self.u32("a metadata length")? as usize;
-        let metadata = self.take(len, "metadata")?.to_vec();
+        let metadata = self.take(len, "metadata")?;
         let bytes = dim.checked_mul(4).ok_or(PayloadError::Malformed("dimension"))?;
-        let vector = self
-            .take(bytes, "a vector")?
-            .chunks_exact(4)
-            .map(|b| f32::from_le_bytes(b.try_into().unwrap_or_default()))
-            .collect();
-        Ok(LoggedRow { id, metadata, vector })
+        Ok(RowRef { id, metadata, vector: self.take(bytes, "a vector")? })
     }
+
+    /// The operation and the collection; version and reserved bytes are checked.
+    fn start(&mut self) -> Result<(u8, u32), PayloadError> {
+        let version = self.u8("the version")?;
+        if version != VERSION {
+            return Err(PayloadError::Version(version));
+        }
+        let op = self.u8("the operation")?;
+        if self.take(2, "the header")? != [0, 0] {
+            return Err(PayloadError::Malformed("header"));
+        }
+        Ok((op, self.u32("the header")?))
+    }
+}
+
+/// The collection that a record body is of, without a look at its rows.
+pub(crate) fn collection_of(bytes: &[u8]) -> Result<u32, PayloadError> {
+    Reader(bytes).start().map(|(_, collection)| collection)
 }
 
 /// Decodes a record body, checking every length before it is used.
 pub(crate) fn decode(bytes: &[u8]) -> Result<LogRecord, PayloadError> {
+    decode_with(bytes, |row| {
+        let vector = row.vector().collect();
+        Ok(LoggedRow { id: row.id, metadata: row.metadata.to_vec(), vector })
+    })
+}
+
+/// As [`decode`], with `make` called for each row.
+pub(crate) fn decode_with<'a, R>(
+    bytes: &'a [u8],
+    mut make: impl FnMut(RowRef<'a>) -> Result<R, PayloadError>,
+) -> Result<LogRecord<R>, PayloadError> {
     let mut reader = Reader(bytes);
-    let version = reader.u8("the version")?;
-    if version != VERSION {
-        return Err(PayloadError::Version(version));
-    }
-    let op = reader.u8("the operation")?;
-    if reader.take(2, "the header")? != [0, 0] {
-        return Err(PayloadError::Malformed("header"));
-    }
-    let collection = reader.u32("the header")?;
+    let (op, collection) = reader.start()?;
     let dim = reader.u32("the header")? as usize;
     let count = reader.u32("the header")? as usize;
     // A row takes at least a byte, so a count above the bytes left is a lie that must not size
@@ -171,7 +204,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<LogRecord, PayloadError> {
     }
     let record = match op {
         OP_UPSERT => {
-            let rows = (0..count).map(|_| reader.row(dim)).collect::<Result<_, _>>()?;
+            let rows = (0..count).map(|_| make(reader.row(dim)?)).collect::<Result<_, _>>()?;
             LogRecord::Upsert { collection, rows }
         }
         OP_DELETE => {

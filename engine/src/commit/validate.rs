@@ -129,8 +129,8 @@ pub(crate) fn check_rows(
         let Value::Object(parsed) = metadata else {
             return Err(InputError::MetadataNotObject { found: json_type(&metadata), id }.into());
         };
-        let metadata = stored_metadata(&id, &parsed, settings)?;
-        let vector = vector.into_boxed_slice();
+        let metadata = stored_metadata(&id, &parsed, settings)?.into();
+        let vector = vector.into_boxed_slice().into();
         let row = NewRow { id: id.clone(), vector, inv_norm, metadata, parsed };
         // Replacing in place keeps the batch free of duplicates, which the memtable and the
         // segment's id table rely on.

@@ -7,6 +7,7 @@ use crate::{
     commit::{CommitSink, Done, Request, WriteOp},
     error::{Error, ErrorKind},
     manifest::Edit,
+    memtable::Stored,
     point::Metadata,
     settings::Settings,
 };
@@ -61,9 +62,9 @@ fn twice_inserted(core: &DbCore) -> (CommitSink, Answer<Done>, Answer<Done>) {
         let (reply, answer) = akidb_wal::reply();
         let row = NewRow {
             id: 1.into(),
-            vector: Box::new([1.0]),
+            vector: Stored::from(Box::from([1.0])),
             inv_norm: 1.0,
-            metadata: b"{}".as_slice().into(),
+            metadata: Stored::from(Box::from(*b"{}")),
             parsed: Metadata::new(),
         };
         let op = WriteOp::Insert { rows: vec![row], payload: vec![0; 8] };

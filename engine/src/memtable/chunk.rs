@@ -1,6 +1,7 @@
 //! Append-only row storage that one writer fills while readers scan: slots are set once, and a
 //! row is published by the length that a reader captured, never by looking into a slot.
 
+use super::Stored;
 use crate::PointId;
 use akidb_handoff::Grave;
 use akidb_wal::Lsn;
@@ -14,10 +15,10 @@ const CHUNK_ROWS: usize = 512;
 pub(crate) struct MemRow {
     pub(crate) id: PointId,
     pub(crate) lsn: Lsn,
-    pub(crate) vector: Box<[f32]>,
+    pub(crate) vector: Stored<f32>,
     pub(crate) inv_norm: f32,
     /// Canonical JSON.
-    pub(crate) metadata: Box<[u8]>,
+    pub(crate) metadata: Stored<u8>,
     /// The write that hid this version, if one did.
     grave: Grave,
 }
@@ -26,9 +27,9 @@ impl MemRow {
     pub(crate) fn new(
         id: PointId,
         lsn: Lsn,
-        vector: Box<[f32]>,
+        vector: Stored<f32>,
         inv_norm: f32,
-        metadata: Box<[u8]>,
+        metadata: Stored<u8>,
     ) -> Self {
         Self { id, lsn, vector, inv_norm, metadata, grave: Grave::new() }
     }
@@ -110,7 +111,8 @@ mod tests {
     use super::*;
 
     fn row(n: u64) -> MemRow {
-        MemRow::new(PointId::U64(n), Lsn::new(n), Box::new([n as f32]), 1.0, Box::new(*b"{}"))
+        let vector: Box<[f32]> = Box::new([n as f32]);
+        MemRow::new(PointId::U64(n), Lsn::new(n), vector.into(), 1.0, Stored::default())
     }
 
     #[test]

@@ -5,8 +5,10 @@
 //! readers scan what they captured. It does no I/O and never decides when it is flushed.
 
 mod chunk;
+mod stored;
 
 pub(crate) use chunk::{MemRow, Rows};
+pub(crate) use stored::Stored;
 
 use crate::{
     PointId, Schema, collection::parse_metadata, error::Result, field_index::MemFieldIndex,

@@ -5,8 +5,9 @@
 //!
 //! Own options: `disk=image` (the default: an ext4 file system in an image of 64 MiB, which needs
 //! root and a loop device; where there is none the run fails and says why) or `disk=sim`;
-//! `cycles=N` (100); `dir=PATH` for the image. Every second life keeps a reserve; on a full disk
-//! these must be able to delete, and to make room by deleting alone.
+//! `cycles=N` (100); for the image `dir=PATH`, and `backend=std|uring|tokio_uring|auto` for its log.
+//! Every second life keeps a reserve; on a full disk these must be able to delete, and to make room
+//! by deleting alone.
 
 mod disk;
 
@@ -84,7 +85,9 @@ fn live(seed: u64, options: &Options, counts: &mut Counts) -> Result<(), String>
     let usual = if options.get("defect").is_some() { "sim" } else { "image" };
     let disk = match options.get("disk").unwrap_or(usual) {
         "sim" => Disk::simulated(seed, reserved),
-        "image" => Disk::image(options.get("dir"), reserved)?,
+        "image" => {
+            Disk::image(options.get("dir"), reserved, options.get("backend").unwrap_or("std"))?
+        }
         other => return Err(format!("there is no disk={other}; take image or sim")),
     };
     let db = disk.open().map_err(|error| error.to_string())?;

@@ -5,46 +5,56 @@
 #![deny(clippy::indexing_slicing)]
 
 use super::{
-    decode::{Batch, Decoder},
+    Recovery,
+    parcel::{Logged, Parcel},
     spill::{Spill, Spilled},
 };
 use crate::{
-    commit::{Change, Shared},
-    error::Result,
+    collection::NewRow,
+    error::{Error, Result},
 };
-use akidb_wal::Lsn;
 
 /// The writer of the memtables while the log is replayed.
 pub(super) struct Applier<'a> {
-    decoder: Decoder<'a>,
-    shared: &'a Shared,
+    recovery: &'a Recovery<'a>,
     spill: Spill<'a>,
+    /// The rows at hand.
+    rows: Vec<NewRow>,
 }
 
 impl<'a> Applier<'a> {
-    pub(super) fn new(decoder: Decoder<'a>, shared: &'a Shared, spill: Spill<'a>) -> Self {
-        Self { decoder, shared, spill }
+    pub(super) fn new(recovery: &'a Recovery<'a>) -> Self {
+        Self { recovery, spill: Spill::new(recovery), rows: Vec::new() }
     }
 
-    /// Applies a record, unless it is in segments; those before it were applied already.
-    pub(super) fn apply(&mut self, lsn: Lsn, body: &[u8]) -> Result<()> {
-        let Some(Batch { collection, change }) = self.decoder.decode(lsn, body)? else {
-            return Ok(());
-        };
-        let (now, pool) = (self.shared.clock.monotonic(), &self.shared.pool);
-        match change {
-            Change::Rows(mut rows) => collection.apply_rows(lsn, &mut rows, now, pool)?,
-            Change::Deletes(mut ids) => collection.apply_deletes(lsn, &mut ids, now, pool)?,
+    /// Applies the records of a parcel and empties it; those before them were applied already.
+    pub(super) fn apply(&mut self, parcel: &mut Parcel) -> Result<()> {
+        let Recovery { collections, shared, .. } = self.recovery;
+        let mut batches = std::mem::take(&mut parcel.batches);
+        let mut parcel_rows = parcel.take_rows();
+        for batch in batches.drain(..) {
+            let Some(collection) = collections.get(&batch.collection) else {
+                return Err(Error::bug("a record of an unknown collection was let through"));
+            };
+            let (lsn, now, pool) = (batch.lsn, shared.clock.monotonic(), &shared.pool);
+            match batch.change {
+                Logged::Rows(count) => {
+                    self.rows.clear();
+                    self.rows.extend(parcel_rows.by_ref().take(count));
+                    collection.apply_rows(lsn, &mut self.rows, now, pool)?;
+                }
+                Logged::Deletes(mut ids) => collection.apply_deletes(lsn, &mut ids, now, pool)?,
+            }
+            if collection.state.read().parts.active().bytes() >= shared.settings.memtable_bytes {
+                collection.freeze();
+            }
+            if !pool.has_room() {
+                self.spill.make_room()?;
+            }
         }
-        if collection.state.read().parts.active().bytes() >= self.shared.settings.memtable_bytes {
-            collection.freeze();
-        }
-        if pool.has_room() { Ok(()) } else { self.spill.make_room() }
-    }
-
-    /// How many batches were applied, and how many rows and deletes.
-    pub(super) fn applied(&self) -> (u64, u64) {
-        (self.decoder.batches, self.decoder.rows)
+        drop(parcel_rows);
+        parcel.batches = batches;
+        Ok(())
     }
 
     /// What was written, of each collection.

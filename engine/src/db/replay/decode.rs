@@ -1,15 +1,16 @@
-//! Decoding: from the payload of a frame to a batch that is ready for its memtable. Owns what is
-//! checked of a record; changes nothing. Called by `apply`, record by record.
+//! Decoding: from the payload of a frame to a batch that is ready for its memtable. Owns every
+//! reason for which a replay refuses or skips a record; changes nothing in the database, so that it
+//! can run ahead of what is applied. Called by the thread that reads the log, record by record.
 
 #![deny(clippy::indexing_slicing)]
 
-use super::Recovery;
+use super::{
+    Recovery,
+    parcel::{Batch, Logged, Parcel, ParcelRow},
+};
 use crate::{
-    collection::{CollectionCore, NewRow, parse_metadata},
-    commit::{
-        Change,
-        payload::{self, LogRecord, LoggedRow},
-    },
+    collection::{CollectionCore, parse_metadata},
+    commit::payload::{self, LogRecord, PayloadError, RowRef},
     error::{Cause, Error, Result},
     point::Metadata,
 };
@@ -18,15 +19,9 @@ use akidb_wal::Lsn;
 use serde::de::IgnoredAny;
 use std::{collections::BTreeMap, sync::Arc};
 
-/// A batch to be applied.
-pub(super) struct Batch {
-    pub(super) collection: Arc<CollectionCore>,
-    pub(super) change: Change,
-}
-
-/// What the decoder needs of a collection, so that it need not ask for its state's lock each time.
+/// What the decoder needs of a collection. Kept here because its own state is locked while a record
+/// is applied.
 struct Target {
-    collection: Arc<CollectionCore>,
     flushed: Lsn,
     dim: usize,
     /// Are there indexes that want the metadata parsed?
@@ -46,29 +41,34 @@ impl<'a> Decoder<'a> {
         let target = |(&id, collection): (&u32, &Arc<CollectionCore>)| {
             let state = collection.state.read();
             let (dim, indexed) = (state.schema.dim as usize, !state.schema.fields.is_empty());
-            let collection = collection.clone();
-            (id, Target { collection, flushed: state.flushed, dim, indexed })
+            (id, Target { flushed: state.flushed, dim, indexed })
         };
         let targets = recovery.collections.iter().map(target).collect();
         Self { recovery, targets, batches: 0, rows: 0 }
     }
 
-    /// The batch of a record; `None` if it is in segments, or its collection was dropped.
-    pub(super) fn decode(&mut self, lsn: Lsn, body: &[u8]) -> Result<Option<Batch>> {
+    /// The batch of a record, whose rows are put into `parcel`; `None` if it is in segments, or its
+    /// collection was dropped. After an error the parcel may hold rows that belong to no batch, and
+    /// takes no further record.
+    pub(super) fn decode(
+        &mut self,
+        lsn: Lsn,
+        body: &[u8],
+        parcel: &mut Parcel,
+    ) -> Result<Option<Batch>> {
         let Recovery { paths, state, .. } = self.recovery;
         let damaged =
-            |detail: &str| Error::corruption(&paths.wal, 0, format!("LSN {lsn}: {detail}"));
-        let record = payload::decode(body).map_err(|error| damaged(&error.to_string()))?;
+            |detail: String| Error::corruption(&paths.wal, 0, format!("LSN {lsn}: {detail}"));
+        let id = payload::collection_of(body).map_err(|error| damaged(error.to_string()))?;
         if state.database.is_nil() {
             let (dir, missing) = (paths.root.clone(), "its manifest".to_owned());
             return Err(Cause::HalfDeleted { dir, missing }.into());
         }
-        let id = record.collection();
         let Some(target) = self.targets.get(&id) else {
             if id < state.next_collection {
                 return Ok(None); // dropped since
             }
-            return Err(damaged(&format!(
+            return Err(damaged(format!(
                 "the manifest never created collection {id}; one of the two is damaged"
             )));
         };
@@ -76,44 +76,50 @@ impl<'a> Decoder<'a> {
         if lsn <= if off_by_one { target.flushed.next() } else { target.flushed } {
             return Ok(None);
         }
+        let record = payload::decode_with(body, |row| target.put(row, parcel));
         self.batches += 1;
-        let change = match record {
+        let change = match record.map_err(|error| damaged(error.to_string()))? {
             LogRecord::Upsert { rows, .. } => {
                 self.rows += rows.len() as u64;
-                let rows = rows.into_iter().map(|row| target.row(row));
-                let rows = rows.collect::<Option<Vec<_>>>();
-                Change::Rows(rows.ok_or_else(|| damaged("a malformed row"))?)
+                Logged::Rows(rows.len())
             }
             LogRecord::Delete { .. } if planted("replay.deletes-ignored") => return Ok(None),
             LogRecord::Delete { ids, .. } => {
                 self.rows += ids.len() as u64;
-                Change::Deletes(ids)
+                Logged::Deletes(ids)
             }
         };
-        let collection = target.collection.clone();
-        Ok(Some(Batch { collection, change }))
+        Ok(Some(Batch { lsn, collection: id, change }))
     }
 }
 
 impl Target {
-    fn row(&self, row: LoggedRow) -> Option<NewRow> {
-        let LoggedRow { id, metadata, vector } = row;
+    /// Puts a row into `parcel`.
+    fn put(&self, row: RowRef<'_>, parcel: &mut Parcel) -> Result<(), PayloadError> {
+        let malformed = PayloadError::Malformed("row");
+        let vector = row.vector();
         if vector.len() != self.dim {
-            return None;
+            return Err(malformed);
         }
         let parsed = if self.indexed {
-            parse_metadata(&metadata).ok()?
+            parse_metadata(row.metadata).map_err(|_| malformed)?
         } else {
             // Nobody asks for the values now, but a row that nobody could read must not get in.
-            let whole = serde_json::from_slice::<IgnoredAny>(&metadata).is_ok();
-            (whole && metadata.first() == Some(&b'{')).then(Metadata::new)?
+            let whole = serde_json::from_slice::<IgnoredAny>(row.metadata).is_ok();
+            let object = whole && row.metadata.first() == Some(&b'{');
+            object.then(Metadata::new).ok_or(malformed)?
         };
-        Some(NewRow {
-            id,
-            inv_norm: akidb_index::inv_norm(&vector),
-            vector: vector.into_boxed_slice(),
-            metadata: metadata.into_boxed_slice(),
+        let (numbers, bytes) = (parcel.vectors.len(), parcel.metadata.len());
+        parcel.vectors.extend(vector);
+        parcel.metadata.extend_from_slice(row.metadata);
+        let inv_norm = akidb_index::inv_norm(parcel.vectors.get(numbers..).unwrap_or_default());
+        parcel.rows.push(ParcelRow {
+            id: row.id,
+            inv_norm,
+            vector: numbers..parcel.vectors.len(),
+            metadata: bytes..parcel.metadata.len(),
             parsed,
-        })
+        });
+        Ok(())
     }
 }

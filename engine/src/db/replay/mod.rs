@@ -3,12 +3,12 @@
 //! Called by `open`, once.
 //!
 //! # Protocol
-//! 1. A second thread reads and checks the log (`akidb_wal`) and passes its records on (`parcel`).
-//! 2. The calling thread decodes the records (`decode`), skips those that are in segments already,
-//!    and applies the others in LSN order (`apply`). The memory that lasts is taken here, and not on
-//!    a thread that has just started: an allocator grows the heap of such a thread page by page,
-//!    which takes longer than all the rest. Driven inline there is no second thread, and each record
-//!    is applied where it was read.
+//! 1. A second thread reads and checks the log (`akidb_wal`), skips the records that are in segments
+//!    already, and decodes the others (`decode`) into parcels (`parcel`). The memory of their vectors
+//!    and metadata is taken here, in blocks: the first touch of memory is what a replay spends most
+//!    on, and row by row an allocator grows the heap of a thread that has just started page by page.
+//! 2. The calling thread applies them in LSN order (`apply`): a place in an id table for each row.
+//!    Driven inline there is no second thread, and each record is applied where it was read.
 //! 3. When the memtable pool is full, the oldest memtable is written as a segment (`spill`), so that
 //!    recovery takes no more memory than the life before it.
 //! 4. Only after everything was applied is the log taken over, and only after that does the manifest
@@ -35,7 +35,8 @@ use crate::{
 use akidb_wal::{Env, Log, LogOptions, Lsn, RecoveredLog, ReplayReport, WalError};
 use apply::Applier;
 use decode::Decoder;
-use spill::{Spill, Spilled};
+use parcel::Parcel;
+use spill::Spilled;
 use std::{panic::resume_unwind, sync::atomic::AtomicU64, thread};
 
 /// What a replay works on.
@@ -59,12 +60,12 @@ pub(super) struct Replayed {
 impl Recovery<'_> {
     /// Replays the log and takes it over.
     pub(super) fn run(&self, report: &mut RecoveryReport) -> Result<Replayed> {
-        let mut applier = Applier::new(Decoder::new(self), self.shared, Spill::new(self));
-        let recovered = self.read_log(&mut applier).and_then(|log| {
+        let (mut decoder, mut applier) = (Decoder::new(self), Applier::new(self));
+        let recovered = self.read_log(&mut decoder, &mut applier).and_then(|log| {
             self.check_end(&log)?;
             Ok(log.take_over(self.env)?)
         });
-        (report.batches_applied, report.rows_applied) = applier.applied();
+        (report.batches_applied, report.rows_applied) = (decoder.batches, decoder.rows);
         let spilled = applier.into_spilled();
         match recovered {
             Ok((log, replayed)) => {
@@ -79,22 +80,31 @@ impl Recovery<'_> {
         }
     }
 
-    /// Reads the whole log and has `applier` apply its records.
-    fn read_log(&self, applier: &mut Applier<'_>) -> Result<RecoveredLog> {
+    /// Reads the whole log and has `applier` apply what `decoder` makes of it.
+    fn read_log(
+        &self,
+        decoder: &mut Decoder<'_>,
+        applier: &mut Applier<'_>,
+    ) -> Result<RecoveredLog> {
         if self.parts.inline {
-            return self.walk(&mut |lsn, body| applier.apply(lsn, body).map(|()| true));
+            let mut parcel = Parcel::default();
+            return self.walk(&mut |lsn, body| {
+                parcel.make_room(body.len());
+                parcel.push(decoder, lsn, body)?;
+                applier.apply(&mut parcel).map(|()| true)
+            });
         }
         let (mut feeder, parcels) = parcel::channel();
         thread::scope(|scope| {
             let reading = akidb_vfs::thread::spawn_scoped(scope, "replay", move || {
-                let walked = self.walk(&mut |lsn, body| Ok(feeder.push(lsn, body)));
+                let walked = self.walk(&mut |lsn, body| feeder.push(decoder, lsn, body));
                 // What was read before a failure is applied as well: if that fails too, then at an
                 // earlier record, which is the one to report.
                 feeder.finish();
                 walked
             });
             let reading = reading.map_err(Cause::Thread)?;
-            let applied = parcels.try_for_each(|lsn, body| applier.apply(lsn, body));
+            let applied = parcels.try_for_each(|parcel| applier.apply(parcel));
             let walked = reading.join().unwrap_or_else(|panic| resume_unwind(panic));
             applied.and(walked)
         })

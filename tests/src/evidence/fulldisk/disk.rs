@@ -7,6 +7,7 @@ use crate::{
 };
 use akidb::{DbBuilder, Result, Settings, blocking::Db};
 use akidb_vfs::{Fs, FsError, FsFile, RealFs, sim::CrashPolicy};
+use serde_json::json;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -59,7 +60,13 @@ impl Disk {
     }
 
     /// An ext4 file system of its own, with the threads and settings of a small device.
-    pub(super) fn image(parent: Option<&str>, reserved: bool) -> Result<Self, String> {
+    pub(super) fn image(
+        parent: Option<&str>,
+        reserved: bool,
+        backend: &str,
+    ) -> Result<Self, String> {
+        let wal_backend = serde_json::from_value(json!(backend));
+        let wal_backend = wal_backend.map_err(|_| format!("no backend {backend:?}"))?;
         let parent = parent.map_or_else(std::env::temp_dir, PathBuf::from);
         let dir = tempfile::Builder::new().prefix("akidb-full-").tempdir_in(parent);
         let dir = dir.map_err(|error| error.to_string())?;
@@ -72,6 +79,7 @@ impl Disk {
             memtable_pool_bytes: 3 << 20,
             wal_file_bytes: 1 << 20,
             wal_bytes_max: 4 << 20,
+            wal_backend,
             disk_reserve_bytes: if reserved { 20 << 20 } else { 0 },
             ..Settings::default()
         };
