@@ -20,6 +20,8 @@ use std::arch::x86_64::{
     _mm512_storeu_ps, _mm512_sub_epi32,
 };
 
+pub(super) use super::avx2::prefetch;
+
 /// Half of the rows of a block.
 const HALF: usize = BLOCK_ROWS / 2;
 

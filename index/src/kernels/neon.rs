@@ -3,7 +3,7 @@
 
 #![expect(unsafe_code, reason = "loads of registers from arrays; nothing else is unsafe here")]
 
-pub(super) use super::portable::{fold, hadamard16, score_block};
+pub(super) use super::portable::{fold, hadamard16, prefetch, score_block};
 use super::{BLOCK_ROWS, CHUNK_BYTES, GROUP_BYTES};
 use std::arch::aarch64::{
     int8x16_t, int32x4_t, uint8x16_t, vaddq_s32, vaddvq_s32, vaddw_high_u8, vaddw_u8, vandq_u8,

@@ -265,3 +265,7 @@ pub(super) fn score_block(
     }
     mask
 }
+
+/// Asks memory for a row that is needed soon: nothing, on levels that cannot.
+#[inline(always)]
+pub(super) fn prefetch<T>(_row: &[T]) {}

@@ -1,7 +1,7 @@
 //! The integer kernels without vector instructions: what a machine without them runs, and the
 //! definition that every other level is tested against. Called through [`super::Kernels`] only.
 
-pub(super) use super::portable::{fold, hadamard16, score_block};
+pub(super) use super::portable::{fold, hadamard16, prefetch, score_block};
 use super::{BLOCK_ROWS, GROUP_BYTES};
 
 /// See [`super::Kernels::block_sums`].

@@ -46,8 +46,20 @@ struct Table {
     encode_levels: unsafe fn(&[f32], &[f32], Grid, &mut [u8]) -> Sums,
     block_sums: unsafe fn(&[u8], &[u8], &mut [u32; BLOCK_ROWS]),
     scan_block: unsafe fn(Block<'_>, &[u8], &Affine, f32, &mut [f32; BLOCK_ROWS]) -> u32,
+    dot_rows: unsafe fn(&[f32], &[f32], &[u32], &mut [f32]),
+    l2_squared_rows: unsafe fn(&[f32], &[f32], &[u32], &mut [f32]),
+    dot_u8_rows: unsafe fn(&[u8], &[i8], &[u32], &mut [i32]),
     dot_u8: unsafe fn(&[u8], &[i8]) -> i32,
     dot_u4: unsafe fn(&[u8], &[i8]) -> i32,
+}
+
+/// How many rows ahead the memory of scattered rows is asked for.
+const AHEAD: usize = 2;
+
+/// A row of a matrix; empty if none is named.
+#[inline(always)]
+fn row_of<'a, T>(rows: &'a [T], len: usize, row: Option<&u32>) -> &'a [T] {
+    row.map_or(&[], |row| &rows[*row as usize * len..][..len])
 }
 
 /// Compiles the portable kernels for a set of instructions and makes a table of them.
@@ -86,6 +98,27 @@ macro_rules! table {
                 $own::block_sums(block.codes, tables, &mut sums);
                 $own::score_block(&sums, block.factors, affine, threshold, estimates)
             }
+            $(#[target_feature(enable = $feature)])?
+            fn dot_rows(query: &[f32], rows: &[f32], wanted: &[u32], out: &mut [f32]) {
+                for (at, out) in out.iter_mut().enumerate() {
+                    $own::prefetch(row_of(rows, query.len(), wanted.get(at + AHEAD)));
+                    *out = dot(query, row_of(rows, query.len(), wanted.get(at)));
+                }
+            }
+            $(#[target_feature(enable = $feature)])?
+            fn l2_squared_rows(query: &[f32], rows: &[f32], wanted: &[u32], out: &mut [f32]) {
+                for (at, out) in out.iter_mut().enumerate() {
+                    $own::prefetch(row_of(rows, query.len(), wanted.get(at + AHEAD)));
+                    *out = l2_squared(query, row_of(rows, query.len(), wanted.get(at)));
+                }
+            }
+            $(#[target_feature(enable = $feature)])?
+            fn dot_u8_rows(codes: &[u8], query: &[i8], wanted: &[u32], out: &mut [i32]) {
+                for (at, out) in out.iter_mut().enumerate() {
+                    $own::prefetch(row_of(codes, query.len(), wanted.get(at + 2 * AHEAD)));
+                    *out = $own::dot_u8(row_of(codes, query.len(), wanted.get(at)), query);
+                }
+            }
             Table {
                 rotate,
                 dot,
@@ -94,6 +127,9 @@ macro_rules! table {
                 encode_levels,
                 block_sums: $own::block_sums,
                 scan_block,
+                dot_rows,
+                l2_squared_rows,
+                dot_u8_rows,
                 dot_u8: $own::dot_u8,
                 dot_u4: $own::dot_u4,
             }
@@ -186,6 +222,40 @@ impl Kernels {
         assert_eq!(a.len(), b.len(), "kernels take vectors of one length");
         // SAFETY: the machine has the level's instructions, or this table could not be had.
         unsafe { (self.table.l2_squared)(a, b) }
+    }
+
+    /// The inner products of a query with scattered rows of a matrix, the next rows asked of memory
+    /// while one is summed. Row `wanted[i]` of `rows` goes to `out[i]`; each is what
+    /// [`Self::dot`] gives.
+    ///
+    /// # Panics
+    /// If `out` is not as long as `wanted`, or a wanted row is not in `rows`: bugs of the caller.
+    pub fn dot_rows(self, query: &[f32], rows: &[f32], wanted: &[u32], out: &mut [f32]) {
+        assert_eq!(wanted.len(), out.len(), "each wanted row has its place");
+        // SAFETY: the machine has the level's instructions, or this table could not be had.
+        unsafe { (self.table.dot_rows)(query, rows, wanted, out) }
+    }
+
+    /// The squared distances of a query to scattered rows of a matrix: see [`Self::dot_rows`].
+    ///
+    /// # Panics
+    /// Like [`Self::dot_rows`].
+    pub fn l2_squared_rows(self, query: &[f32], rows: &[f32], wanted: &[u32], out: &mut [f32]) {
+        assert_eq!(wanted.len(), out.len(), "each wanted row has its place");
+        // SAFETY: the machine has the level's instructions, or this table could not be had.
+        unsafe { (self.table.l2_squared_rows)(query, rows, wanted, out) }
+    }
+
+    /// [`Self::dot_u8`] of a query with scattered codes, which lie one behind the other in `codes`:
+    /// see [`Self::dot_rows`].
+    ///
+    /// # Panics
+    /// Like [`Self::dot_rows`] and [`Self::dot_u8`].
+    pub fn dot_u8_rows(self, codes: &[u8], query: &[i8], wanted: &[u32], out: &mut [i32]) {
+        assert_eq!(wanted.len(), out.len(), "each wanted row has its place");
+        assert_eq!(query.len() % 64, 0, "codes have whole words of 64 components");
+        // SAFETY: the machine has the level's instructions, or this table could not be had.
+        unsafe { (self.table.dot_u8_rows)(codes, query, wanted, out) }
     }
 
     /// FastScan: adds up, for each of 32 rows, the table entries that its code picks.

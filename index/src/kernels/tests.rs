@@ -3,6 +3,7 @@
 use super::{BLOCK_ROWS, Kernels, portable::Grid, scalar_reference};
 use crate::Rotation;
 use proptest::prelude::*;
+use simsimd::SpatialSimilarity;
 
 /// Rotated lengths: below, at and above the 1,024 components whose sums fit 16 bits.
 const PADDED: [usize; 7] = [64, 128, 384, 960, 1024, 1088, 4096];
@@ -92,6 +93,52 @@ proptest! {
         let want = crate::kernel::scalar::l2_squared(&a, &b);
         let got = f64::from(Kernels::best().l2_squared(&a, &b));
         prop_assert!((got - want).abs() <= want * 1e-5 + 1e-12);
+    }
+
+    #[test]
+    fn scattered_rows_are_summed_like_single_ones(
+        (a, b) in floats(),
+        wanted in prop::collection::vec(0_u32..2, 0..9),
+    ) {
+        let rows: Vec<f32> = a.iter().chain(&b).copied().collect();
+        let row = |row: &u32| if *row == 0 { &a } else { &b };
+        let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        for kernels in Kernels::available() {
+            let mut out = vec![f32::NAN; wanted.len()];
+            kernels.dot_rows(&a, &rows, &wanted, &mut out);
+            let want: Vec<f32> = wanted.iter().map(|r| kernels.dot(&a, row(r))).collect();
+            prop_assert_eq!(bits(&out), bits(&want));
+            kernels.l2_squared_rows(&a, &rows, &wanted, &mut out);
+            let want: Vec<f32> = wanted.iter().map(|r| kernels.l2_squared(&a, row(r))).collect();
+            prop_assert_eq!(bits(&out), bits(&want));
+        }
+    }
+
+    #[test]
+    fn scattered_codes_are_summed_like_single_ones(
+        (code, query) in codes(),
+        wanted in prop::collection::vec(0_u32..3, 0..9),
+    ) {
+        let codes = [code.clone(), vec![255; code.len()], vec![0; code.len()]].concat();
+        for kernels in Kernels::available() {
+            let mut out = vec![7; wanted.len()];
+            kernels.dot_u8_rows(&codes, &query, &wanted, &mut out);
+            let single = |row: &u32| {
+                kernels.dot_u8(&codes[*row as usize * code.len()..][..code.len()], &query)
+            };
+            prop_assert_eq!(out, wanted.iter().map(single).collect::<Vec<_>>());
+        }
+    }
+
+    /// A second oracle, made by others.
+    #[test]
+    fn exact_kernels_agree_with_simsimd((a, b) in floats()) {
+        let slack = a.iter().zip(&b).map(|(x, y)| f64::from(x * y).abs()).sum::<f64>() * 1e-5;
+        let theirs = f32::dot(&a, &b).expect("the lengths are equal");
+        prop_assert!((f64::from(Kernels::best().dot(&a, &b)) - theirs).abs() <= slack + 1e-12);
+        let theirs = f32::l2sq(&a, &b).expect("the lengths are equal");
+        let ours = f64::from(Kernels::best().l2_squared(&a, &b));
+        prop_assert!((ours - theirs).abs() <= theirs * 1e-5 + 1e-12);
     }
 
     #[test]
