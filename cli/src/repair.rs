@@ -26,6 +26,10 @@ impl Report for Repaired {
         let mut lines: Vec<String> = plan.findings.iter().map(ToString::to_string).collect();
         lines.push(if plan.applied { "done:" } else { "to be done:" }.to_owned());
         lines.extend(plan.steps.iter().map(|step| format!("  {step}")));
+        if !plan.saved.is_empty() {
+            lines.push("saved:".to_owned());
+            lines.extend(plan.saved.iter().map(|saved| format!("  {saved}")));
+        }
         if plan.losses.is_empty() {
             lines.push("nothing is lost".to_owned());
         } else {

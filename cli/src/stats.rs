@@ -117,6 +117,9 @@ pub(crate) fn recovery_text(report: &RecoveryReport) -> String {
     if let Some(reason) = &report.wal_backend_fallback {
         text.push_str(&fallback_text(report.wal_backend, reason));
     }
+    for file in &report.removed_files {
+        text.push_str(&format!("\nremoved {}: a crash had left it over", file.display()));
+    }
     for file in &report.unknown_files {
         text.push_str(&format!("\nskipped {}: the manifest does not name it", file.display()));
     }

@@ -67,7 +67,7 @@ pub use id::{ID_BYTES_MAX, PointId};
 pub use inspect::{FileReport, WalDump, WalFileDump, WalFrame, WalRow, dump_wal, inspect};
 pub use point::{Hit, Metadata, Point, Receipt, Record};
 pub use read::{Cursor, Explain, Page, PartExplain};
-pub use repair::{Loss, LossKind, Repair, RepairAction, RepairPlan, RepairStep};
+pub use repair::{Loss, LossKind, Repair, RepairAction, RepairPlan, RepairStep, Saved};
 pub use schema::{DIM_MAX, FIELDS_MAX, FieldDef, FieldType, Metric, Schema};
 pub use segment::{BlockDescription, ReadMode, SegmentDescription};
 pub use settings::{Durability, Settings, WalBackend};

@@ -1,21 +1,20 @@
 //! The exact pairwise kernels: inner product, squared Euclidean distance, inverse length.
 //!
-//! `simsimd` supplies the vector code and picks the widest instruction set of the machine at run
-//! time; it sums in f32. The plain loops in [`scalar`] sum in f64 and are both the oracle of the
-//! tests and what [`crate::Scorer`] falls back to where an f32 sum leaves its range. Kernels read
-//! unaligned rows, so a score does not depend on where in memory a row lies.
+//! [`crate::Kernels`] has the vector code, picked for the machine at run time; it sums in f32, in an
+//! order that all machines share. The plain loops in [`scalar`] sum in f64 and are both the oracle of
+//! the tests (another is `simsimd`) and what [`crate::Scorer`] falls back to where an f32 sum leaves
+//! its range. A score depends neither on where in memory a row lies nor on the machine.
 //!
 //! Vectors are finite by contract (the engine refuses others before they get here).
 
-use simsimd::SpatialSimilarity;
+use crate::kernels::Kernels;
 
 /// The inner product of two vectors of one length. Infinite or NaN if an f32 sum overflows.
 ///
 /// # Panics
 /// If the lengths differ, which is a bug of the caller.
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len(), "kernels take vectors of one length");
-    f32::dot(a, b).expect("simsimd refuses only unequal lengths, compared above") as f32
+    Kernels::best().dot(a, b)
 }
 
 /// The squared Euclidean distance of two vectors of one length. Infinite if an f32 sum overflows.
@@ -23,8 +22,7 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
 /// # Panics
 /// If the lengths differ, which is a bug of the caller.
 pub fn l2_squared(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len(), "kernels take vectors of one length");
-    f32::l2sq(a, b).expect("simsimd refuses only unequal lengths, compared above") as f32
+    Kernels::best().l2_squared(a, b)
 }
 
 /// Partial sums of [`inv_norm`]; enough for wide registers without changing the order of sums.

@@ -18,9 +18,14 @@
 //! ```
 
 pub mod kernel;
+mod kernels;
 mod metric;
+pub mod rabitq;
+mod rotation;
 mod topk;
 
 pub use kernel::inv_norm;
+pub use kernels::{BLOCK_ROWS, Kernels, Level};
 pub use metric::{Metric, Scorer};
+pub use rotation::{PAD, Rotation};
 pub use topk::{Scored, TopK};

@@ -26,21 +26,39 @@ pub fn row(n: u64) -> Point {
 /// # Panics
 /// When a call of the database fails.
 pub fn every_kind_of_file(read_mode: ReadMode) -> (World, AllRows) {
+    build(read_mode, false)
+}
+
+/// As [`every_kind_of_file`], with a log that does not have what segments and objects have.
+///
+/// # Panics
+/// When a call of the database fails.
+pub fn every_kind_of_file_and_a_short_log(read_mode: ReadMode) -> (World, AllRows) {
+    build(read_mode, true)
+}
+
+fn build(read_mode: ReadMode, short_log: bool) -> (World, AllRows) {
     let mut settings = tiny_settings();
     settings.read_mode = read_mode;
     settings.compaction_auto = false;
     let world = World::new(31, settings);
-    let db = world.open().expect("an empty disk opens");
+    let mut db = world.open().expect("an empty disk opens");
     let cold = db.create_collection("cold", plain_schema()).expect("a new name");
     cold.upsert((0..5).map(row)).run().expect("rows");
     let cold_rows = scan_all(&cold, 10).expect("a scan");
     assert!(cold.demote().expect("a demotion"));
-    let docs = db.create_collection("docs", plain_schema()).expect("a new name");
+    let mut docs = db.create_collection("docs", plain_schema()).expect("a new name");
     docs.upsert((0..20).map(row)).run().expect("rows");
     docs.flush().expect("a flush");
     docs.delete([1_u64, 2]).run().expect("a delete");
     docs.upsert((18..25).map(row)).run().expect("rows");
     docs.flush().expect("a flush");
+    if short_log {
+        // An open carries the log over without what is flushed.
+        db.close().expect("it closes");
+        db = world.open().expect("it opens again");
+        docs = db.collection("docs").expect("it is there");
+    }
     docs.upsert((30..34).map(row)).run().expect("rows");
     docs.delete([31_u64]).run().expect("a delete");
     let rows =

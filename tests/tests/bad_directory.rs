@@ -392,6 +392,54 @@ fn stray_files_are_reported_and_skipped() {
     assert_eq!(db.collection("docs").and_then(|docs| docs.count(None)).expect("a count"), 13);
 }
 
+/// What a crash leaves over goes with the next open, unless something else is wrong too.
+#[test]
+fn what_the_manifest_has_passed_is_removed_only_by_an_open_that_finds_all_whole() {
+    let world = World::new(41, tiny_settings());
+    let db = world.open().expect("an empty disk opens");
+    let docs = db.create_collection("docs", plain_schema()).expect("a new name");
+    for first in [0, 10] {
+        docs.upsert((first..first + 10).map(row)).run().expect("rows");
+        docs.flush().expect("a flush");
+    }
+    docs.compact().expect("a compaction");
+    drop(docs);
+    db.close().expect("it closes");
+    let segments = Path::new(DIR).join("segments");
+    let left = [segments.join("000000000001.seg"), segments.join("000000000002.tmb.tmp")];
+    let kept = [segments.join("000000000099.seg"), segments.join("1.seg")];
+    for path in left.iter().chain(&kept) {
+        akidb_vfs::write_file_durably(&world.sim, path, b"left over").expect("a file");
+    }
+    let there = |world: &World, path: &PathBuf| world.sim.read_durable(path).is_some();
+    let all_there = |world: &World| left.iter().chain(&kept).all(|path| there(world, path));
+
+    let named = world.files_with(".seg").into_iter().find(|p| !left.contains(p) && !kept.contains(p));
+    let damaged = world.fork(1);
+    damaged.sim.truncate(&named.expect("a segment"), 100).expect("it is there");
+    assert_eq!(damaged.open().map(drop).expect_err("a cut segment").kind(), ErrorKind::Corruption);
+    assert!(all_there(&damaged), "an open that failed removed something");
+
+    let read = world.builder().inline().read_only().open_blocking().expect("it opens");
+    assert!(read.recovery_report().removed_files.is_empty());
+    drop(read);
+    assert!(all_there(&world), "an open for reading removed something");
+
+    let repaired = world.fork(2);
+    let evidence = Path::new(DIR).join("lost+damaged-1");
+    repaired.sim.process().create_dir_all(&evidence).expect("a directory");
+    repaired.open().and_then(|db| db.close()).expect("it opens");
+    assert!(all_there(&repaired), "evidence was removed");
+
+    let db = world.open().expect("it opens");
+    let report = db.recovery_report().clone();
+    assert_eq!(report.removed_files, left);
+    assert_eq!(report.unknown_files, kept);
+    assert!(kept.iter().all(|path| there(&world, path)), "{report:?}");
+    assert!(world.sim.files().iter().all(|(path, _)| !left.contains(path)), "{report:?}");
+    assert_eq!(db.collection("docs").and_then(|docs| docs.count(None)).expect("a count"), 20);
+}
+
 #[test]
 fn a_path_with_strange_characters_is_only_a_path() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -190,7 +190,7 @@ fn d12_recovery_that_crashes_again_and_again_never_grows_the_log() {
 }
 
 #[test]
-fn d12_what_a_crash_orphaned_is_reported_skipped_and_in_nobodys_way() {
+fn d12_what_a_crash_orphaned_is_reported_skipped_and_removed_in_the_end() {
     let script = Script::new([
         Op::Create(plain_schema()),
         Op::Upsert(rows(0..8, 1), SYNC),
@@ -199,7 +199,7 @@ fn d12_what_a_crash_orphaned_is_reported_skipped_and_in_nobodys_way() {
         Op::Flush(false),
         Op::Compact(false),
     ]);
-    let mut reported = 0;
+    let (mut reported, mut removed) = (0, 0);
     for call in 1..=script.calls() {
         let world = World::new(call, script.settings.clone());
         world.sim.power_off_at(call);
@@ -223,9 +223,21 @@ fn d12_what_a_crash_orphaned_is_reported_skipped_and_in_nobodys_way() {
             docs.compact().expect("a compaction beside orphans");
             let all = docs.count(None).expect("a count");
             assert!(all == 3 || all == 8, "call {call}: {all} rows");
+            let named = docs.stats().segments.len();
+            drop(docs);
+            db.close().expect("it closes");
+            // The manifest has passed the numbers of what was left over.
+            let db = world.open().unwrap_or_else(|error| panic!("call {call}: {error}"));
+            let report = db.recovery_report();
+            assert_eq!(report.unknown_files, Vec::<std::path::PathBuf>::new(), "call {call}");
+            removed += report.removed_files.len();
+            let docs = db.collection("c0").expect("it is there");
+            assert_eq!(docs.count(None).expect("a count"), all, "call {call}");
+            assert_eq!(world.files_with(".seg").len(), named, "call {call}: {report:?}");
         }
     }
     assert!(reported > 0, "no crash left an orphan, so nothing was tried");
+    assert!(removed > 0, "{reported} orphans, and none of them was removed");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use akidb::{DbBuilder, ErrorKind, LossKind, Metric, Point, ReadMode, Schema, blocking::Db, field};
 use akidb_tests::{
     declared::{check_declared, shown},
-    fixture::{AllRows, every_kind_of_file, row},
+    fixture::{AllRows, every_kind_of_file, every_kind_of_file_and_a_short_log, row},
     run::scan_all,
     world::{World, tiny_settings},
 };
@@ -111,7 +111,7 @@ fn read(db: &Db, rows: &AllRows, what: &str) -> Option<()> {
 
 #[test]
 fn a_damaged_database_opens_lists_the_damage_and_never_lies() {
-    let (world, rows) = every_kind_of_file(ReadMode::Pread);
+    let (world, rows) = every_kind_of_file_and_a_short_log(ReadMode::Pread);
     let (mut refused, mut whole, mut partial) = (0, 0, 0);
     for (path, len) in world.sim.files() {
         if path.ends_with("LOCK") {

@@ -39,7 +39,7 @@ pub(crate) struct ColdReader {
     bytes: Bytes,
     key: String,
     metadata: ArrowReaderMetadata,
-    footer: Footer,
+    pub(super) footer: Footer,
     fields: Vec<FieldColumn>,
     next_group: usize,
 }
@@ -63,7 +63,7 @@ impl ColdReader {
         Ok(Self { bytes, key: key.to_owned(), metadata, footer, fields, next_group: 0 })
     }
 
-    fn read_group(&self, index: usize, group: RowGroup) -> Result<Vec<Record>> {
+    pub(super) fn read_group(&self, index: usize, group: RowGroup) -> Result<Vec<Record>> {
         let damaged = |detail: String| {
             Error::corruption(&self.key, 0, format!("row group {index}: {detail}"))
         };

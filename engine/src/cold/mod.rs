@@ -21,6 +21,7 @@ mod footer;
 pub(crate) mod guard;
 #[cfg(feature = "testing")]
 pub(crate) mod reseal;
+mod salvage;
 mod values;
 
 #[cfg(test)]
@@ -29,6 +30,7 @@ mod tests;
 pub(crate) use decode::ColdReader;
 pub(crate) use describe::describe;
 pub(crate) use encode::encode;
+pub(crate) use salvage::Stated;
 pub(crate) use values::timestamp_text;
 
 use crate::{Metadata, PointId, Schema};

@@ -1,8 +1,9 @@
 //! The database: what all collections share, and the order in which its parts come and go.
 //!
 //! [`DbCore`] is the synchronous heart; the async and the blocking API are thin layers over it.
-//! `open` builds it, `replay` reads its log, `read_only` opens without writing, `backend` picks how its
-//! log writes, `background` runs flush and compaction, `paths` names files.
+//! `open` builds it, `replay` reads its log, `strays` removes what crashes left, `read_only` opens
+//! without writing, `backend` picks how its log writes, `background` runs flush and compaction,
+//! `paths` names files.
 
 mod backend;
 pub(crate) mod background;
@@ -14,6 +15,7 @@ mod read_only;
 mod replay;
 mod report;
 mod space;
+mod strays;
 #[cfg(test)]
 mod tests;
 

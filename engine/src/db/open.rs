@@ -9,8 +9,8 @@
 //!    so a directory that lacks files stays as it is. Try the log's backend (`backend`).
 //! 5. Carry the manifest over to a fresh file, which makes what was read durable.
 //! 6. Replay the log (`replay`): records above a collection's `flushed` are applied to its memtable.
-//! 7. Start the log thread, name in the manifest what did not fit into memory, start the background
-//!    work.
+//! 7. Start the log thread, name in the manifest what did not fit into memory, remove what crashes
+//!    left over (`strays`), start the background work.
 //!
 //! # Crash consistency
 //! Every step can be interrupted and repeated: recovery changes only the log's live tail (copied
@@ -23,6 +23,7 @@ use super::{
     paths::{self, Paths},
     read_only::ReadOnly,
     replay::{self, Recovery, Replayed},
+    strays,
 };
 use crate::{
     collection::{CollectionCore, SegmentPart},
@@ -35,7 +36,7 @@ use crate::{
 };
 use akidb_handoff::Retired;
 use akidb_tiering::{LocalStore, ObjectStore};
-use akidb_vfs::{Clock, Fs, FsLock, Random, planted};
+use akidb_vfs::{Clock, Fs, FsLock, Random};
 use akidb_wal::{Drive, GroupCommit, GroupOptions, Log, Lsn};
 use parking_lot::{Mutex, RwLock};
 use std::{
@@ -89,7 +90,9 @@ pub(super) fn open_as(
     let collections = open_collections(&parts, &paths, &shared.settings, &state, &mut report)?;
     let env = backend::env(&parts, &paths, shared.settings.wal_backend, &mut report)?;
     let manifest = found.map(|m| m.take_over(&parts.fs, &parts.random)).transpose()?;
-    let next_file = AtomicU64::new(find_strays(&*parts.fs, &paths, &state, &mut report)?);
+    let may_remove = read_only.is_none();
+    let next_file = strays::find(&*parts.fs, &paths, &state, may_remove, &mut report)?;
+    let next_file = AtomicU64::new(next_file);
     let recovery = Recovery {
         env: &env,
         parts: &parts,
@@ -131,6 +134,7 @@ pub(super) fn open_as(
     });
     replay::install(&core, &spilled)?;
     if core.read_only.is_none() {
+        core.remove_obsolete();
         core.collect_garbage();
         Background::start(&core)?;
         core.shared.work.ring();
@@ -268,32 +272,6 @@ fn open_segments(
             Ok(Arc::new(SegmentPart::new(segment, dead)))
         })
         .collect()
-}
-
-/// Reports what the manifest does not name, and returns a file number above all there are.
-fn find_strays(
-    fs: &dyn Fs,
-    paths: &Paths,
-    state: &ManifestState,
-    report: &mut RecoveryReport,
-) -> Result<u64> {
-    let named =
-        |number| state.collections.values().any(|c| c.file_numbers().any(|named| named == number));
-    let strays = paths::stray_files(fs, &paths.segments, named)?;
-    let above = strays.iter().filter_map(|stray| stray.number).max().map_or(1, |n| n + 1);
-    report.unknown_files.extend(strays.into_iter().map(|stray| stray.path));
-    for entry in fs.list_dir(&paths.root)? {
-        let name = entry.name.to_string_lossy();
-        let known = ManifestStore::is_manifest(&name) || paths::is_ours(&name);
-        if !known {
-            report.unknown_files.push(paths.root.join(&entry.name));
-        }
-    }
-    if planted("open.file-numbers-reused") {
-        let named = state.collections.values().flat_map(CollectionManifest::file_numbers).max();
-        return Ok(named.map_or(1, |number| number + 1));
-    }
-    Ok(above.max(state.next_file).max(1))
 }
 
 fn start_log(

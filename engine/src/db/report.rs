@@ -38,8 +38,11 @@ pub struct RecoveryReport {
     pub last_lsn: u64,
     /// What was cut off the end of the log, if anything.
     pub torn_tail: Option<TornTail>,
-    /// Files that the manifest does not name. They are skipped, never read and never deleted.
+    /// Files that the manifest does not name. They are skipped, never read and not deleted.
     pub unknown_files: Vec<PathBuf>,
+    /// Segments and tombstones that a crash left over and that this open removed: the manifest
+    /// does not name them and is newer than their numbers.
+    pub removed_files: Vec<PathBuf>,
     /// How the log writes and syncs since: `Std`, `Uring` or `TokioUring`.
     pub wal_backend: WalBackend,
     /// Why the log does not write the way that [`WalBackend::Auto`] prefers, if it was asked to.

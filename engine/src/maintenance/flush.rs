@@ -10,8 +10,9 @@
 //! 5. Give up the log that is covered; only after the manifest is durable.
 //!
 //! # Crash consistency
-//! Before step 3 is durable the log still has everything and the new files are orphans, reported
-//! at the next open. After it the log records are skipped by `flushed`.
+//! Before step 3 is durable the log still has everything and the new files are orphans: an open
+//! reports them, and one after the next edit removes them (`db::strays`). After it the log records
+//! are skipped by `flushed`.
 
 use super::{
     build::{SegmentBuilder, SegmentSite},

@@ -22,7 +22,9 @@ use crate::error::{Cause, Error, Result};
 use akidb_vfs::{Fs, FsOp, Random, planted};
 use akidb_wal::{
     Env, WalError, frame_bytes,
-    framed::{FileKind, FramedFile, FramedWriter, NewFile, TEMP_SUFFIX, framed_file_bytes},
+    framed::{
+        FileKind, FrameStatus, FramedFile, FramedWriter, NewFile, TEMP_SUFFIX, framed_file_bytes,
+    },
 };
 use std::{
     path::{Path, PathBuf},
@@ -88,17 +90,21 @@ impl ManifestStore {
         Ok(FoundManifest { dir: dir.to_owned(), numbers, newest, state })
     }
 
-    /// What can be read of the newest manifest, folded; `None` if there is none or nothing can.
-    pub(crate) fn salvage(fs: &dyn Fs, dir: &Path) -> Result<Option<ManifestState>> {
+    /// What can be read of the newest manifest, folded, and whether that is all it ever said;
+    /// `None` if there is none or nothing can be read.
+    pub(crate) fn salvage(fs: &dyn Fs, dir: &Path) -> Result<Option<(ManifestState, bool)>> {
         let Some(newest) = numbers_in(fs, dir)?.pop() else { return Ok(None) };
         let salvaged = match FramedFile::salvage(fs, &dir.join(file_name(newest)), KIND, newest) {
-            Ok(salvaged) => salvaged.file,
+            Ok(salvaged) => salvaged,
             Err(WalError::Corruption { .. } | WalError::Foreign { .. }) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
+        // A header alone that is damaged hides no record; an end that was cut off may.
+        let mut complete = salvaged.headless || salvaged.problem.is_none();
         let mut state = None;
-        for frame in salvaged.inspect() {
-            let Some(payload) = salvaged.payload(&frame) else { continue };
+        for frame in salvaged.file.inspect() {
+            complete &= matches!(frame.status, FrameStatus::Good { .. });
+            let Some(payload) = salvaged.file.payload(&frame) else { continue };
             match serde_json::from_slice(payload) {
                 Ok(Record::Full(full)) if full.check().is_ok() => state = Some(full),
                 // An edit carries the whole state of what it touches, so it counts although one
@@ -109,7 +115,7 @@ impl ManifestStore {
                 Ok(Record::Full(_)) | Err(_) => {}
             }
         }
-        Ok(state)
+        Ok(state.map(|state| (state, complete)))
     }
 
     /// Every manifest file, by number.

@@ -113,7 +113,9 @@ impl Worker {
                 .map_err(|error| Error::corruption(&self.paths.wal, 0, error.to_string()))?;
             let id = record.collection();
             let Some(collection) = state.collections.get(&id) else { return Ok(()) };
-            if lsn <= collection.flushed.get() {
+            // Below the log's floor too: an interrupted repair gave up what it raised the floor
+            // above, and the file that has it may lie there still.
+            if lsn <= collection.flushed.max(state.log_floor).get() {
                 return Ok(());
             }
             if lsn < cut {

@@ -3,13 +3,17 @@
 
 #![deny(clippy::indexing_slicing)]
 
-use super::{Loss, LossKind, RepairAction, Worker, versions::Versions};
+use super::{
+    Loss, LossKind, RepairAction, Worker,
+    rescue::{Gone, Missing},
+    versions::Versions,
+};
 use crate::{
     Metric, Schema,
     commit::payload::{self, LogRecord},
     error::{Cause, Result},
     manifest::{CollectionManifest, ManifestState, ManifestStore},
-    segment::{SalvagedSegment, SegmentMeta, SegmentParams},
+    segment::{SalvagedSegment, SegmentMeta, SegmentParams, segment_path},
     tombstones::{self, TombstoneMeta, TombstoneSet, tombstone_path},
     verify::{LogSurvey, is_newer},
 };
@@ -18,6 +22,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
 };
+use uuid::Uuid;
 
 /// The files of a collection, by what they say of themselves.
 #[derive(Default)]
@@ -29,7 +34,8 @@ struct Found {
 impl Worker {
     /// The state that files and remains tell of.
     pub(super) fn rebuild_manifest(&mut self) -> Result<ManifestState> {
-        let mut state = ManifestStore::salvage(&*self.fs, &self.paths.root)?.unwrap_or_default();
+        let salvaged = ManifestStore::salvage(&*self.fs, &self.paths.root)?;
+        let (mut state, complete) = salvaged.unwrap_or_default();
         let mut found = self.find_files()?;
         let survey = LogSurvey::take(&*self.fs, &self.paths.wal, Lsn::ZERO, Lsn::ZERO)?;
         let logged = self.logged_collections(&survey)?;
@@ -56,13 +62,24 @@ impl Worker {
         }
         for collection in state.collections.values_mut() {
             let found = found.remove(&collection.id).unwrap_or_default();
-            self.reconcile(collection, found)?;
+            self.reconcile(collection, found, state.database)?;
         }
         // Recovery trims the log only where segments have it: what is gone at its start is there.
         let flushed = state.collections.values().map(|c| c.flushed.get()).max().unwrap_or(0);
         let begins = survey.first.map_or(flushed, |first| first.saturating_sub(1));
         state.log_floor = state.log_floor.max(Lsn::new(begins));
         self.note_objects(&state);
+        // A log that goes from the first write to the last has all that can be missing.
+        let whole_log = survey.first == Some(1) && survey.missing.is_empty() && !survey.open_ended;
+        if !complete && !whole_log {
+            let mut loss = Loss::of_rows("", self.paths.segments.clone());
+            loss.kind = LossKind::Uncertain;
+            loss.collections.clear();
+            loss.detail = "only the manifest told which collections and segments there were: if \
+                           one is gone too, its rows are lost without being missed"
+                .to_owned();
+            self.losses.push(loss);
+        }
         Ok(state)
     }
 
@@ -104,7 +121,6 @@ impl Worker {
     fn find_files(&mut self) -> Result<BTreeMap<u32, Found>> {
         let mut found: BTreeMap<u32, Found> = BTreeMap::new();
         let mut paths: Vec<PathBuf> = self.list_segments()?;
-        // By number, so that the newest tombstones come last.
         paths.sort_unstable();
         for path in paths {
             let name = path.to_string_lossy();
@@ -112,26 +128,27 @@ impl Worker {
                 match SalvagedSegment::open(&*self.fs, &path) {
                     Ok(segment) => {
                         let (meta, params) = (segment.meta().clone(), segment.params());
-                        found.entry(params.collection).or_default().segments.push((meta, params));
+                        let segments = &mut found.entry(params.collection).or_default().segments;
+                        // A copy under another name adds nothing.
+                        if segments.iter().all(|(other, _)| other.number != meta.number) {
+                            segments.push((meta, params));
+                        }
                     }
                     Err(error) => self.unreadable(error, path)?,
                 }
             } else if name.ends_with(".tmb") {
                 match tombstones::adopt(&*self.fs, &path) {
                     Ok((collection, meta, set)) => {
-                        found.entry(collection).or_default().tombstones = Some((meta, set));
+                        let newest = &mut found.entry(collection).or_default().tombstones;
+                        if newest.as_ref().is_none_or(|(other, _)| other.number < meta.number) {
+                            *newest = Some((meta, set));
+                        }
                     }
                     Err(error) => self.unreadable(error, path)?,
                 }
             }
         }
         Ok(found)
-    }
-
-    fn list_segments(&self) -> Result<Vec<PathBuf>> {
-        let dir = &self.paths.segments;
-        let entries = self.fs.list_dir(dir)?;
-        Ok(entries.into_iter().map(|entry| dir.join(entry.name)).collect())
     }
 
     fn unreadable(&mut self, error: crate::Error, path: PathBuf) -> Result<()> {
@@ -169,7 +186,12 @@ impl Worker {
 
     /// Makes a collection name the files that are there. If those are not the ones that the
     /// remains of the manifest tell of, rows that were replaced are found by their LSNs.
-    fn reconcile(&mut self, collection: &mut CollectionManifest, found: Found) -> Result<()> {
+    fn reconcile(
+        &mut self,
+        collection: &mut CollectionManifest,
+        found: Found,
+        database: Uuid,
+    ) -> Result<()> {
         let Found { segments, tombstones } = found;
         let (dim, metric) = (collection.schema.dim, collection.schema.metric);
         let ours = |params: &SegmentParams| params.dim == dim && params.metric == metric;
@@ -187,6 +209,11 @@ impl Worker {
         let highest = metas.iter().map(|meta| meta.max_lsn).max().unwrap_or(0);
         collection.flushed = collection.flushed.max(Lsn::new(highest));
         let kept = numbers(&metas);
+        let mut missing = Missing::default();
+        for gone in collection.segments.iter().filter(|meta| !kept.contains(&meta.number)) {
+            let path = segment_path(&self.paths.segments, gone.number);
+            missing.gone.push(Gone::whole(collection, gone, path));
+        }
         collection.segments = metas;
         let mut base = TombstoneSet::new();
         let mut old = None;
@@ -195,7 +222,8 @@ impl Worker {
             old = Some(tombstone_path(&self.paths.segments, meta.number));
         }
         base.retain(|number, _| kept.contains(number));
-        let Versions { dead, uncertain } = self.versions(collection, base)?;
+        let history = self.history(collection)?;
+        let Versions { dead, uncertain } = self.versions(collection, &history, base)?;
         self.write_tombstones(collection, &dead, old)?;
         if uncertain > 0 {
             self.losses.push(Loss {
@@ -210,7 +238,7 @@ impl Worker {
                     .to_owned(),
             });
         }
-        Ok(())
+        self.rescue(collection, &history, &dead, missing, database)
     }
 
     /// Objects that only the manifest named stay where they are.

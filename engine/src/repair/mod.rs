@@ -20,13 +20,16 @@
 
 #![deny(clippy::indexing_slicing)]
 
+mod history;
 mod log;
 mod manifest;
+mod objects;
 mod parts;
 mod plan;
+mod rescue;
 mod versions;
 
-pub use plan::{Loss, LossKind, RepairAction, RepairPlan, RepairStep};
+pub use plan::{Loss, LossKind, RepairAction, RepairPlan, RepairStep, Saved};
 
 use crate::{
     db::{
@@ -175,10 +178,12 @@ impl Repair {
                 bad,
                 next_file: 0,
                 steps: Vec::new(),
+                saved: Vec::new(),
                 losses: Vec::new(),
                 aside: Vec::new(),
             };
             worker.round(&kept_in)?;
+            plan.saved.append(&mut worker.saved);
             plan.losses.append(&mut worker.losses);
             let did_something = !worker.steps.is_empty();
             plan.steps.append(&mut worker.steps);
@@ -223,6 +228,7 @@ struct Worker {
     bad: BTreeSet<PathBuf>,
     next_file: u64,
     steps: Vec<RepairStep>,
+    saved: Vec<Saved>,
     losses: Vec<Loss>,
     /// What is to be moved at the end.
     aside: Vec<PathBuf>,
@@ -236,7 +242,7 @@ impl Worker {
                 self.next_file = self.next_file.max(state.next_file);
                 let before = state.clone();
                 for collection in state.collections.values_mut() {
-                    self.mend_collection(collection)?;
+                    self.mend_collection(collection, state.database)?;
                 }
                 self.mend_snapshots(&mut state);
                 let log = self.mend_log(&mut state)?;

@@ -1,250 +1,232 @@
-//! Segments, tombstones and objects of a damaged database: what is damaged is made again from
-//! what is whole, or forgotten.
+//! Segments of a damaged database: what is damaged is made again from what is whole, what the log
+//! still has is taken from there, and the rest is named. Called round by round; objects, hidden
+//! rows and the log have modules of their own.
 
 #![deny(clippy::indexing_slicing)]
 
-use super::{Loss, LossKind, RepairAction, Worker, versions::Versions};
+use super::{
+    Loss, LossKind, RepairAction, Worker,
+    history::History,
+    objects::Tier,
+    rescue::{Gone, Missing, Rescued},
+};
 use crate::{
     PointId,
     error::{Cause, Result},
-    maintenance::build::SegmentBuilder,
-    manifest::{ColdMeta, CollectionManifest, ManifestState},
-    segment::{SalvagedSegment, SegmentMeta, SegmentParams, SegmentWriter, segment_path},
-    tombstones::{self, TombstoneSet, tombstone_path},
+    manifest::CollectionManifest,
+    segment::{SalvagedSegment, SegmentMeta, SegmentParams, segment_path},
+    tombstones::{TombstoneSet, tombstone_path},
     verify::{fits, is_newer},
 };
 use akidb_wal::Lsn;
 use roaring::RoaringBitmap;
-use std::path::PathBuf;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+use uuid::Uuid;
+
+/// A damaged segment, and what is known of it.
+struct Old<'a> {
+    meta: &'a SegmentMeta,
+    path: PathBuf,
+    hidden: RoaringBitmap,
+    /// True if no row can be hidden that `hidden` does not have.
+    certain: bool,
+}
 
 impl Worker {
     /// Mends everything that holds rows of a collection.
-    pub(super) fn mend_collection(&mut self, collection: &mut CollectionManifest) -> Result<()> {
-        let cold: Vec<ColdMeta> = std::mem::take(&mut collection.cold);
-        for object in cold {
-            if self.lose_object(&object, LossKind::Rows, &collection.name) {
-                continue;
-            }
-            collection.cold.push(object);
-        }
-        let segments = |worker: &Self| {
-            let dir = worker.paths.segments.clone();
-            let path = move |meta: &SegmentMeta| segment_path(&dir, meta.number);
-            collection.segments.iter().any(|meta| worker.is_bad(&path(meta)))
-        };
-        let tombstones = collection.tombstones.as_ref();
-        let tombstones = tombstones.map(|meta| tombstone_path(&self.paths.segments, meta.number));
-        let lost_tombstones = tombstones.as_ref().filter(|path| self.is_bad(path));
-        if !segments(self) && lost_tombstones.is_none() {
-            return Ok(());
-        }
-        let lost_tombstones = lost_tombstones.cloned();
-        let mut dead = self.hidden_rows(collection, lost_tombstones)?;
-        let metas = std::mem::take(&mut collection.segments);
-        for meta in metas {
-            let path = segment_path(&self.paths.segments, meta.number);
-            if !self.is_bad(&path) {
-                collection.segments.push(meta);
-                continue;
-            }
-            let hidden = dead.remove(&meta.number).unwrap_or_default();
-            let new = self.mend_segment(collection, &meta, &path, &hidden)?;
-            collection.segments.extend(new);
-            self.replace(path, "its whole rows are in a new segment");
-        }
-        self.write_tombstones(collection, &dead, tombstones)
-    }
-
-    /// The hidden rows of a collection, from its tombstones or, if those are lost, from its rows.
-    fn hidden_rows(
-        &mut self,
-        collection: &CollectionManifest,
-        lost: Option<PathBuf>,
-    ) -> Result<TombstoneSet> {
-        let Some(path) = lost else {
-            let Some(meta) = &collection.tombstones else { return Ok(TombstoneSet::new()) };
-            return tombstones::read(&*self.fs, &self.paths.segments, meta);
-        };
-        let Versions { dead, uncertain } = self.versions(collection, TombstoneSet::new())?;
-        if uncertain > 0 {
-            self.losses.push(Loss {
-                kind: LossKind::Uncertain,
-                collections: vec![collection.name.clone()],
-                file: path,
-                rows: Some(uncertain),
-                ids: Vec::new(),
-                lsns: None,
-                detail: "rows that may have been deleted: the log does not go back to their writes"
-                    .to_owned(),
-            });
-        }
-        Ok(dead)
-    }
-
-    pub(super) fn write_tombstones(
+    pub(super) fn mend_collection(
         &mut self,
         collection: &mut CollectionManifest,
-        dead: &TombstoneSet,
-        old: Option<PathBuf>,
+        database: Uuid,
     ) -> Result<()> {
-        collection.tombstones = None;
-        if !dead.is_empty() {
-            let (number, dir) = (self.take_number(), self.paths.segments.clone());
-            let random = &*self.random;
-            let meta = tombstones::write(&*self.fs, random, &dir, number, collection.id, dead)?;
-            collection.tombstones = Some(meta);
-            let rows: u64 = dead.values().map(RoaringBitmap::len).sum();
-            let path = tombstone_path(&dir, number);
-            self.step(RepairAction::Write, path, format!("tombstones of {rows} rows"));
+        let dir = self.paths.segments.clone();
+        let path = |meta: &SegmentMeta| segment_path(&dir, meta.number);
+        let bad_segments = collection.segments.iter().any(|meta| self.is_bad(&path(meta)));
+        let place = |key: &str| self.objects.place(key);
+        let bad_objects = collection.cold.iter().any(|o| self.is_bad(&place(&o.key)));
+        let tombstones = collection.tombstones.as_ref();
+        let tombstones = tombstones.map(|meta| tombstone_path(&dir, meta.number));
+        let lost_tombstones = tombstones.clone().filter(|path| self.is_bad(path));
+        if !bad_segments && !bad_objects && lost_tombstones.is_none() {
+            return Ok(());
         }
-        if let Some(old) = old {
-            self.replace(old, "its segments are others now");
+        let history = self.history(collection)?;
+        let mut missing = Missing::default();
+        let mend_segments = bad_segments || lost_tombstones.is_some();
+        let (mut dead, certain) = self.hidden_rows(collection, &history, lost_tombstones)?;
+        if mend_segments {
+            for meta in std::mem::take(&mut collection.segments) {
+                let path = path(&meta);
+                if !self.is_bad(&path) {
+                    collection.segments.push(meta);
+                    continue;
+                }
+                let hidden = dead.remove(&meta.number).unwrap_or_default();
+                let old = Old { meta: &meta, path: path.clone(), hidden, certain };
+                let new = self.mend_segment(collection, &history, &old, &mut missing)?;
+                collection.segments.extend(new);
+                self.replace(path, "what is whole of it is in a new segment");
+            }
+            self.write_tombstones(collection, &dead, tombstones)?;
         }
-        Ok(())
+        self.rescue(collection, &history, &dead, missing, database)
+    }
+
+    /// Gives a collection back what other files still have of what it misses.
+    pub(super) fn rescue(
+        &mut self,
+        collection: &mut CollectionManifest,
+        history: &History,
+        dead: &TombstoneSet,
+        mut missing: Missing,
+        database: Uuid,
+    ) -> Result<()> {
+        let mut wanted = self.missed(collection, history, dead, &missing)?;
+        let mut rescued = Rescued::default();
+        if !collection.cold.is_empty() {
+            let mut tier = Tier {
+                database,
+                history,
+                local: self.local_ids(collection)?,
+                wanted: &mut wanted,
+                missing: &mut missing,
+                rescued: &mut rescued,
+            };
+            self.mend_objects(collection, &mut tier)?;
+        }
+        self.save_from_log(collection, history, wanted, &mut rescued, &mut missing)?;
+        self.finish_rescue(collection, history, rescued, missing)
     }
 
     /// Writes the whole live rows of a damaged segment anew; `None` if there are none.
     fn mend_segment(
         &mut self,
         collection: &CollectionManifest,
-        meta: &SegmentMeta,
-        path: &std::path::Path,
-        hidden: &RoaringBitmap,
+        history: &History,
+        old: &Old<'_>,
+        missing: &mut Missing,
     ) -> Result<Option<SegmentMeta>> {
-        let schema = &collection.schema;
-        let params =
-            SegmentParams { collection: collection.id, dim: schema.dim, metric: schema.metric };
-        let mut loss = Loss {
-            kind: LossKind::Rows,
-            collections: vec![collection.name.clone()],
-            file: path.to_owned(),
-            rows: Some(u64::from(meta.rows).saturating_sub(hidden.len())),
-            ids: Vec::new(),
-            lsns: Some((meta.min_lsn, meta.max_lsn)),
-            detail: "rows of a segment of which nothing can be read".to_owned(),
+        let Old { meta, path, hidden, certain } = old;
+        let lsns = (meta.min_lsn, meta.max_lsn);
+        let mut loss = Loss::of_rows(&collection.name, path.clone());
+        loss.lsns = Some(lsns);
+        let Some(found) = self.find_segment(collection, meta)? else {
+            loss.detail = "rows of a segment of which nothing can be read".to_owned();
+            let unnamed = u64::from(meta.rows).saturating_sub(hidden.len());
+            self.step(RepairAction::Forget, path.clone(), "nothing of it can be read");
+            self.warn_of_older_versions(collection, history, meta, path);
+            missing.gone.push(Gone { loss, unnamed, lsns });
+            return Ok(None);
         };
-        let old = match SalvagedSegment::open(&*self.fs, path) {
-            Ok(old) if fits(&old, meta, params) => old,
-            Err(error) if is_newer(&error) => return Err(error),
-            Err(error) if matches!(error.cause(), Cause::Fs(e) if !e.is_not_found()) => {
-                return Err(error);
-            }
-            Ok(_) | Err(_) => {
-                self.forget_segment(collection, loss);
-                return Ok(None);
-            }
-        };
+        loss.detail = "rows of a segment that touch damaged bytes".to_owned();
         let number = self.take_number();
-        let dir = self.paths.segments.clone();
-        let writer = SegmentWriter::create(self.fs.clone(), &*self.random, &dir, number, params)?;
-        let mut builder = SegmentBuilder::over(writer, schema);
-        let (mut written, mut lost) = (0_u64, 0_u64);
+        let mut builder = self.new_segment(collection, number)?;
+        let (mut written, mut unnamed, mut lost) = (0_u64, 0_u64, Vec::new());
         for row in (0..meta.rows).filter(|row| !hidden.contains(*row)) {
-            if let Some(whole) = old.row(row)? {
-                let lsn = Lsn::new(whole.lsn);
-                builder.push(&whole.id, lsn, &whole.vector, &whole.metadata)?;
+            if let Some(whole) = found.row(row)? {
+                builder.push(&whole.id, Lsn::new(whole.lsn), &whole.vector, &whole.metadata)?;
                 written += 1;
-            } else {
-                lost += 1;
-                loss.ids.extend(old.id(row)?);
+                continue;
+            }
+            let Some(id) = found.id(row)? else {
+                unnamed += 1;
+                continue;
+            };
+            let lsn = found.lsn(row)?;
+            match history.version(&id, lsn.filter(|_| *certain)) {
+                Some(version) => drop(missing.named.insert(id, version)),
+                None => lost.push((id, lsn.unwrap_or(meta.max_lsn))),
             }
         }
-        let deletes = self.deletes_of(collection, &old, &loss.ids, lost, path)?;
-        for (id, lsn) in &deletes {
-            builder.push_delete(id, Lsn::new(*lsn))?;
+        let mut deletes = BTreeMap::new();
+        if !collection.cold.is_empty() {
+            deletes = deletes_of(&found, hidden, &lost)?;
+            if unnamed > 0 || found.deletes()?.is_none() {
+                self.warn_of_older_versions(collection, history, meta, path);
+            }
         }
-        if lost > 0 {
-            loss.rows = Some(lost);
-            loss.detail = "rows of a segment that touch damaged bytes".to_owned();
-            self.losses.push(loss);
-        }
+        loss.ids = lost.into_iter().map(|(id, _)| id).collect();
+        missing.gone.push(Gone { loss, unnamed, lsns });
         if written == 0 && deletes.is_empty() {
             return Ok(None);
         }
+        for (id, lsn) in &deletes {
+            builder.push_delete(id, Lsn::new(*lsn))?;
+        }
         let new = builder.finish()?;
-        let path = segment_path(&dir, number);
+        let path = segment_path(&self.paths.segments, number);
         self.step(RepairAction::Write, path, format!("{written} rows of segment {}", meta.number));
         Ok(Some(new))
     }
 
-    /// The deletes that a new segment must hold. They, and the ids of lost rows, keep older
-    /// versions in cold objects from coming back.
-    fn deletes_of(
+    /// What can be read of a segment: from its file, or from one that took its content and not its
+    /// name.
+    pub(super) fn find_segment(
+        &self,
+        collection: &CollectionManifest,
+        meta: &SegmentMeta,
+    ) -> Result<Option<SalvagedSegment>> {
+        let path = segment_path(&self.paths.segments, meta.number);
+        let schema = &collection.schema;
+        let params =
+            SegmentParams { collection: collection.id, dim: schema.dim, metric: schema.metric };
+        // Whole, or nothing tells it from the many that are not it without reading them all.
+        let same = |other: &PathBuf| self.fs.metadata(other).is_ok_and(|m| m.len == meta.len);
+        let others = self.list_segments()?.into_iter();
+        let others = others.filter(|other| *other != path && same(other));
+        for place in std::iter::once(path.clone()).chain(others) {
+            match SalvagedSegment::open(&*self.fs, &place) {
+                Ok(old) if fits(&old, meta, params) => return Ok(Some(old)),
+                Err(error) if is_newer(&error) && place == path => return Err(error),
+                Err(error) if matches!(error.cause(), Cause::Fs(e) if !e.is_not_found()) => {
+                    return Err(error);
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// Says what may come back from cold objects, unless the log has every write that the segment
+    /// had.
+    fn warn_of_older_versions(
         &mut self,
         collection: &CollectionManifest,
-        old: &SalvagedSegment,
-        lost_ids: &[PointId],
-        lost: u64,
-        path: &std::path::Path,
-    ) -> Result<Vec<(PointId, u64)>> {
-        if collection.cold.is_empty() {
-            return Ok(Vec::new());
+        history: &History,
+        meta: &SegmentMeta,
+        path: &Path,
+    ) {
+        if collection.cold.is_empty() || history.known_from <= meta.min_lsn {
+            return;
         }
-        let listed = old.deletes()?;
-        if listed.is_none() || (lost_ids.len() as u64) < lost {
-            self.uncertain_versions(collection, path);
-        }
-        let lsn = old.meta().max_lsn;
-        let mut deletes = listed.unwrap_or_default();
-        deletes.extend(lost_ids.iter().map(|id| (id.clone(), lsn)));
-        Ok(deletes)
-    }
-
-    fn forget_segment(&mut self, collection: &CollectionManifest, loss: Loss) {
-        self.step(RepairAction::Forget, loss.file.clone(), "nothing of it can be read");
-        if !collection.cold.is_empty() {
-            self.uncertain_versions(collection, &loss.file);
-        }
+        let mut loss = Loss::of_rows(&collection.name, path.to_owned());
+        loss.kind = LossKind::Uncertain;
+        loss.detail =
+            "older versions of lost or deleted rows may come back from cold objects".to_owned();
         self.losses.push(loss);
     }
+}
 
-    fn uncertain_versions(&mut self, collection: &CollectionManifest, path: &std::path::Path) {
-        self.losses.push(Loss {
-            kind: LossKind::Uncertain,
-            collections: vec![collection.name.clone()],
-            file: path.to_owned(),
-            rows: None,
-            ids: Vec::new(),
-            lsns: None,
-            detail: "older versions of lost or deleted rows may come back from cold objects"
-                .to_owned(),
-        });
-    }
-
-    pub(super) fn mend_snapshots(&mut self, state: &mut ManifestState) {
-        let names: Vec<String> = state.snapshots.keys().cloned().collect();
-        for name in names {
-            let Some(snapshot) = state.snapshots.get(&name) else { continue };
-            let object = snapshot.object.clone();
-            if self.lose_object(&object, LossKind::Snapshot, &snapshot.collection.clone()) {
-                state.snapshots.remove(&name);
-            }
+/// The deletes that a new segment must hold: those of the old one, the rows that it hides, and the
+/// rows that are lost. They keep older versions in cold objects from coming back.
+fn deletes_of(
+    found: &SalvagedSegment,
+    hidden: &RoaringBitmap,
+    lost: &[(PointId, u64)],
+) -> Result<BTreeMap<PointId, u64>> {
+    let mut deletes: BTreeMap<PointId, u64> = found.deletes()?.into_iter().flatten().collect();
+    for row in hidden {
+        if let Some(id) = found.id(row)? {
+            // No later than the row: its id may have a newer one elsewhere, which stays.
+            let lsn = found.lsn(row)?.unwrap_or(found.meta().min_lsn);
+            deletes.entry(id).or_insert(lsn);
         }
     }
-
-    /// Gives an object up if it is damaged or gone; true if it is.
-    fn lose_object(&mut self, object: &ColdMeta, kind: LossKind, collection: &str) -> bool {
-        let file = self.objects.place(&object.key);
-        if !self.is_bad(&file) {
-            return false;
-        }
-        self.step(RepairAction::Forget, file.clone(), "it is not what was put, or it is gone");
-        self.losses.push(Loss {
-            kind,
-            collections: vec![collection.to_owned()],
-            file,
-            rows: Some(object.rows),
-            ids: Vec::new(),
-            lsns: Some((object.min_lsn, object.max_lsn)),
-            detail: match kind {
-                LossKind::Snapshot => "a snapshot",
-                _ => "rows of a cold object",
-            }
-            .to_owned(),
-        });
-        if let Some(path) = self.objects.path(&object.key) {
-            self.replace(path, "a Parquet file; other tools may read more of it");
-        }
-        true
+    for (id, lsn) in lost {
+        deletes.entry(id.clone()).or_insert(*lsn);
     }
+    Ok(deletes)
 }

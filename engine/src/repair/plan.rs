@@ -45,10 +45,23 @@ pub struct Loss {
     pub detail: String,
 }
 
+impl Loss {
+    /// Rows of a collection that a file had; what is known of them is to be filled in.
+    pub(super) fn of_rows(collection: &str, file: PathBuf) -> Self {
+        Self {
+            kind: LossKind::Rows,
+            collections: vec![collection.to_owned()],
+            file,
+            rows: None,
+            ids: Vec::new(),
+            lsns: None,
+            detail: String::new(),
+        }
+    }
+}
+
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// More ids than this are for the JSON form.
-        const SHOWN: usize = 10;
         write!(f, "{}: {}", self.file.display(), self.detail)?;
         if !self.collections.is_empty() {
             write!(f, "; concerns {}", self.collections.join(", "))?;
@@ -59,13 +72,43 @@ impl fmt::Display for Loss {
         if let Some((first, last)) = self.lsns {
             write!(f, "; LSN {first} to {last}")?;
         }
-        if !self.ids.is_empty() {
-            let ids: Vec<_> = self.ids.iter().take(SHOWN).map(ToString::to_string).collect();
-            let more = if self.ids.len() > SHOWN { ", ..." } else { "" };
-            write!(f, "; ids {}{more}", ids.join(", "))?;
-        }
-        Ok(())
+        write_ids(f, &self.ids)
     }
+}
+
+/// Rows of damaged or lost files that another file still has, and that are served again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Saved {
+    /// Their collection.
+    pub collection: String,
+    /// Where they were read: a file of the log, or what is whole of a cold object.
+    pub from: PathBuf,
+    /// How many.
+    pub rows: u64,
+    /// Their ids, if they come from the log.
+    pub ids: Vec<PointId>,
+    /// The lowest and the highest LSN of their writes.
+    pub lsns: (u64, u64),
+}
+
+impl fmt::Display for Saved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { collection, from, rows, ids, lsns: (first, last) } = self;
+        write!(f, "{}: {rows} rows of {collection}; LSN {first} to {last}", from.display())?;
+        write_ids(f, ids)
+    }
+}
+
+fn write_ids(f: &mut fmt::Formatter<'_>, ids: &[PointId]) -> fmt::Result {
+    /// More ids than this are for the JSON form.
+    const SHOWN: usize = 10;
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let shown: Vec<_> = ids.iter().take(SHOWN).map(ToString::to_string).collect();
+    let more = if ids.len() > SHOWN { ", ..." } else { "" };
+    write!(f, "; ids {}{more}", shown.join(", "))
 }
 
 /// What is done to a file.
@@ -112,6 +155,8 @@ pub struct RepairPlan {
     pub findings: Vec<Finding>,
     /// What is done, in order. Empty if the database is sound.
     pub steps: Vec<RepairStep>,
+    /// Rows that the damage took and that other files gave back.
+    pub saved: Vec<Saved>,
     /// What cannot be brought back.
     pub losses: Vec<Loss>,
     /// Damage that verification still finds afterwards: this repair cannot help there.

@@ -19,7 +19,7 @@ mod rows;
 mod survey;
 
 pub use finding::{Finding, FindingKind, Severity};
-pub(crate) use objects::Objects;
+pub(crate) use objects::{Fetched, Objects};
 pub(crate) use parts::fits;
 pub(crate) use survey::{LogSurvey, wal_number};
 

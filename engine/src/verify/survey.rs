@@ -62,6 +62,8 @@ struct Read {
     /// The last LSN of the file before it.
     before: Option<u64>,
     good: Vec<u64>,
+    /// The last LSN that a seal tells of: the batch before it may be gone.
+    sealed: Option<u64>,
     /// True if nothing can have stood after the last good frame.
     ends_well: bool,
 }
@@ -109,6 +111,7 @@ impl LogSurvey {
         for read in &reads {
             let (from, upto) = read.file.speaks_for;
             known.extend(read.good.iter().filter(|lsn| (from..upto).contains(lsn)));
+            highest = highest.max(read.sealed.filter(|l| (from..upto).contains(l)).unwrap_or(0));
             highest = highest.max(read.before.unwrap_or(0));
             if read.file.readable {
                 highest = highest.max(read.first.saturating_sub(1));
@@ -155,6 +158,15 @@ impl LogSurvey {
         Ok(())
     }
 
+    /// The file that an LSN is read from.
+    pub(crate) fn file_of(&self, lsn: u64) -> Option<&Path> {
+        let holds = |file: &&SurveyedFile| {
+            let (from, upto) = file.speaks_for;
+            (from..upto).contains(&lsn)
+        };
+        self.files.iter().find(holds).map(|file| &*file.path)
+    }
+
     /// How many LSNs are missing.
     pub(crate) fn missing_count(&self) -> u64 {
         self.missing.iter().map(|(first, last)| last - first + 1).sum()
@@ -166,6 +178,14 @@ fn data_frames(image: &FramedFile) -> impl Iterator<Item = (u64, FrameInfo)> {
         FrameStatus::Good { kind: FrameKind::Data, seq, .. } => Some((seq, frame)),
         _ => None,
     })
+}
+
+fn last_seal(image: &FramedFile) -> Option<u64> {
+    let seals = image.inspect().into_iter().filter_map(|frame| match frame.status {
+        FrameStatus::Good { kind: FrameKind::Seal, seq, .. } => Some(seq),
+        _ => None,
+    });
+    seals.max()
 }
 
 fn read(fs: &dyn Fs, path: &Path, number: u64) -> Result<Read> {
@@ -195,6 +215,7 @@ fn read(fs: &dyn Fs, path: &Path, number: u64) -> Result<Read> {
                 void: header.replaces.filter(|_| !headless),
                 before: header.predecessor.map(|before| before.last_seq),
                 good: data_frames(&image).map(|(lsn, _)| lsn).collect(),
+                sealed: last_seal(&image),
                 // A header alone that is damaged hides no frame; an end that was cut off may.
                 ends_well: !ends_bad && (headless || problem.is_none()),
             })
@@ -205,6 +226,7 @@ fn read(fs: &dyn Fs, path: &Path, number: u64) -> Result<Read> {
             void: None,
             before: None,
             good: Vec::new(),
+            sealed: None,
             ends_well: false,
         }),
         Err(error) => Err(error.into()),

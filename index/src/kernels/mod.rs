@@ -1,0 +1,48 @@
+//! The inner loops of search, chosen once for the machine: a table of functions per instruction set.
+//!
+//! # Protocol
+//! A query asks [`Kernels::best`] once and keeps the table; an inner loop then costs one indirect
+//! call for many rows. [`Kernels::available`] lists every level that this machine can run, slowest
+//! first, for tests and benches.
+//!
+//! # Invariants
+//! - Every level gives the same result for the same input, bit for bit: integer sums are exact,
+//!   floating-point sums follow one order (see `portable`). So the answer of a search, its recall
+//!   and codes on disk do not depend on the host.
+//! - A table can be reached only on a machine that has its instructions: its fields are private and
+//!   [`Kernels::available`] asks the processor. That is what makes the calls below sound.
+//! - Slices of wrong lengths are refused here, so that no level can read out of bounds.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+pub(crate) mod portable;
+mod scalar;
+mod table;
+
+pub(crate) use table::Block;
+pub use table::{Kernels, Level};
+
+/// Rows of one block of one-bit codes.
+pub const BLOCK_ROWS: usize = 32;
+/// Bytes that four components of a block's rows take, and that their table of sums takes.
+pub(crate) const GROUP_BYTES: usize = 16;
+/// Bytes of the factors of a block: three numbers of 32 bits per row.
+pub(crate) const FACTOR_BYTES: usize = 3 * 4 * BLOCK_ROWS;
+/// Groups whose sums fit 16 bits: 256 times at most 248.
+pub(crate) const CHUNK_BYTES: usize = 256 * GROUP_BYTES;
+
+/// The plain definitions that the tests compare every level with.
+#[cfg(test)]
+pub(crate) mod scalar_reference {
+    /// The inner product, summed in f64.
+    pub(crate) fn dot(a: &[f32], b: &[f32]) -> f64 {
+        crate::kernel::scalar::dot(a, b)
+    }
+}
+
+#[cfg(test)]
+mod tests;
