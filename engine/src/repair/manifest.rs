@@ -35,7 +35,12 @@ impl Worker {
     /// The state that files and remains tell of.
     pub(super) fn rebuild_manifest(&mut self) -> Result<ManifestState> {
         let salvaged = ManifestStore::salvage(&*self.fs, &self.paths.root)?;
-        let (mut state, complete) = salvaged.unwrap_or_default();
+        let mut state = match salvaged {
+            // Every record is there: what it does not name is none of the database's.
+            Some((state, true)) => return Ok(state),
+            Some((remains, false)) => remains,
+            None => ManifestState::default(),
+        };
         let mut found = self.find_files()?;
         let survey = LogSurvey::take(&*self.fs, &self.paths.wal, Lsn::ZERO, Lsn::ZERO)?;
         let logged = self.logged_collections(&survey)?;
@@ -64,14 +69,15 @@ impl Worker {
             let found = found.remove(&collection.id).unwrap_or_default();
             self.reconcile(collection, found, state.database)?;
         }
-        // Recovery trims the log only where segments have it: what is gone at its start is there.
+        // Recovery trims the log only where segments have it: what is gone before its first file is
+        // there.
         let flushed = state.collections.values().map(|c| c.flushed.get()).max().unwrap_or(0);
-        let begins = survey.first.map_or(flushed, |first| first.saturating_sub(1));
-        state.log_floor = state.log_floor.max(Lsn::new(begins));
+        let floor = survey.begins().map_or(flushed, |first| first.saturating_sub(1));
+        state.log_floor = state.log_floor.max(Lsn::new(floor));
         self.note_objects(&state);
         // A log that goes from the first write to the last has all that can be missing.
         let whole_log = survey.first == Some(1) && survey.missing.is_empty() && !survey.open_ended;
-        if !complete && !whole_log {
+        if !whole_log {
             let mut loss = Loss::of_rows("", self.paths.segments.clone());
             loss.kind = LossKind::Uncertain;
             loss.collections.clear();

@@ -139,10 +139,13 @@ impl Worker {
         object: &ColdMeta,
         tier: &mut Tier<'_>,
     ) -> Result<()> {
-        // Damage that only shows now is for the next round.
+        // What is damaged shows in verification; here it is merely no help.
         let Fetched::Whole(bytes) = self.objects.fetch(object)? else { return Ok(()) };
-        for group in ColdReader::open(bytes, &object.key, &collection.schema)? {
-            for row in group? {
+        let Ok(reader) = ColdReader::open(bytes, &object.key, &collection.schema) else {
+            return Ok(());
+        };
+        for (_, group) in reader.salvage() {
+            for row in group.unwrap_or_default() {
                 if tier.wanted.get(&row.id).is_some_and(|lsn| *lsn <= row.lsn) {
                     tier.wanted.remove(&row.id);
                     continue;

@@ -158,6 +158,12 @@ impl LogSurvey {
         Ok(())
     }
 
+    /// The LSN that the log begins with, by the headers of its files: its first frames may be gone.
+    pub(crate) fn begins(&self) -> Option<u64> {
+        let speaking = self.files.iter().map(|file| file.speaks_for);
+        speaking.filter(|(from, upto)| from < upto).map(|(from, _)| from).min()
+    }
+
     /// The file that an LSN is read from.
     pub(crate) fn file_of(&self, lsn: u64) -> Option<&Path> {
         let holds = |file: &&SurveyedFile| {
