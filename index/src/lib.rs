@@ -1,4 +1,8 @@
-//! Distance kernels and top-k: the arithmetic of search.
+//! Distance kernels, codes, cells and top-k: the arithmetic of search.
+//!
+//! [`Scorer`] and [`TopK`] are exact search. Approximate search is made of [`codebook`] (which cells
+//! a query visits), [`lists`] (the rows of a cell), [`rabitq`] (codes with bounds, and which rows
+//! these leave to be scored exactly), over the inner loops in [`Kernels`].
 //!
 //! Everything here is a pure function of its arguments: no I/O, no threads, no clock, no global
 //! state. The engine calls it for every row it scores, in whichever tier the row lives, and the
@@ -17,8 +21,10 @@
 //! assert_eq!(ids, [1, 2]);
 //! ```
 
+pub mod codebook;
 pub mod kernel;
 mod kernels;
+pub mod lists;
 mod metric;
 pub mod rabitq;
 mod rotation;

@@ -33,6 +33,12 @@ impl SplitMix64 {
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
     }
+
+    /// A number below `bound`, which is not 0.
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        // The upper half of a product instead of a remainder, which favours small numbers.
+        ((u128::from(self.next_word()) * bound as u128) >> 64) as usize
+    }
 }
 
 /// A rotation of vectors of one dimension.

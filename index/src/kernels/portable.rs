@@ -266,6 +266,62 @@ pub(super) fn score_block(
     mask
 }
 
+/// Cells whose centroids lie side by side in a panel, component by component.
+pub(crate) const PANEL: usize = 32;
+/// Rows that a panel is multiplied with at once.
+const ROWS: usize = 4;
+
+/// The nearest cell of a row: the one of the largest score, the first of equal ones.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Nearest {
+    /// The inner product of row and centroid, less half the squared length of the centroid.
+    pub(crate) score: f32,
+    /// The number of the cell.
+    pub(crate) cell: u32,
+}
+
+/// Inner products of four rows with the centroids of a panel: a matrix product whose results stay
+/// in registers.
+#[inline(always)]
+fn panel_products(rows: [&[f32]; ROWS], panel: &[f32]) -> [[f32; PANEL]; ROWS] {
+    let mut sums = [[0.0_f32; PANEL]; ROWS];
+    let (panel, _) = panel.as_chunks::<PANEL>();
+    let components = rows[0].iter().zip(rows[1]).zip(rows[2].iter().zip(rows[3]));
+    for (centroids, ((a, b), (c, d))) in panel.iter().zip(components) {
+        for (sums, x) in sums.iter_mut().zip([*a, *b, *c, *d]) {
+            for i in 0..PANEL {
+                sums[i] += x * centroids[i];
+            }
+        }
+    }
+    sums
+}
+
+/// Finds the nearest cell of each row. `panels` holds the centroids, [`PANEL`] to a panel, each
+/// component of all of them side by side; `offsets` what to add to the product of each.
+#[inline(always)]
+pub(super) fn nearest(rows: &[f32], panels: &[f32], offsets: &[f32], best: &mut [Nearest]) {
+    let dim = panels.len() / offsets.len();
+    for (rows, best) in rows.chunks(ROWS * dim).zip(best.chunks_mut(ROWS)) {
+        // A short last group works on its last row more than once.
+        let row = |i: usize| &rows[i.min(best.len() - 1) * dim..][..dim];
+        let group = [row(0), row(1), row(2), row(3)];
+        best.fill(Nearest { score: f32::NEG_INFINITY, cell: 0 });
+        let panels = panels.chunks_exact(PANEL * dim).zip(offsets.chunks_exact(PANEL));
+        for (number, (panel, offsets)) in panels.enumerate() {
+            let sums = panel_products(group, panel);
+            for (best, sums) in best.iter_mut().zip(&sums) {
+                for (i, (sum, offset)) in sums.iter().zip(offsets).enumerate() {
+                    let score = sum + offset;
+                    if score > best.score {
+                        *best = Nearest { score, cell: (number * PANEL + i) as u32 };
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Asks memory for a row that is needed soon: nothing, on levels that cannot.
 #[inline(always)]
 pub(super) fn prefetch<T>(_row: &[T]) {}

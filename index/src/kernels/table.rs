@@ -4,7 +4,7 @@
 
 use super::{
     BLOCK_ROWS, FACTOR_BYTES, GROUP_BYTES,
-    portable::{self, Affine, Grid, Sums},
+    portable::{self, Affine, Grid, Nearest, PANEL, Sums},
     scalar,
 };
 
@@ -35,6 +35,9 @@ pub(crate) struct Block<'a> {
     pub(crate) factors: &'a [u8; FACTOR_BYTES],
 }
 
+/// Scores scattered rows: two operands, which rows, and where to.
+type Scattered<A, B, S> = unsafe fn(&[A], &[B], &[u32], &mut [S]);
+
 /// The loops of one level. Every function needs the instructions of the level, and slices of the
 /// lengths that the method of the same name on [`Kernels`] asserts.
 #[derive(Debug)]
@@ -44,11 +47,12 @@ struct Table {
     l2_squared: unsafe fn(&[f32], &[f32]) -> f32,
     encode_bits: unsafe fn(&[f32], &[f32], &mut [u8]) -> Sums,
     encode_levels: unsafe fn(&[f32], &[f32], Grid, &mut [u8]) -> Sums,
+    nearest: unsafe fn(&[f32], &[f32], &[f32], &mut [Nearest]),
     block_sums: unsafe fn(&[u8], &[u8], &mut [u32; BLOCK_ROWS]),
     scan_block: unsafe fn(Block<'_>, &[u8], &Affine, f32, &mut [f32; BLOCK_ROWS]) -> u32,
-    dot_rows: unsafe fn(&[f32], &[f32], &[u32], &mut [f32]),
-    l2_squared_rows: unsafe fn(&[f32], &[f32], &[u32], &mut [f32]),
-    dot_u8_rows: unsafe fn(&[u8], &[i8], &[u32], &mut [i32]),
+    dot_rows: Scattered<f32, f32, f32>,
+    l2_squared_rows: Scattered<f32, f32, f32>,
+    dot_u8_rows: Scattered<u8, i8, i32>,
     dot_u8: unsafe fn(&[u8], &[i8]) -> i32,
     dot_u4: unsafe fn(&[u8], &[i8]) -> i32,
 }
@@ -119,12 +123,17 @@ macro_rules! table {
                     *out = $own::dot_u8(row_of(codes, query.len(), wanted.get(at)), query);
                 }
             }
+            $(#[target_feature(enable = $feature)])?
+            fn nearest(rows: &[f32], panels: &[f32], offsets: &[f32], best: &mut [Nearest]) {
+                portable::nearest(rows, panels, offsets, best);
+            }
             Table {
                 rotate,
                 dot,
                 l2_squared,
                 encode_bits,
                 encode_levels,
+                nearest,
                 block_sums: $own::block_sums,
                 scan_block,
                 dot_rows,
@@ -314,6 +323,24 @@ impl Kernels {
         assert_eq!(tables.len() % (16 * GROUP_BYTES), 0, "codes have whole words of 64 components");
         // SAFETY: the machine has the level's instructions, or this table could not be had.
         unsafe { (self.table.scan_block)(block, tables, affine, threshold, estimates) }
+    }
+
+    /// The nearest cell of each row: see `portable::nearest`.
+    ///
+    /// # Panics
+    /// If there is no cell, or the lengths do not fit each other: bugs of the caller.
+    pub(crate) fn nearest(
+        self,
+        rows: &[f32],
+        panels: &[f32],
+        offsets: &[f32],
+        best: &mut [Nearest],
+    ) {
+        assert!(!offsets.is_empty() && offsets.len() % PANEL == 0, "panels are full");
+        assert_eq!(panels.len() % offsets.len(), 0, "a panel has whole centroids");
+        assert_eq!(rows.len(), best.len() * (panels.len() / offsets.len()), "a row has a place");
+        // SAFETY: the machine has the level's instructions, or this table could not be had.
+        unsafe { (self.table.nearest)(rows, panels, offsets, best) }
     }
 
     /// See [`crate::Rotation::apply`], which checks the lengths.

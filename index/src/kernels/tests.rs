@@ -1,6 +1,10 @@
 //! Every level that this machine has gives what the plain definitions give.
 
-use super::{BLOCK_ROWS, Kernels, portable::Grid, scalar_reference};
+use super::{
+    BLOCK_ROWS, Kernels,
+    portable::{Grid, Nearest, PANEL},
+    scalar_reference,
+};
 use crate::Rotation;
 use proptest::prelude::*;
 use simsimd::SpatialSimilarity;
@@ -161,6 +165,40 @@ proptest! {
             kernels.rotate(&mut rotated, rotation.signs());
             prop_assert_eq!(&rotated, &want, "{:?}", kernels.level());
             prop_assert_eq!(encoded(kernels), encoded(Kernels::available()[0]));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn the_nearest_cell_is_the_one_of_the_largest_score_on_every_level(
+        (dim, count) in (1_usize..70, 0_usize..11),
+        values in prop::collection::vec(-2.0_f32..2.0, 70 * (64 + 11)),
+    ) {
+        let (centroids, rows) = values.split_at(2 * PANEL * 70);
+        let rows = &rows[..count * dim];
+        let centroid = |cell: usize| &centroids[cell * dim..][..dim];
+        let offsets: Vec<f32> = (0..2 * PANEL).map(|cell| centroid(cell)[0]).collect();
+        let panels: Vec<f32> = (0..2)
+            .flat_map(|panel| (0..dim).map(move |d| (panel, d)))
+            .flat_map(|(panel, d)| (0..PANEL).map(move |i| centroid(panel * PANEL + i)[d]))
+            .collect();
+        let mut first = vec![Nearest { score: 0.0, cell: 9 }; count];
+        Kernels::available()[0].nearest(rows, &panels, &offsets, &mut first);
+        for (row, found) in rows.chunks(dim).zip(&first) {
+            let score = |cell: usize| {
+                scalar_reference::dot(row, centroid(cell)) + f64::from(offsets[cell])
+            };
+            let best = (0..2 * PANEL).map(score).fold(f64::MIN, f64::max);
+            prop_assert!(score(found.cell as usize) >= best - 1e-4);
+            prop_assert!((f64::from(found.score) - best).abs() < 1e-4);
+        }
+        for kernels in Kernels::available() {
+            let mut found = vec![Nearest { score: 0.0, cell: 9 }; count];
+            kernels.nearest(rows, &panels, &offsets, &mut found);
+            prop_assert_eq!(&found, &first, "{:?}", kernels.level());
         }
     }
 }

@@ -34,10 +34,12 @@
 mod block;
 mod encode;
 mod query;
+mod shortlist;
 
 pub use block::{BadBlocks, Blocks, block_len, pack_block};
 pub use encode::{Centre, Codec, Encoder, Factors};
 pub use query::{CONFIDENCE, Estimate, Probe, Query};
+pub use shortlist::Shortlist;
 
 /// Bits per component of a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

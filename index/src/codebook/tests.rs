@@ -1,0 +1,116 @@
+//! Cells fit the data, on any data; routing finds the cells that an exact comparison finds.
+
+use super::*;
+use crate::{
+    Metric, inv_norm,
+    kernel::scalar,
+    rabitq::{CONFIDENCE, Codec},
+};
+use proptest::prelude::*;
+
+/// Rows around `clusters` places far apart.
+fn clustered(clusters: usize, rows: usize, dim: usize, seed: u64) -> Vec<f32> {
+    let random = &mut SplitMix64(seed);
+    let mut uniform = |width: f32| ((random.below(20_001) as f32) / 10_000.0 - 1.0) * width;
+    let places: Vec<Vec<f32>> =
+        (0..clusters).map(|_| (0..dim).map(|_| uniform(10.0)).collect()).collect();
+    (0..rows)
+        .flat_map(|row| {
+            let place = &places[row % clusters];
+            place.iter().map(|x| x + uniform(0.5)).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+fn mean_squared_distance(cells: &[Assignment]) -> f64 {
+    cells.iter().map(|a| f64::from(a.squared_distance)).sum::<f64>() / cells.len() as f64
+}
+
+#[test]
+fn cells_fit_clustered_rows_far_better_than_one_cell() {
+    for cells in [20, 60] {
+        let rows = clustered(20, 4_000, 24, 1);
+        let fitted = mean_squared_distance(&Codebook::train(&rows, 24, cells, 7).assign(&rows));
+        let one = mean_squared_distance(&Codebook::train(&rows, 24, 1, 7).assign(&rows));
+        assert!(fitted * 5.0 < one, "{cells} cells: {fitted} beside {one}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_centroids() {
+    let rows = clustered(9, 3_000, 17, 2);
+    let train = |seed| Codebook::train(&rows, 17, 50, seed);
+    assert_eq!(train(5), train(5));
+    assert_ne!(train(5), train(6));
+}
+
+#[test]
+fn there_are_about_as_many_cells_as_were_asked_for() {
+    let rows = clustered(30, 20_000, 8, 3);
+    for cells in [1, 7, 32, 33, 100, 256] {
+        let trained = Codebook::train(&rows, 8, cells, 1).cells();
+        assert!((cells * 9 / 10..=cells * 11 / 10).contains(&trained), "{cells}: {trained}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Few rows, equal rows, zero rows: every row has the nearest of the cells that there are.
+    #[test]
+    fn any_rows_have_cells(
+        dim in prop::sample::select(vec![1_usize, 2, 63, 65]),
+        rows in 0_usize..40,
+        alike in any::<bool>(),
+        cells in 1_usize..80,
+        values in prop::collection::vec(-3.0_f32..3.0, 40 * 65),
+    ) {
+        let rows = if alike { vec![values[0]; rows * dim] } else { values[..rows * dim].to_vec() };
+        let book = Codebook::train(&rows, dim, cells, 3);
+        prop_assert!(book.cells() >= 1 && book.cells() <= cells + cells.isqrt());
+        prop_assert!(book.centroids().iter().all(|x| x.is_finite()));
+        for (row, found) in rows.chunks_exact(dim).zip(book.assign(&rows)) {
+            let distance = |cell| scalar::l2_squared(row, book.centroid(cell).unwrap());
+            let least = (0..book.cells() as u32).map(distance).fold(f64::MAX, f64::min);
+            prop_assert!(distance(found.cell) <= least + 1e-3, "{} {}", distance(found.cell), least);
+            prop_assert!((f64::from(found.squared_distance) - distance(found.cell)).abs() < 1e-2);
+        }
+        prop_assert_eq!(book.centroid(book.cells() as u32), None);
+    }
+}
+
+#[test]
+fn routing_finds_the_cells_that_an_exact_comparison_finds() {
+    let dim = 48;
+    let rows = clustered(40, 4_000, dim, 4);
+    for metric in [Metric::Cosine, Metric::Dot, Metric::L2] {
+        let rows: Vec<f32> = rows
+            .chunks_exact(dim)
+            .flat_map(|row| {
+                let scale = if metric == Metric::Cosine { inv_norm(row) } else { 1.0 };
+                row.iter().map(move |x| x * scale)
+            })
+            .collect();
+        let book = Codebook::train(&rows, dim, 64, 1);
+        let codec = Codec::new(metric, dim, 2);
+        let router = Router::new(&book, &codec);
+        let mut same = 0;
+        for row in rows.chunks_exact(dim).step_by(40) {
+            let score = |cell: u32| {
+                let centroid = book.centroid(cell).unwrap();
+                match metric {
+                    Metric::L2 => -scalar::l2_squared(row, centroid),
+                    Metric::Cosine | Metric::Dot => scalar::dot(row, centroid),
+                }
+            };
+            let cells = book.cells() as u32;
+            let best = (0..cells).max_by(|a, b| score(*a).total_cmp(&score(*b))).unwrap();
+            let found = router.route(&codec.query(row, CONFIDENCE), 5);
+            assert_eq!(found.len(), 5);
+            assert!(found.is_sorted_by(|a, b| a.1.centre_score() >= b.1.centre_score()));
+            same += usize::from(found[0].0 == best);
+        }
+        assert!(same >= 97, "{metric:?}: {same} of 100");
+        assert!(router.centre(0).is_some() && router.centre(book.cells() as u32).is_none());
+    }
+}
