@@ -414,7 +414,8 @@ fn what_the_manifest_has_passed_is_removed_only_by_an_open_that_finds_all_whole(
     let there = |world: &World, path: &PathBuf| world.sim.read_durable(path).is_some();
     let all_there = |world: &World| left.iter().chain(&kept).all(|path| there(world, path));
 
-    let named = world.files_with(".seg").into_iter().find(|p| !left.contains(p) && !kept.contains(p));
+    let named =
+        world.files_with(".seg").into_iter().find(|p| !left.contains(p) && !kept.contains(p));
     let damaged = world.fork(1);
     damaged.sim.truncate(&named.expect("a segment"), 100).expect("it is there");
     assert_eq!(damaged.open().map(drop).expect_err("a cut segment").kind(), ErrorKind::Corruption);

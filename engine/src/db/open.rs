@@ -90,9 +90,8 @@ pub(super) fn open_as(
     let collections = open_collections(&parts, &paths, &shared.settings, &state, &mut report)?;
     let env = backend::env(&parts, &paths, shared.settings.wal_backend, &mut report)?;
     let manifest = found.map(|m| m.take_over(&parts.fs, &parts.random)).transpose()?;
-    let may_remove = read_only.is_none();
-    let next_file = strays::find(&*parts.fs, &paths, &state, may_remove, &mut report)?;
-    let next_file = AtomicU64::new(next_file);
+    let next = strays::find(&*parts.fs, &paths, &state, read_only.is_none(), &mut report)?;
+    let next_file = AtomicU64::new(next);
     let recovery = Recovery {
         env: &env,
         parts: &parts,
@@ -110,8 +109,7 @@ pub(super) fn open_as(
     shared.recovered(Lsn::new(report.last_lsn));
     let store = open_store(&parts, &paths)?;
     let commit = start_log(&parts, &shared, log)?;
-    let elapsed = parts.clock.monotonic().saturating_sub(started);
-    report.elapsed_ms = elapsed.as_secs_f64() * 1e3;
+    report.elapsed_ms = parts.clock.monotonic().saturating_sub(started).as_secs_f64() * 1e3;
     let core = Arc::new(DbCore {
         paths,
         fs: parts.fs,
