@@ -95,6 +95,7 @@ impl Recovery<'_> {
             });
         }
         let (mut feeder, parcels) = parcel::channel();
+        let ahead = self.log_fits_pool();
         thread::scope(|scope| {
             let reading = akidb_vfs::thread::spawn_scoped(scope, "replay", move || {
                 let walked = self.walk(&mut |lsn, body| feeder.push(decoder, lsn, body));
@@ -104,10 +105,21 @@ impl Recovery<'_> {
                 walked
             });
             let reading = reading.map_err(Cause::Thread)?;
-            let applied = parcels.try_for_each(|parcel| applier.apply(parcel));
+            let applied = parcels.try_for_each(ahead, |parcel| applier.apply(parcel));
             let walked = reading.join().unwrap_or_else(|panic| resume_unwind(panic));
             applied.and(walked)
         })
+    }
+
+    /// Will everything that is replayed stay in memory? If not, memory is given back on the way and
+    /// taken again, and allocators keep what they got by thread: taken by both threads it would
+    /// add up. Only a hint, so whatever goes wrong here is left to the walk to report.
+    fn log_fits_pool(&self) -> bool {
+        let (fs, dir) = (&*self.parts.fs, &self.paths.wal);
+        let Ok(files) = fs.list_dir(dir) else { return false };
+        let len = |name| fs.metadata(&dir.join(name)).map_or(u64::MAX, |meta| meta.len);
+        let bytes = files.into_iter().fold(0, |sum: u64, file| sum.saturating_add(len(file.name)));
+        bytes <= self.shared.settings.memtable_pool_bytes
     }
 
     /// Hands every record of the log to `next`, until it returns false.

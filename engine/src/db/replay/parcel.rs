@@ -167,10 +167,12 @@ impl Feeder {
 impl Parcels {
     /// Calls `each` with every parcel, in order, until the reader has finished or `each` fails.
     ///
-    /// While no parcel waits, the memory of one to come is touched here. Clearing pages takes the
-    /// system longer than anything that the two threads do themselves, so whichever has time does it.
+    /// If `ahead`, the memory of a parcel to come is touched here while none waits. Clearing pages
+    /// takes the system longer than anything that the two threads do themselves, so whichever has
+    /// time does it.
     pub(super) fn try_for_each(
         self,
+        ahead: bool,
         mut each: impl FnMut(&mut Parcel) -> Result<()>,
     ) -> Result<()> {
         let mut waiting = None;
@@ -178,7 +180,7 @@ impl Parcels {
             let taken = parcel.taken();
             each(&mut parcel)?;
             waiting = self.full.try_recv().ok();
-            if waiting.is_none() {
+            if ahead && waiting.is_none() {
                 parcel.touch(taken);
             }
             // The reader may have read everything by now.
