@@ -300,7 +300,7 @@ impl Worker {
 
     /// Moves a file aside at the end, if it is there.
     fn replace(&mut self, path: PathBuf, why: &str) {
-        if self.fs.metadata(&path).is_ok() {
+        if !self.aside.contains(&path) && self.fs.metadata(&path).is_ok() {
             self.step(RepairAction::Keep, path.clone(), why);
             self.aside.push(path);
         }
