@@ -21,7 +21,7 @@ use akidb_vfs::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     panic::catch_unwind,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -85,10 +85,13 @@ fn random_life(seed: u64) -> Known {
     }
     db.close().expect("it closes");
     // Else the power loss of a later test brings back files that were removed long ago.
+    let mut dirs: BTreeSet<PathBuf> =
+        ["", "wal", "segments"].map(|dir| world.dir().join(dir)).into();
     for (path, _) in world.sim.files() {
-        let dirs = path.ancestors().skip(1).take_while(|dir| dir.starts_with(world.dir()));
-        dirs.for_each(|dir| world.sim.process().sync_dir(dir).expect("it is there"));
+        let within = path.ancestors().skip(1).take_while(|dir| dir.starts_with(world.dir()));
+        dirs.extend(within.map(Path::to_owned));
     }
+    dirs.iter().for_each(|dir| world.sim.process().sync_dir(dir).expect("it is there"));
     Known { world, writes }
 }
 

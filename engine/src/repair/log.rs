@@ -188,7 +188,7 @@ impl Worker {
         self.losses.append(&mut losses);
     }
 
-    /// Writes the new log, after the manifest that fits it.
+    /// Writes the new log, after the manifest that names what was taken from the old one.
     pub(super) fn write_log(&mut self, log: &NewLog) -> Result<()> {
         self.fs.create_dir_all(&self.paths.wal)?;
         let env = Env::new(self.fs.clone(), self.random.clone());

@@ -5,8 +5,8 @@
 //! # Protocol
 //! 1. Do it all on an [`OverlayFs`], and verify the result: that is the plan.
 //! 2. To apply it: take the lock; make `lost+damaged-N` with a report; then, round by round: write
-//!    new segments and tombstones, a new manifest that names them, a new log; last, move what they
-//!    replaced out of the way.
+//!    new segments and tombstones, a new manifest that names them, a new log, a manifest whose floor
+//!    fits it; last, move what they replaced out of the way.
 //!
 //! # Crash consistency
 //! New files are nothing before the manifest names them, and what they replace lies where it lay
@@ -245,12 +245,20 @@ impl Worker {
                     self.mend_collection(collection, state.database)?;
                 }
                 self.mend_snapshots(&mut state);
+                let floor = state.log_floor;
                 let log = self.mend_log(&mut state)?;
+                let raised = std::mem::replace(&mut state.log_floor, floor);
                 if state != before {
-                    self.write_manifest(state)?;
+                    self.write_manifest(state.clone())?;
                 }
                 if let Some(log) = log {
                     self.write_log(&log)?;
+                    // Not before: above a raised floor the old log may look whole, and recovery
+                    // would take from it what is given up.
+                    if raised != floor {
+                        state.log_floor = raised;
+                        self.write_manifest(state)?;
+                    }
                 }
             }
             Err(_) => {
@@ -292,7 +300,7 @@ impl Worker {
 
     /// Moves a file aside at the end, if it is there.
     fn replace(&mut self, path: PathBuf, why: &str) {
-        if self.fs.metadata(&path).is_ok() {
+        if !self.aside.contains(&path) && self.fs.metadata(&path).is_ok() {
             self.step(RepairAction::Keep, path.clone(), why);
             self.aside.push(path);
         }
