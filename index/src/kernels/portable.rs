@@ -284,17 +284,25 @@ pub(crate) struct Nearest {
 /// in registers.
 #[inline(always)]
 fn panel_products(rows: [&[f32]; ROWS], panel: &[f32]) -> [[f32; PANEL]; ROWS] {
-    let mut sums = [[0.0_f32; PANEL]; ROWS];
+    // Four arrays by name: what is indexed by a variable would lie in memory.
+    let mut sums = ([0.0_f32; PANEL], [0.0_f32; PANEL], [0.0_f32; PANEL], [0.0_f32; PANEL]);
     let (panel, _) = panel.as_chunks::<PANEL>();
     let components = rows[0].iter().zip(rows[1]).zip(rows[2].iter().zip(rows[3]));
     for (centroids, ((a, b), (c, d))) in panel.iter().zip(components) {
-        for (sums, x) in sums.iter_mut().zip([*a, *b, *c, *d]) {
-            for i in 0..PANEL {
-                sums[i] += x * centroids[i];
-            }
+        for i in 0..PANEL {
+            sums.0[i] += a * centroids[i];
+        }
+        for i in 0..PANEL {
+            sums.1[i] += b * centroids[i];
+        }
+        for i in 0..PANEL {
+            sums.2[i] += c * centroids[i];
+        }
+        for i in 0..PANEL {
+            sums.3[i] += d * centroids[i];
         }
     }
-    sums
+    sums.into()
 }
 
 /// Finds the nearest cell of each row. `panels` holds the centroids, [`PANEL`] to a panel, each

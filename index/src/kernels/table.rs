@@ -38,6 +38,9 @@ pub(crate) struct Block<'a> {
 /// Scores scattered rows: two operands, which rows, and where to.
 type Scattered<A, B, S> = unsafe fn(&[A], &[B], &[u32], &mut [S]);
 
+/// Finds the nearest cells: rows, panels, offsets, and where to.
+type NearestOf = unsafe fn(&[f32], &[f32], &[f32], &mut [Nearest]);
+
 /// The loops of one level. Every function needs the instructions of the level, and slices of the
 /// lengths that the method of the same name on [`Kernels`] asserts.
 #[derive(Debug)]
@@ -47,7 +50,7 @@ struct Table {
     l2_squared: unsafe fn(&[f32], &[f32]) -> f32,
     encode_bits: unsafe fn(&[f32], &[f32], &mut [u8]) -> Sums,
     encode_levels: unsafe fn(&[f32], &[f32], Grid, &mut [u8]) -> Sums,
-    nearest: unsafe fn(&[f32], &[f32], &[f32], &mut [Nearest]),
+    nearest: NearestOf,
     block_sums: unsafe fn(&[u8], &[u8], &mut [u32; BLOCK_ROWS]),
     scan_block: unsafe fn(Block<'_>, &[u8], &Affine, f32, &mut [f32; BLOCK_ROWS]) -> u32,
     dot_rows: Scattered<f32, f32, f32>,
@@ -336,7 +339,7 @@ impl Kernels {
         offsets: &[f32],
         best: &mut [Nearest],
     ) {
-        assert!(!offsets.is_empty() && offsets.len() % PANEL == 0, "panels are full");
+        assert!(!offsets.is_empty() && offsets.len().is_multiple_of(PANEL), "panels are full");
         assert_eq!(panels.len() % offsets.len(), 0, "a panel has whole centroids");
         assert_eq!(rows.len(), best.len() * (panels.len() / offsets.len()), "a row has a place");
         // SAFETY: the machine has the level's instructions, or this table could not be had.
