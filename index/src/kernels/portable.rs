@@ -280,6 +280,14 @@ pub(crate) struct Nearest {
     pub(crate) cell: u32,
 }
 
+/// Adds one component of a row times that of every centroid of a panel.
+#[inline(always)]
+fn add_scaled(sums: &mut [f32; PANEL], x: f32, centroids: &[f32; PANEL]) {
+    for (sum, centroid) in sums.iter_mut().zip(centroids) {
+        *sum += x * centroid;
+    }
+}
+
 /// Inner products of four rows with the centroids of a panel: a matrix product whose results stay
 /// in registers.
 #[inline(always)]
@@ -289,18 +297,10 @@ fn panel_products(rows: [&[f32]; ROWS], panel: &[f32]) -> [[f32; PANEL]; ROWS] {
     let (panel, _) = panel.as_chunks::<PANEL>();
     let components = rows[0].iter().zip(rows[1]).zip(rows[2].iter().zip(rows[3]));
     for (centroids, ((a, b), (c, d))) in panel.iter().zip(components) {
-        for i in 0..PANEL {
-            sums.0[i] += a * centroids[i];
-        }
-        for i in 0..PANEL {
-            sums.1[i] += b * centroids[i];
-        }
-        for i in 0..PANEL {
-            sums.2[i] += c * centroids[i];
-        }
-        for i in 0..PANEL {
-            sums.3[i] += d * centroids[i];
-        }
+        add_scaled(&mut sums.0, *a, centroids);
+        add_scaled(&mut sums.1, *b, centroids);
+        add_scaled(&mut sums.2, *c, centroids);
+        add_scaled(&mut sums.3, *d, centroids);
     }
     sums.into()
 }

@@ -99,7 +99,8 @@ mod tests {
             let mut best = TopK::new(k);
             for (row, (truth, estimate)) in rows.iter().enumerate() {
                 // As a scan does: rows below the threshold are not even offered.
-                if !(estimate.score + estimate.margin < list.threshold()) {
+                let ruled_out = estimate.score + estimate.margin < list.threshold();
+                if !ruled_out {
                     list.offer(row, *estimate);
                 }
                 best.push(*truth, row);
