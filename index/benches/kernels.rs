@@ -2,6 +2,8 @@
 //!
 //! `cargo bench -p akidb-index`. Codes and rows are cached, except where the name says otherwise.
 
+#![expect(missing_docs, reason = "criterion's macro makes a public function without any")]
+
 use akidb_index::{
     BLOCK_ROWS, Kernels, Metric, Rotation,
     rabitq::{Bits, Blocks, CONFIDENCE, Codec, block_len, pack_block},

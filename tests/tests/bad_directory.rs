@@ -429,7 +429,7 @@ fn what_the_manifest_has_passed_is_removed_only_by_an_open_that_finds_all_whole(
     let repaired = world.fork(2);
     let evidence = Path::new(DIR).join("lost+damaged-1");
     repaired.sim.process().create_dir_all(&evidence).expect("a directory");
-    repaired.open().and_then(|db| db.close()).expect("it opens");
+    repaired.open().and_then(Db::close).expect("it opens");
     assert!(all_there(&repaired), "evidence was removed");
 
     let db = world.open().expect("it opens");

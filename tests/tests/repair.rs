@@ -256,7 +256,7 @@ fn whole_row_groups_of_a_damaged_object_are_saved_and_the_others_are_named() {
     cold.flush().expect("a flush");
     db.close().expect("it closes");
     // An open carries the log over without what is flushed.
-    world.open().and_then(|db| db.close()).expect("it opens");
+    world.open().and_then(akidb::blocking::Db::close).expect("it opens");
     let object = world.files_with(".parquet").remove(0);
     world.sim.corrupt(&object, 1000, 1).expect("within the first row group");
 

@@ -73,8 +73,8 @@ fn random_life(seed: u64) -> Known {
                     written.entry(id.into()).or_default().push((receipt.lsn, None));
                 }
             }
-            12..=14 => drop(collection.flush().expect("a flush")),
-            15 => drop(collection.compact().expect("a compaction")),
+            12..=14 => collection.flush().expect("a flush"),
+            15 => collection.compact().expect("a compaction"),
             16 => drop(collection.demote().expect("a demotion")),
             17 => drop(collection.snapshot(&format!("s{step}")).expect("a snapshot")),
             _ => {

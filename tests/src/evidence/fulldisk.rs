@@ -20,12 +20,7 @@ use akidb::{
 use akidb_vfs::thread::spawn;
 use disk::{Ballast, Disk};
 use serde_json::json;
-use std::{
-    collections::BTreeMap,
-    sync::mpsc,
-    thread::sleep,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::mpsc, thread::park_timeout, time::Duration};
 
 /// The machine.
 pub(super) const MACHINE: Machine = Machine {
@@ -48,8 +43,10 @@ pub(super) const MACHINE: Machine = Machine {
 
 /// A life that takes longer hangs: a hundred cycles are a minute or two.
 const PATIENCE: Duration = Duration::from_secs(1800);
-/// Merges of a small disk end long before.
-const MERGES_TAKE: Duration = Duration::from_secs(60);
+/// A write that was refused is tried again after so long, so many times: merges of a small disk end
+/// long before.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
+const TRIES_MAX: u32 = 600;
 /// Calls on a disk that was found full.
 const CALLS_WHEN_FULL: u32 = 12;
 /// More batches than any of the disks holds.
@@ -260,14 +257,15 @@ impl Life {
     /// Nothing may be refused.
     fn must_work(&mut self, when: &str, counts: &mut Counts) -> Result<(), String> {
         let fails = |what: &str, error: akidb::Error| format!("{what}, {when}: {error:?} {error}");
-        let since = Instant::now();
+        let mut tries = 0;
         while let Err(error) = self.upsert() {
             // A merge on another thread may have the reserve, and gives it back when it ends.
-            if !self.disk.has_threads() || since.elapsed() > MERGES_TAKE {
+            tries += 1;
+            if !self.disk.has_threads() || tries > TRIES_MAX {
                 return Err(fails("an upsert", error));
             }
             counts.add("waits for a merge to give its space back", 1);
-            sleep(Duration::from_millis(100));
+            park_timeout(TRY_AGAIN);
         }
         if !self.db().list_snapshots().is_empty() {
             let gone = self.db().delete_snapshot("s");
