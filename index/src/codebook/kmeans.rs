@@ -46,8 +46,9 @@ fn fill_empty(centroids: &mut [f32], dim: usize, counts: &mut [usize]) {
         for d in 0..dim {
             let x = centroids[fullest * dim + d];
             let apart = if d % 2 == 0 { STRETCH * x } else { -STRETCH * x };
-            centroids[empty * dim + d] = x + apart;
-            centroids[fullest * dim + d] = x - apart;
+            // Beyond the largest number there is none.
+            centroids[empty * dim + d] = (x + apart).clamp(f32::MIN, f32::MAX);
+            centroids[fullest * dim + d] = (x - apart).clamp(f32::MIN, f32::MAX);
         }
         counts[empty] = counts[fullest] / 2;
         counts[fullest] -= counts[empty];
