@@ -84,12 +84,19 @@ pub enum BadCodebook {
         /// Where it lies.
         offset: usize,
     },
+    /// A radius is less than nothing.
+    #[error("cell {cell} of a codebook has a negative radius")]
+    Negative {
+        /// The cell.
+        cell: usize,
+    },
 }
 
 impl Codebook {
     /// The codebook as bytes, the same for the same codebook on every machine.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEADER + 4 * (self.origin.len() + self.centroids.len()));
+        let numbers = self.origin.iter().chain(&self.centroids).chain(&self.radii);
+        let mut bytes = Vec::with_capacity(HEADER + 4 * numbers.clone().count());
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
         bytes.extend_from_slice(&0_u16.to_le_bytes());
@@ -98,7 +105,6 @@ impl Codebook {
         for number in [self.id, self.seed, self.trained_rows, 0, 0, 0] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
-        let numbers = self.origin.iter().chain(&self.centroids);
         bytes.extend(numbers.flat_map(|x| x.to_le_bytes()));
         bytes
     }
@@ -118,10 +124,15 @@ impl Codebook {
         if let Some(at) = origin.iter().position(|x| !x.is_finite()) {
             return Err(BadCodebook::NotFinite { offset: HEADER + 4 * at });
         }
-        let centroids = origin.split_off(header.dim);
+        let mut centroids = origin.split_off(header.dim);
+        let radii = centroids.split_off(header.dim * header.cells);
+        if let Some(cell) = radii.iter().position(|radius| radius.is_sign_negative()) {
+            return Err(BadCodebook::Negative { cell });
+        }
         Ok(Self {
             dim: header.dim,
             centroids,
+            radii,
             origin,
             seed: header.seed,
             trained_rows: header.trained_rows,
@@ -142,6 +153,7 @@ pub(super) fn id(bytes: &[u8]) -> u64 {
 /// What the header says, when the bytes are as many as it says.
 struct Header {
     dim: usize,
+    cells: usize,
     id: u64,
     seed: u64,
     trained_rows: u64,
@@ -175,12 +187,13 @@ impl Header {
         if dim == 0 || dim as usize > DIM_MAX || cells == 0 {
             return Err(BadCodebook::Shape { dim, cells });
         }
-        // At most 2^16 * 2^32 numbers of 4 bytes: no overflow in 64 bits.
-        let want = HEADER as u64 + 4 * u64::from(dim) * (u64::from(cells) + 1);
+        // About 2^16 * 2^32 numbers of 4 bytes at most: no overflow in 64 bits.
+        let numbers = u64::from(dim) * (u64::from(cells) + 1) + u64::from(cells);
+        let want = HEADER as u64 + 4 * numbers;
         if bytes.len() as u64 != want {
             return Err(BadCodebook::Length { dim, cells, want, got: bytes.len() });
         }
         let [id, seed, trained_rows] = [id, seed, trained_rows].map(|b| u64::from_le_bytes(*b));
-        Ok(Self { dim: dim as usize, id, seed, trained_rows })
+        Ok(Self { dim: dim as usize, cells: cells as usize, id, seed, trained_rows })
     }
 }

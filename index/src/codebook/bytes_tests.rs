@@ -9,7 +9,7 @@ const PAGE: &str = include_str!("../../../docs/format/codebook.md");
 /// What the golden file holds: whole numbers, which no change of the training moves.
 fn golden() -> Codebook {
     let centroids = vec![1.0, -2.0, 0.5, 4.0, 0.0, -0.25];
-    Codebook::from_parts(centroids, vec![0.5, -1.0, 0.125], 0xA51D, 640)
+    Codebook::from_parts(centroids, vec![0.25, 1.5], vec![0.5, -1.0, 0.125], 0xA51D, 640)
 }
 
 /// Makes the id of changed bytes right.
@@ -41,9 +41,12 @@ fn book() -> impl Strategy<Value = Codebook> {
     (1_usize..70, 1_usize..6, any::<u64>(), any::<u64>()).prop_flat_map(
         move |(dim, cells, seed, rows)| {
             let numbers = |len| prop::collection::vec(number.clone(), len);
-            (numbers(dim * cells), numbers(dim)).prop_map(move |(centroids, origin)| {
-                Codebook::from_parts(centroids, origin, seed, rows)
-            })
+            (numbers(dim * cells), numbers(cells), numbers(dim)).prop_map(
+                move |(centroids, radii, origin)| {
+                    let radii = radii.into_iter().map(f32::abs).collect();
+                    Codebook::from_parts(centroids, radii, origin, seed, rows)
+                },
+            )
         },
     )
 }
@@ -111,7 +114,7 @@ fn what_is_wrong_with_a_codebook_is_said() {
     assert_eq!(with(63, &[1]), Some(BadCodebook::Reserved { offset: 63 }));
     assert_eq!(with(8, &[0; 4]), Some(BadCodebook::Shape { dim: 0, cells: 2 }));
     assert_eq!(with(12, &[0; 4]), Some(BadCodebook::Shape { dim: 3, cells: 0 }));
-    let (cells, want) = (u32::MAX, 64 + 12 * (1 << 32));
+    let (cells, want) = (u32::MAX, 64 + 12 * (1 << 32) + 4 * u64::from(u32::MAX));
     let length = BadCodebook::Length { dim: 3, cells, want, got: GOLDEN.len() };
     assert_eq!(with(12, &[255; 4]), Some(length));
     let shape = BadCodebook::Shape { dim: u32::MAX, cells: 2 };
@@ -120,6 +123,7 @@ fn what_is_wrong_with_a_codebook_is_said() {
         let bad = Some(BadCodebook::NotFinite { offset: 68 });
         assert_eq!(with(68, &number.to_le_bytes()), bad);
     }
+    assert_eq!(with(104, &(-1.5_f32).to_le_bytes()), Some(BadCodebook::Negative { cell: 1 }));
     let mut bytes = GOLDEN.to_vec();
     bytes[70] ^= 1;
     let (stored, computed) = (golden().id(), bytes::id(&bytes));
@@ -129,15 +133,20 @@ fn what_is_wrong_with_a_codebook_is_said() {
 #[test]
 fn whatever_differs_gives_another_id() {
     let base = golden();
-    let (centroids, origin) = (base.centroids().to_vec(), base.origin().to_vec());
-    let mut moved = centroids.clone();
-    moved[0] += 1.0;
+    let parts = || (base.centroids().to_vec(), base.radii().to_vec(), base.origin().to_vec());
+    let with = |change: fn(&mut (Vec<f32>, Vec<f32>, Vec<f32>)), seed, rows| {
+        let mut parts = parts();
+        change(&mut parts);
+        Codebook::from_parts(parts.0, parts.1, parts.2, seed, rows)
+    };
     let others = [
-        Codebook::from_parts(moved, origin.clone(), 0xA51D, 640),
-        Codebook::from_parts(centroids.clone(), vec![0.0; 3], 0xA51D, 640),
-        Codebook::from_parts(centroids.clone(), origin.clone(), 1, 640),
-        Codebook::from_parts(centroids, origin, 0xA51D, 641),
+        with(|parts| parts.0[0] += 1.0, 0xA51D, 640),
+        with(|parts| parts.1[0] += 1.0, 0xA51D, 640),
+        with(|parts| parts.2[0] += 1.0, 0xA51D, 640),
+        with(|_| (), 1, 640),
+        with(|_| (), 0xA51D, 641),
     ];
+    assert_eq!(with(|_| (), 0xA51D, 640).id(), base.id());
     for other in others {
         assert_ne!(other.id(), base.id());
     }
@@ -149,4 +158,7 @@ fn training_keeps_seed_mean_and_number_of_rows() {
     let book = Codebook::train(&rows, 2, 2, 11);
     assert_eq!((book.seed(), book.trained_rows(), book.origin()), (11, 3, &[3.0, 3.0][..]));
     assert_eq!(book.codec(Metric::L2).dim(), 2);
+    let one = Codebook::train(&rows, 2, 1, 11);
+    // The squared distances of the three rows to their mean are 5, 9 and 8.
+    assert_eq!(one.radii(), [(22.0_f32 / 3.0).sqrt()]);
 }

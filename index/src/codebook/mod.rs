@@ -63,6 +63,8 @@ pub struct Assignment {
 pub struct Codebook {
     dim: usize,
     centroids: Vec<f32>,
+    /// The root mean squared distance of the training rows of each cell; 0 if there were none.
+    radii: Vec<f32>,
     /// The mean of the sample: what codes and queries are rounded relative to.
     origin: Vec<f32>,
     seed: u64,
@@ -104,32 +106,39 @@ impl Codebook {
         let random = &mut SplitMix64(seed);
         let cells = cells.min(rows.len() / dim).max(1);
         let sample = sample(rows, dim, cells * SAMPLE_PER_CELL, random);
-        let centroids = if cells <= FLAT_MAX {
+        let cells = if cells <= FLAT_MAX {
             kmeans::train(&sample, dim, cells, random)
         } else {
             tree(&sample, dim, cells, random)
         };
         let trained_rows = (sample.len() / dim) as u64;
-        Self::from_parts(centroids, mean(&sample, dim), seed, trained_rows)
+        Self::from_parts(cells.centroids, cells.radii, mean(&sample, dim), seed, trained_rows)
     }
 
-    /// A codebook of finite centroids that were trained elsewhere, with the origin at zero and the
-    /// seed 0.
+    /// A codebook of finite centroids that were trained elsewhere, with the origin at zero, unknown
+    /// radii and the seed 0.
     ///
     /// # Panics
     /// If there is none, or they are not whole vectors of 1 to [`DIM_MAX`] components: bugs of the
     /// caller.
     pub fn from_centroids(centroids: Vec<f32>, dim: usize) -> Self {
-        Self::from_parts(centroids, vec![0.0; dim], 0, 0)
+        let radii = vec![0.0; centroids.len() / dim.max(1)];
+        Self::from_parts(centroids, radii, vec![0.0; dim], 0, 0)
     }
 
-    fn from_parts(centroids: Vec<f32>, origin: Vec<f32>, seed: u64, trained_rows: u64) -> Self {
+    fn from_parts(
+        centroids: Vec<f32>,
+        radii: Vec<f32>,
+        origin: Vec<f32>,
+        seed: u64,
+        trained_rows: u64,
+    ) -> Self {
         let dim = origin.len();
         assert!((1..=DIM_MAX).contains(&dim), "a centroid has 1 to {DIM_MAX} components");
         assert!(!centroids.is_empty(), "a codebook has a cell");
         assert!(centroids.len().is_multiple_of(dim), "centroids are whole vectors");
         let panels = OnceLock::new();
-        let mut book = Self { dim, centroids, origin, seed, trained_rows, id: 0, panels };
+        let mut book = Self { dim, centroids, radii, origin, seed, trained_rows, id: 0, panels };
         book.id = bytes::id(&book.encode());
         book
     }
@@ -147,6 +156,12 @@ impl Codebook {
     /// The mean of the rows that it was trained on.
     pub fn origin(&self) -> &[f32] {
         &self.origin
+    }
+
+    /// The root mean squared distance of the training rows of each cell to its centroid; 0 if there
+    /// were none.
+    pub fn radii(&self) -> &[f32] {
+        &self.radii
     }
 
     /// How many rows the training looked at.
@@ -186,10 +201,9 @@ impl Codebook {
     /// If the rows are not whole vectors, which is a bug of the caller.
     pub fn assign(&self, rows: &[f32]) -> Vec<Assignment> {
         assert!(rows.len().is_multiple_of(self.dim), "rows are whole vectors");
-        let kernels = Kernels::best();
         let assignment = |(row, nearest): (&[f32], Nearest)| Assignment {
             cell: nearest.cell,
-            squared_distance: (kernels.dot(row, row) - 2.0 * nearest.score).max(0.0),
+            squared_distance: squared_distance(row, nearest),
         };
         let panels = self.panels.get_or_init(|| Panels::new(&self.centroids, self.dim));
         let nearest = panels.nearest(rows);
@@ -243,6 +257,11 @@ fn sample(rows: &[f32], dim: usize, most: usize, random: &mut SplitMix64) -> Vec
     numbers[..taken].iter().flat_map(row).copied().collect()
 }
 
+/// The squared distance of a row to its nearest centroid, from their product.
+fn squared_distance(row: &[f32], nearest: Nearest) -> f32 {
+    (Kernels::best().dot(row, row) - 2.0 * nearest.score).max(0.0)
+}
+
 /// The mean of the rows; zero if there is none.
 fn mean(rows: &[f32], dim: usize) -> Vec<f32> {
     let mut sums = vec![0.0_f64; dim];
@@ -254,24 +273,26 @@ fn mean(rows: &[f32], dim: usize) -> Vec<f32> {
 }
 
 /// Trains wide cells first, then cuts each into as many cells as its share of the sample.
-fn tree(sample: &[f32], dim: usize, cells: usize, random: &mut SplitMix64) -> Vec<f32> {
+fn tree(sample: &[f32], dim: usize, cells: usize, random: &mut SplitMix64) -> kmeans::Cells {
     let wide = kmeans::train(sample, dim, cells.isqrt(), random);
-    let mut members = vec![Vec::new(); wide.len() / dim];
-    for (row, nearest) in sample.chunks_exact(dim).zip(Panels::new(&wide, dim).nearest(sample)) {
+    let mut members = vec![Vec::new(); wide.radii.len()];
+    let nearest = Panels::new(&wide.centroids, dim).nearest(sample);
+    for (row, nearest) in sample.chunks_exact(dim).zip(nearest) {
         members[nearest.cell as usize].extend_from_slice(row);
     }
     let rows = sample.len() / dim;
     let (mut before, mut given) = (0, 0);
-    let mut centroids = Vec::with_capacity(cells * dim);
+    let mut all = kmeans::Cells::default();
     for members in members.iter().filter(|members| !members.is_empty()) {
         // Shares are cut from the whole, so that what is rounded off here is given there.
         before += members.len() / dim;
         let share = (before * cells / rows).saturating_sub(given).max(1);
         let narrow = kmeans::train(members, dim, share, random);
-        given += narrow.len() / dim;
-        centroids.extend_from_slice(&narrow);
+        given += narrow.radii.len();
+        all.centroids.extend(narrow.centroids);
+        all.radii.extend(narrow.radii);
     }
-    centroids
+    all
 }
 
 #[cfg(test)]
