@@ -80,6 +80,7 @@ impl DbCore {
         spec: &SearchSpec,
     ) -> Result<(Vec<Hit>, Explain)> {
         self.check_k(spec.k)?;
+        spec.effort.validate()?;
         let schema = collection.schema();
         check_query(&spec.query, &schema)?;
         check_filter(spec.filter.as_ref(), &schema)?;

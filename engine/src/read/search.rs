@@ -11,7 +11,7 @@ use super::{
 use crate::{
     FilterStep, Hit, PointId,
     collection::{MemView, SegmentView, View},
-    error::Result,
+    error::{InputError, Result},
     filter::{CompiledFilter, Filter},
     schema::Metric,
 };
@@ -25,12 +25,42 @@ const RUN_ROWS: u32 = 1024;
 /// Below this many matches in a run its rows are fetched one by one.
 const SPARSE: u64 = 32;
 
+/// How hard a search tries.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Effort {
+    /// As many cells as find this share of the true nearest rows.
+    Recall(f32),
+    /// So many cells of each segment.
+    Cells(usize),
+    /// Every row is scored.
+    Exact,
+}
+
+impl Default for Effort {
+    fn default() -> Self {
+        Self::Recall(0.95)
+    }
+}
+
+impl Effort {
+    pub(crate) fn validate(self) -> Result<(), InputError> {
+        match self {
+            Self::Recall(target) if !(target > 0.0 && target <= 1.0) => {
+                Err(InputError::BadRecall { target })
+            }
+            Self::Cells(0) => Err(InputError::BadNprobe),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// A validated search.
 #[derive(Clone, Debug)]
 pub(crate) struct SearchSpec {
     pub(crate) query: Vec<f32>,
     pub(crate) k: usize,
     pub(crate) filter: Option<Filter>,
+    pub(crate) effort: Effort,
     pub(crate) with_vectors: bool,
     pub(crate) with_metadata: bool,
 }
@@ -247,10 +277,12 @@ impl Search<'_> {
         self.parts.push(PartExplain {
             part,
             rows,
+            plan: "exact",
             filter,
             scored,
             filter_us: micros(filtered.saturating_sub(start)),
             score_us: micros(end.saturating_sub(filtered)),
+            ..PartExplain::default()
         });
     }
 }
