@@ -211,6 +211,27 @@ fn k_of_nothing_or_above_the_limit() {
 }
 
 #[test]
+fn a_recall_or_a_number_of_cells_that_cannot_be() {
+    let fixture = Fixture::new();
+    for bad in [0.0, -0.5, 1.001, f32::INFINITY] {
+        let rule = fixture.input(|f| f.docs.search(&good()).recall_target(bad).run());
+        assert_eq!(rule, InputError::BadRecall { target: bad });
+    }
+    let rule = fixture.input(|f| f.docs.search(&good()).recall_target(f32::NAN).run());
+    assert!(matches!(rule, InputError::BadRecall { .. }), "{rule:?}");
+    let rule = fixture.input(|f| f.docs.search(&good()).nprobe(0).run());
+    assert_eq!(rule, InputError::BadNprobe);
+    // The last word counts.
+    for fine in [
+        fixture.docs.search(&good()).recall_target(2.0).exact(true),
+        fixture.docs.search(&good()).nprobe(0).exact(false),
+        fixture.docs.search(&good()).exact(true).nprobe(usize::MAX),
+    ] {
+        assert_eq!(fine.run().expect("a search").len(), 8);
+    }
+}
+
+#[test]
 fn a_collection_or_snapshot_that_does_not_exist() {
     let fixture = Fixture::new();
     let error = fixture.refuses(|f| f.db.collection("nobody"));

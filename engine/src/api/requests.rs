@@ -5,7 +5,7 @@ use crate::{
     Cursor, Durability, Explain, Filter, Hit, Page, Receipt,
     db::Write as CoreWrite,
     error::Result,
-    read::{ScanSpec, SearchSpec},
+    read::{Effort, ScanSpec, SearchSpec},
 };
 use std::{
     future::{Future, IntoFuture},
@@ -14,7 +14,7 @@ use std::{
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// A search being built. Default: 10 hits, no filter, neither vectors nor metadata.
+/// A search being built. Default: 10 hits, no filter, neither vectors nor metadata, a recall of 0.95.
 #[derive(Clone, Debug)]
 #[must_use = "a search does nothing until it is awaited or run"]
 pub struct Search<'a, C> {
@@ -28,6 +28,7 @@ impl<'a, C> Search<'a, C> {
             query: query.to_vec(),
             k: 10,
             filter: None,
+            effort: Effort::default(),
             with_vectors: false,
             with_metadata: false,
         };
@@ -43,6 +44,29 @@ impl<'a, C> Search<'a, C> {
     /// Only rows that match.
     pub fn filter(mut self, filter: impl Into<Filter>) -> Self {
         self.spec.filter = Some(filter.into());
+        self
+    }
+
+    /// The share of the true nearest rows that is to be found, above 0 and at most 1. Default: 0.95.
+    /// How many cells that takes was measured on rows of each segment when it was written; queries
+    /// that resemble no row may find less. 1 is as good as [`Self::exact`]. Takes the place of an
+    /// earlier `nprobe` or `exact`.
+    pub fn recall_target(mut self, share: f32) -> Self {
+        self.spec.effort = Effort::Recall(share);
+        self
+    }
+
+    /// How many cells of each segment are searched, at least 1, whatever recall that gives. Takes the
+    /// place of an earlier `recall_target` or `exact`.
+    pub fn nprobe(mut self, cells: usize) -> Self {
+        self.spec.effort = Effort::Cells(cells);
+        self
+    }
+
+    /// Whether every row is scored, so that the answer is the true one. Takes the place of an earlier
+    /// `recall_target` or `nprobe`; `false` asks for the default recall.
+    pub fn exact(mut self, yes: bool) -> Self {
+        self.spec.effort = if yes { Effort::Exact } else { Effort::default() };
         self
     }
 

@@ -21,6 +21,7 @@ use crate::{
     PointId, Schema,
     commit::MemoryPool,
     error::{Cause, Result},
+    ivf::Clusterings,
     manifest::{ColdMeta, CollectionManifest},
     memtable::{MemRow, Memtable, Stored},
     point::Metadata,
@@ -54,6 +55,8 @@ pub(crate) struct State {
     pub(crate) cold: Vec<ColdMeta>,
     pub(crate) pinned: bool,
     pub(crate) dropped: bool,
+    /// The clusterings that segments and searches share.
+    pub(crate) clusterings: Arc<Clusterings>,
 }
 
 impl State {
@@ -122,6 +125,7 @@ impl CollectionCore {
             cold: manifest.cold.clone(),
             pinned: manifest.pinned,
             dropped: false,
+            clusterings: Arc::default(),
         };
         Self {
             id: manifest.id,
@@ -144,6 +148,19 @@ impl CollectionCore {
             return Err(Cause::CollectionNotFound { name: self.name.clone() }.into());
         }
         Ok(())
+    }
+
+    /// The clusterings of all segments that can be read: what new segments may share.
+    pub(crate) fn clusterings(&self) -> Arc<Clusterings> {
+        let (known, parts) = {
+            let state = self.state.read();
+            (state.clusterings.clone(), state.parts.segments().to_vec())
+        };
+        for part in parts {
+            // A damaged codebook is the trouble of who searches its segment, not of who writes.
+            drop(part.segment.cells(&known));
+        }
+        known
     }
 
     /// Captures everything a reader needs, at one instant.
@@ -237,15 +254,15 @@ impl CollectionCore {
             .find_map(|memtable| memtable.first_lsn())
     }
 
-    /// Empties a collection that the manifest no longer names. Returns its segments and the
-    /// bytes its memtables held. Readers keep what they captured.
-    pub(crate) fn mark_dropped(&self) -> (Vec<Arc<SegmentPart>>, u64) {
+    /// Empties a collection that the manifest no longer names, and gives the memory of its
+    /// memtables back. Returns its segments. Readers keep what they captured.
+    pub(crate) fn mark_dropped(&self, pool: &MemoryPool) -> Vec<Arc<SegmentPart>> {
         let mut state = self.state.write();
         state.dropped = true;
-        let bytes = state.parts.memtables().map(|memtable| memtable.bytes()).sum();
+        state.parts.memtables().for_each(|memtable| memtable.leave(pool));
         state.cold.clear();
         let fresh = Memtable::new(&state.schema);
-        (state.parts.clear(fresh), bytes)
+        state.parts.clear(fresh)
     }
 }
 

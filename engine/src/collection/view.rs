@@ -4,7 +4,8 @@
 use super::{SegmentPart, State};
 use crate::{
     Schema,
-    memtable::{Memtable, Rows},
+    ivf::Clusterings,
+    memtable::{MemRow, Memtable, Rows},
 };
 use akidb_wal::Lsn;
 use roaring::RoaringBitmap;
@@ -15,6 +16,13 @@ use std::sync::Arc;
 pub(crate) struct MemView {
     pub(crate) memtable: Arc<Memtable>,
     pub(crate) rows: Rows,
+}
+
+impl MemView {
+    /// A published row with its slot.
+    pub(crate) fn slot(&self, slot: u32) -> Option<(u32, &MemRow)> {
+        Some((slot, self.rows.get(slot)?))
+    }
 }
 
 /// A segment and the rows of it that were hidden when the view was captured.
@@ -55,6 +63,7 @@ pub(crate) struct View {
     pub(crate) segments: Vec<SegmentView>,
     /// Cold objects that are not in the view: it is complete only when this is 0.
     pub(crate) cold: usize,
+    pub(crate) clusterings: Arc<Clusterings>,
     pub(crate) dropped: bool,
 }
 
@@ -77,6 +86,7 @@ impl View {
                 .map(|part| SegmentView { part: part.clone(), dead: part.dead() })
                 .collect(),
             cold: state.cold.len(),
+            clusterings: state.clusterings.clone(),
             dropped: state.dropped,
         }
     }

@@ -106,6 +106,7 @@ impl DbCore {
             random: &*self.random,
             dir: &self.paths.segments,
             next_file: &self.next_file,
+            index_rows_min: self.shared.settings.index_rows_min,
         }
     }
 
@@ -256,8 +257,7 @@ impl DbCore {
         let tombstones = self.named_tombstones(collection.id);
         self.commit_manifest(&edit)?;
         self.collections.write().remove(&collection.id);
-        let (segments, bytes) = collection.mark_dropped();
-        self.shared.pool.release(bytes);
+        let segments = collection.mark_dropped(&self.shared.pool);
         self.retire(segments);
         self.unlink_tombstones(tombstones);
         self.collect_garbage();

@@ -80,11 +80,12 @@ impl DbCore {
         spec: &SearchSpec,
     ) -> Result<(Vec<Hit>, Explain)> {
         self.check_k(spec.k)?;
+        spec.effort.validate()?;
         let schema = collection.schema();
         check_query(&spec.query, &schema)?;
         check_filter(spec.filter.as_ref(), &schema)?;
         let (view, promoted) = self.local_view(collection)?;
-        let (hits, explain) = read::search(&view, spec, &*self.shared.clock)?;
+        let (hits, explain) = read::search(&view, spec, &*self.shared.clock, &self.shared.pool)?;
         Ok((hits, Explain { promoted, ..explain }))
     }
 

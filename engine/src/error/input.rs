@@ -121,6 +121,15 @@ pub enum InputError {
         /// The limit.
         max: usize,
     },
+    /// A recall target outside its range.
+    #[error("a recall target of {target} is not possible; give a share above 0, at most 1")]
+    BadRecall {
+        /// The share asked for.
+        target: f32,
+    },
+    /// No cell to search.
+    #[error("an nprobe of 0 finds nothing; give at least 1")]
+    BadNprobe,
     /// A page size of 0 or above the limit.
     #[error("a page of {limit} rows is not possible; give 1 to {max}")]
     BadLimit {

@@ -5,19 +5,35 @@ use crate::FilterStep;
 use serde::Serialize;
 
 /// How one part of the collection was searched.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct PartExplain {
     /// "memtable", or "segment" and its number.
     pub part: String,
     /// Row versions in the part, hidden ones included.
     pub rows: u64,
+    /// How rows were chosen: "exact" (each that is live and matches was scored), "cells" (the codes
+    /// of the nearest cells), "codes" (the codes of every row) or "matches" (the codes of the rows
+    /// that match).
+    pub plan: &'static str,
     /// How each condition of the filter was answered: from an index, or by reading metadata.
     pub filter: Vec<FilterStep>,
-    /// Rows that were live and matched, each of which was scored.
+    /// Rows that were live and matched; `None` where nobody had to count them.
+    pub matched: Option<u64>,
+    /// Cells whose rows were looked at.
+    pub cells: u64,
+    /// Rows that count whose code of one bit was looked at.
+    pub scanned: u64,
+    /// Rows whose code of eight bits was looked at.
+    pub decided: u64,
+    /// Rows whose vector was scored.
     pub scored: u64,
     /// Microseconds spent on the filter.
     pub filter_us: u64,
-    /// Microseconds spent on scoring.
+    /// Microseconds spent on choosing cells.
+    pub route_us: u64,
+    /// Microseconds spent on codes.
+    pub scan_us: u64,
+    /// Microseconds spent on vectors.
     pub score_us: u64,
 }
 
@@ -26,7 +42,7 @@ pub struct PartExplain {
 pub struct Explain {
     /// The LSN of the view: every write up to it was seen.
     pub lsn: u64,
-    /// The plan: always "exact" for now: every matching row is scored.
+    /// "exact" if every part was searched so, else "approximate".
     pub plan: &'static str,
     /// Parts in the order they were searched.
     pub parts: Vec<PartExplain>,

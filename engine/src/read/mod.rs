@@ -1,9 +1,11 @@
 //! Everything that reads a view: search, get, scan, count, filters, explain. Nothing here changes
 //! anything; a view never changes under a reader.
 
+mod cells;
 mod explain;
 mod filtering;
 mod get;
+mod memtable;
 mod place;
 mod scan;
 mod search;
@@ -13,4 +15,4 @@ pub(crate) use filtering::verify_fields;
 pub(crate) use get::{count, get, matching_versions};
 pub use scan::{Cursor, Page};
 pub(crate) use scan::{ScanSpec, scan};
-pub(crate) use search::{SearchSpec, search};
+pub(crate) use search::{Effort, SearchSpec, search};

@@ -47,6 +47,8 @@ impl<'a> Spill<'a> {
             random: &*recovery.parts.random,
             dir: &recovery.paths.segments,
             next_file: recovery.next_file,
+            // Whoever waits for the open does not wait for an index: compaction makes it.
+            index_rows_min: u64::MAX,
         };
         let Recovery { shared, collections, .. } = *recovery;
         Self { site, shared, collections, spilled: BTreeMap::new() }
@@ -78,7 +80,7 @@ impl<'a> Spill<'a> {
         let part = written.map(|(meta, _)| self.open(collection, &meta)).transpose()?;
         let added: Vec<_> = part.clone().into_iter().collect();
         collection.state.write().parts.install(added, |_| false, Some(oldest));
-        self.shared.pool.release(oldest.bytes());
+        oldest.leave(&self.shared.pool);
         let spilled = self.spilled.entry(collection.id).or_insert_with(|| Spilled {
             collection: collection.clone(),
             parts: Vec::new(),
