@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::{
-    Metric, inv_norm,
+    Metric,
+    executor::tests::Backwards,
+    inv_norm,
     kernel::scalar,
     rabitq::{CONFIDENCE, Codec},
 };
@@ -42,6 +44,16 @@ fn the_same_seed_gives_the_same_centroids() {
     let train = |seed| Codebook::train(&rows, 17, 50, seed);
     assert_eq!(train(5), train(5));
     assert_ne!(train(5), train(6));
+}
+
+#[test]
+fn the_order_in_which_parts_are_worked_on_does_not_matter() {
+    let rows = clustered(9, 7_000, 17, 2);
+    for cells in [20, 90] {
+        let book = Codebook::train(&rows, 17, cells, 5);
+        assert_eq!(Codebook::train_on(&Backwards, &rows, 17, cells, 5), book);
+        assert_eq!(book.assign_on(&Backwards, &rows), book.assign(&rows));
+    }
 }
 
 #[test]
@@ -109,7 +121,9 @@ fn routing_finds_the_cells_that_an_exact_comparison_finds() {
             let best = (0..cells).max_by(|a, b| score(*a).total_cmp(&score(*b))).unwrap();
             let found = router.route(&codec.query(row, CONFIDENCE), 5);
             assert_eq!(found.len(), 5);
-            same += usize::from(found[0].0 == best);
+            // Of cells that are as near as estimates can tell, either will do.
+            let (cell, probe) = found[0];
+            same += usize::from(score(cell) + 2.0 * f64::from(probe.slack()) >= score(best));
         }
         assert!(same >= 97, "{metric:?}: {same} of 100");
         assert!(router.centre(0).is_some() && router.centre(book.cells() as u32).is_none());
