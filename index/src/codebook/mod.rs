@@ -16,6 +16,7 @@
 
 mod bytes;
 mod kmeans;
+mod nearest;
 mod panels;
 mod route;
 mod sample;
@@ -24,10 +25,12 @@ mod tree;
 use crate::{
     Metric,
     executor::{Executor, Serial, map},
+    kernels::portable::Nearest,
     rabitq::Codec,
     rotation::SplitMix64,
 };
 pub use bytes::{BadCodebook, DIM_MAX};
+use nearest::RoundedCells;
 use panels::{Panels, squared_distance};
 pub use route::Router;
 use std::sync::OnceLock;
@@ -75,6 +78,8 @@ pub struct Codebook {
     /// The centroids again, as the matrix product reads them: made when rows are first assigned,
     /// because most codebooks are only searched by.
     panels: OnceLock<Panels>,
+    /// And rounded, where there are many.
+    rounded: OnceLock<Option<RoundedCells>>,
 }
 
 impl PartialEq for Codebook {
@@ -147,8 +152,9 @@ impl Codebook {
         assert!((1..=DIM_MAX).contains(&dim), "a centroid has 1 to {DIM_MAX} components");
         assert!(!centroids.is_empty(), "a codebook has a cell");
         assert!(centroids.len().is_multiple_of(dim), "centroids are whole vectors");
-        let panels = OnceLock::new();
-        let mut book = Self { dim, centroids, radii, origin, seed, trained_rows, id: 0, panels };
+        let (panels, rounded) = (OnceLock::new(), OnceLock::new());
+        let mut book =
+            Self { dim, centroids, radii, origin, seed, trained_rows, id: 0, panels, rounded };
         book.id = bytes::id(&book.encode());
         book
     }
@@ -218,18 +224,31 @@ impl Codebook {
     /// Like [`Self::assign`].
     pub fn assign_on(&self, executor: &dyn Executor, rows: &[f32]) -> Vec<Assignment> {
         assert!(rows.len().is_multiple_of(self.dim), "rows are whole vectors");
-        let panels = self.panels.get_or_init(|| Panels::new(&self.centroids, self.dim));
+        let rounded = self.rounded.get_or_init(|| RoundedCells::new(&self.centroids, &self.origin));
         let parts: Vec<&[f32]> = rows.chunks(TASK_ROWS * self.dim).collect();
-        let assigned = map(executor, parts.len(), |part| {
-            let nearest = panels.nearest(parts[part]);
-            let rows = parts[part].chunks_exact(self.dim).zip(nearest);
-            rows.map(|(row, nearest)| Assignment {
-                cell: nearest.cell,
-                squared_distance: squared_distance(row, nearest),
-            })
-            .collect::<Vec<_>>()
+        let assigned = map(executor, parts.len(), |part| match rounded {
+            Some(rounded) => rounded.nearest(&self.centroids, parts[part], |row| self.exact(row)),
+            None => {
+                let found =
+                    parts[part].chunks_exact(self.dim).zip(self.panels().nearest(parts[part]));
+                found.map(|(row, nearest)| (nearest, squared_distance(row, nearest))).collect()
+            }
         });
-        assigned.concat()
+        let assignment = |(nearest, squared_distance): (Nearest, f32)| Assignment {
+            cell: nearest.cell,
+            squared_distance,
+        };
+        assigned.into_iter().flatten().map(assignment).collect()
+    }
+
+    fn panels(&self) -> &Panels {
+        self.panels.get_or_init(|| Panels::new(&self.centroids, self.dim))
+    }
+
+    /// The nearest cell of one row, compared with all of them.
+    fn exact(&self, row: &[f32]) -> Nearest {
+        let none = Nearest { score: f32::NEG_INFINITY, cell: 0 };
+        self.panels().nearest(row).first().copied().unwrap_or(none)
     }
 }
 
