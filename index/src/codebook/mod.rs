@@ -11,7 +11,7 @@
 //! # Invariants
 //! - The same sample, seed and number of cells give the same centroids on every machine.
 //! - Time and memory of the training are bounded by the cells, not by the collection: at most
-//!   [`SAMPLE_PER_CELL`] rows per cell are looked at, [`ITERATIONS`] times.
+//!   [`SAMPLE_PER_CELL`] rows per cell are looked at, about a dozen times.
 //! - Cells may be empty (of rows that are all alike), never not a number, as long as rows are finite.
 
 mod bytes;
@@ -37,8 +37,8 @@ use std::sync::OnceLock;
 
 /// Rows that the training looks at, per cell.
 pub const SAMPLE_PER_CELL: usize = 64;
-/// Rounds of assignment and averaging on each level of the tree.
-pub const ITERATIONS: usize = 10;
+/// Rounds of assignment and averaging on each level of the tree, before all cells are trained at once.
+pub const ITERATIONS: usize = 4;
 /// Rows of a task of an assignment.
 const TASK_ROWS: usize = 1_024;
 
@@ -227,7 +227,9 @@ impl Codebook {
         let rounded = self.rounded.get_or_init(|| RoundedCells::new(&self.centroids, &self.origin));
         let parts: Vec<&[f32]> = rows.chunks(TASK_ROWS * self.dim).collect();
         let assigned = map(executor, parts.len(), |part| match rounded {
-            Some(rounded) => rounded.nearest(&self.centroids, parts[part], |row| self.exact(row)),
+            Some(rounded) => {
+                rounded.nearest(&self.centroids, parts[part], |row| self.panels().nearest_of(row))
+            }
             None => {
                 let found =
                     parts[part].chunks_exact(self.dim).zip(self.panels().nearest(parts[part]));
@@ -243,12 +245,6 @@ impl Codebook {
 
     fn panels(&self) -> &Panels {
         self.panels.get_or_init(|| Panels::new(&self.centroids, self.dim))
-    }
-
-    /// The nearest cell of one row, compared with all of them.
-    fn exact(&self, row: &[f32]) -> Nearest {
-        let none = Nearest { score: f32::NEG_INFINITY, cell: 0 };
-        self.panels().nearest(row).first().copied().unwrap_or(none)
     }
 }
 

@@ -37,6 +37,12 @@ impl Panels {
         Kernels::best().nearest(rows, &self.components, &self.offsets, &mut best);
         best
     }
+
+    /// The nearest cell of one row.
+    pub(super) fn nearest_of(&self, row: &[f32]) -> Nearest {
+        let none = Nearest { score: f32::NEG_INFINITY, cell: 0 };
+        self.nearest(row).first().copied().unwrap_or(none)
+    }
 }
 
 /// The squared distance of a row to its nearest centroid, from their product.
