@@ -12,6 +12,7 @@
 
 use super::{
     choice::Choice,
+    counted::{Counted, Rows},
     explain::PartExplain,
     place::Place,
     search::{Candidate, Effort, Search, micros},
@@ -22,12 +23,8 @@ use crate::{
     ivf::calibrate::rank_units,
     segment::{CellTable, Segment},
 };
-use akidb_index::{
-    BLOCK_ROWS,
-    rabitq::{self, CONFIDENCE, Collector, Probe, Query, Shortlist},
-};
+use akidb_index::rabitq::{self, CONFIDENCE, Collector, Probe, Query, Shortlist};
 use roaring::RoaringBitmap;
-use std::ops::Range;
 
 /// Up to so many matching rows, their fine codes are read one by one: reading one costs what some
 /// ten rows of a scan cost.
@@ -51,55 +48,12 @@ impl Queries {
     }
 }
 
-/// Which rows of a segment count.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Rows<'a> {
-    /// All but these.
-    Without(&'a RoaringBitmap),
-    /// These.
-    Only(&'a RoaringBitmap),
-}
-
-impl Rows<'_> {
-    /// How many of so many rows count.
-    fn count(self, all: u32) -> u64 {
-        match self {
-            Self::Without(dead) => u64::from(all) - dead.len(),
-            Self::Only(allowed) => allowed.len(),
-        }
-    }
-
-    /// How many rows of a range count.
-    pub(super) fn count_in(self, rows: &Range<u32>) -> u64 {
-        match self {
-            Self::Without(dead) => rows.len() as u64 - dead.range_cardinality(rows.clone()),
-            Self::Only(allowed) => allowed.range_cardinality(rows.clone()),
-        }
-    }
-
-    /// Appends a bit per row of the range, in the order of the blocks; false if every row counts.
-    fn mask(self, rows: &Range<u32>, words: &mut Vec<u32>) -> bool {
-        let (bitmap, filled) = match self {
-            Self::Without(dead) if dead.is_empty() => return false,
-            Self::Without(dead) => (dead, u32::MAX),
-            Self::Only(allowed) => (allowed, 0),
-        };
-        let first = words.len();
-        words.resize(first + rows.len().div_ceil(BLOCK_ROWS), filled);
-        for row in bitmap.range(rows.clone()) {
-            let at = (row - rows.start) as usize;
-            words[first + at / BLOCK_ROWS] ^= 1 << (at % BLOCK_ROWS);
-        }
-        true
-    }
-}
-
 /// One segment being searched.
 struct Hunt<'a> {
     segment: &'a Segment,
     table: &'a CellTable,
     query: &'a Query,
-    rows: Rows<'a>,
+    rows: &'a Counted<'a>,
     k: usize,
     /// What parts before this one found rules out rows here too.
     floor: f32,
@@ -133,7 +87,8 @@ impl Search<'_> {
         }
         let segment = &view.part.segment;
         let Some(table) = segment.cells(&self.view.clusterings)? else { return Ok(None) };
-        let counting = rows.count(segment.rows());
+        let rows = &Counted::new(rows, segment.rows());
+        let counting = rows.all();
         let Some(nprobe) = self.nprobe(table, segment.rows(), counting) else { return Ok(None) };
         let start = self.clock.monotonic();
         let floor = rank_units(self.view.schema.metric, self.best.threshold());
@@ -141,7 +96,7 @@ impl Search<'_> {
         let counts = PartExplain::default();
         let mut hunt = Hunt { segment, table, query, rows, k: self.spec.k, floor, counts };
         let mut routed = start;
-        let mut left = match rows {
+        let mut left = match rows.which() {
             Rows::Only(allowed) if counting <= FEW_MATCHES => {
                 hunt.counts.plan = "matches";
                 hunt.matches(allowed)?
@@ -149,7 +104,7 @@ impl Search<'_> {
             _ => {
                 hunt.counts.plan = "cells";
                 let wanted = counting.min(self.spec.k as u64);
-                let order = Choice { table, query, rows, counting, wanted }.cells(nprobe);
+                let order = Choice { table, query, rows, wanted }.cells(nprobe);
                 routed = self.clock.monotonic();
                 hunt.cells(&order)?
             }

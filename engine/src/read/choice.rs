@@ -8,7 +8,7 @@
 //! of them are looked at: the share is raised to a power below 1 that falls with how much scarcer
 //! matches are in the nearest cells than in all.
 
-use super::cells::Rows;
+use super::counted::{Counted, Rows};
 use crate::segment::CellTable;
 use akidb_index::rabitq::{Probe, Query};
 
@@ -23,9 +23,7 @@ const FALL: f64 = 0.4;
 pub(super) struct Choice<'a> {
     pub(super) table: &'a CellTable,
     pub(super) query: &'a Query,
-    pub(super) rows: Rows<'a>,
-    /// Rows that count.
-    pub(super) counting: u64,
+    pub(super) rows: &'a Counted<'a>,
     /// How many of them the cells must hold at least.
     pub(super) wanted: u64,
 }
@@ -35,14 +33,14 @@ impl Choice<'_> {
     pub(super) fn cells(&self, nprobe: usize) -> Vec<(u32, Probe)> {
         let router = self.table.clustering().router();
         let all = self.table.row_count();
-        match self.rows {
-            Rows::Only(_) if self.counting * SPARSE <= all => self.among_matches(nprobe),
+        match self.rows.which() {
+            Rows::Only(_) if self.rows.all() * SPARSE <= all => self.among_matches(nprobe),
             _ => {
                 let order = router.route(self.query, nprobe);
                 let held: u64 =
                     order.iter().map(|(cell, _)| self.table.rows(*cell).len() as u64).sum();
                 // As many as these may be hidden.
-                let safe = held.saturating_sub(all - self.counting) >= self.wanted;
+                let safe = held.saturating_sub(all - self.rows.all()) >= self.wanted;
                 if safe || self.held(&order) >= self.wanted {
                     order
                 } else {
@@ -58,45 +56,30 @@ impl Choice<'_> {
     }
 
     fn among_matches(&self, nprobe: usize) -> Vec<(u32, Probe)> {
-        let matches = self.matches();
-        let of = |cell: &u32| matches.get(*cell as usize).copied().unwrap_or(0);
+        let of = |cell: &u32| self.rows.count_in(&self.table.rows(*cell));
         let order = self.table.clustering().router().route(self.query, usize::MAX);
         let nearest = order.iter().take(nprobe);
         let (mut near, mut near_rows) = (0, 0);
         for (cell, _) in nearest {
-            near += u64::from(of(cell));
+            near += of(cell);
             near_rows += self.table.rows(*cell).len() as u64;
         }
         let share = nprobe as f64 / order.len().max(1) as f64;
-        let expected = self.counting as f64 * near_rows as f64 / self.table.row_count() as f64;
+        let expected = self.rows.all() as f64 * near_rows as f64 / self.table.row_count() as f64;
         let power = (near as f64 / expected.max(1.0)).powf(FALL).clamp(SCARCE, 1.0);
-        let enough = (self.counting as f64 * share.powf(power)).ceil() as u64;
+        let enough = (self.rows.all() as f64 * share.powf(power)).ceil() as u64;
         let enough = enough.max(self.wanted);
-        let mut held = 0;
+        let (mut at, mut held) = (0, 0);
         let mut chosen = order;
         chosen.retain(|(cell, _)| {
-            let matching = u64::from(of(cell));
-            let takes = matching > 0 && held < enough;
-            held += if takes { matching } else { 0 };
-            takes
+            at += 1;
+            if at > nprobe && held >= enough {
+                return false;
+            }
+            let matching = of(cell);
+            held += matching;
+            matching > 0
         });
         chosen
-    }
-
-    /// How many rows of each cell match.
-    fn matches(&self) -> Vec<u32> {
-        let mut matches = vec![0; self.table.clustering().cells() as usize];
-        let Rows::Only(allowed) = self.rows else { return matches };
-        let (mut cell, mut rows) = (0, 0..0);
-        for row in allowed {
-            if !rows.contains(&row) {
-                cell = self.table.cell_of(row) as usize;
-                rows = self.table.rows(cell as u32);
-            }
-            if let Some(count) = matches.get_mut(cell) {
-                *count += 1;
-            }
-        }
-        matches
     }
 }

@@ -3,6 +3,7 @@
 
 mod cells;
 mod choice;
+mod counted;
 mod explain;
 mod filtering;
 mod get;
