@@ -4,8 +4,8 @@
 //! a query visits), [`lists`] (the rows of a cell), [`rabitq`] (codes with bounds, and which rows
 //! these leave to be scored exactly), over the inner loops in [`Kernels`].
 //!
-//! Everything here is a pure function of its arguments: no I/O, no threads, no clock, no global
-//! state. The engine calls it for every row it scores, in whichever tier the row lives, and the
+//! Everything here is a pure function of its arguments: no I/O, no threads but those of an
+//! [`Executor`] that is handed in, no clock, no global state. The engine calls it for every row it scores, in whichever tier the row lives, and the
 //! same bytes give the same score everywhere.
 //!
 //! ```
@@ -22,6 +22,7 @@
 //! ```
 
 pub mod codebook;
+mod executor;
 pub mod kernel;
 mod kernels;
 pub mod lists;
@@ -30,6 +31,7 @@ pub mod rabitq;
 mod rotation;
 mod topk;
 
+pub use executor::{Executor, Serial};
 pub use kernel::inv_norm;
 pub use kernels::{BLOCK_ROWS, Kernels, Level};
 pub use metric::{Metric, Scorer};

@@ -12,6 +12,7 @@
 #![deny(clippy::indexing_slicing)]
 
 use super::Codebook;
+use std::sync::OnceLock;
 use xxhash_rust::xxh3::Xxh3;
 
 const MAGIC: [u8; 4] = *b"AKCB";
@@ -137,7 +138,8 @@ impl Codebook {
             seed: header.seed,
             trained_rows: header.trained_rows,
             id: header.id,
-            panels: std::sync::OnceLock::new(),
+            panels: OnceLock::new(),
+            rounded: OnceLock::new(),
         })
     }
 }

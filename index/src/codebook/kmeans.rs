@@ -1,10 +1,20 @@
 //! Lloyd's k-means: rows to the nearest centroid, centroids to the mean of their rows, again.
 
-use super::{ITERATIONS, Panels};
-use crate::rotation::SplitMix64;
+use super::{
+    ITERATIONS,
+    panels::{Panels, squared_distance},
+    sample::{gather, sample},
+};
+use crate::{
+    executor::{Executor, map},
+    kernels::portable::Nearest,
+    rotation::SplitMix64,
+};
 
 /// What a centroid is stretched by when it is doubled: enough to tell the two apart.
 const STRETCH: f32 = 1.0 / 1024.0;
+/// Rows of a task. What is summed up depends on it, and on nothing else of how the work is divided.
+const TASK_ROWS: usize = 2_048;
 
 /// What a training gives.
 #[derive(Clone, Debug, Default)]
@@ -16,30 +26,62 @@ pub(super) struct Cells {
 
 /// At most `cells` cells of the rows; as many as there are rows if those are fewer, and one, at
 /// zero, if there is none.
-pub(super) fn train(rows: &[f32], dim: usize, cells: usize, random: &mut SplitMix64) -> Cells {
+pub(super) fn train(
+    executor: &dyn Executor,
+    rows: &[f32],
+    dim: usize,
+    cells: usize,
+    random: &mut SplitMix64,
+) -> Cells {
     if rows.is_empty() {
         return Cells { centroids: vec![0.0; dim], radii: vec![0.0] };
     }
     let cells = cells.min(rows.len() / dim).max(1);
-    let mut centroids = super::sample(rows, dim, cells, random);
+    let first = sample(rows.len() / dim, cells, random);
+    let mut centroids = gather(rows, dim, &first);
     for _ in 0..ITERATIONS {
-        let mut counts = move_to_means(&mut centroids, rows, dim);
+        let mut counts = move_to_means(executor, &mut centroids, rows, dim);
         fill_empty(&mut centroids, dim, &mut counts);
     }
-    let radii = radii(&centroids, rows, dim);
+    let radii = radii(executor, &centroids, rows, dim);
     Cells { centroids, radii }
 }
 
+/// Hands each part of the rows, with the nearest centroids of its rows, to `of`.
+fn in_parts<R: Send + Sync>(
+    executor: &dyn Executor,
+    centroids: &[f32],
+    rows: &[f32],
+    dim: usize,
+    of: impl Fn(&[f32], &[Nearest]) -> R + Sync,
+) -> Vec<R> {
+    let panels = Panels::new(centroids, dim);
+    let parts: Vec<&[f32]> = rows.chunks(TASK_ROWS * dim).collect();
+    map(executor, parts.len(), |part| of(parts[part], &panels.nearest(parts[part])))
+}
+
 /// Moves each centroid to the mean of its rows, of which it returns the number.
-fn move_to_means(centroids: &mut [f32], rows: &[f32], dim: usize) -> Vec<usize> {
-    let nearest = Panels::new(centroids, dim).nearest(rows);
-    let mut sums = vec![0.0_f64; centroids.len()];
-    let mut counts = vec![0_usize; centroids.len() / dim];
-    for (row, nearest) in rows.chunks_exact(dim).zip(&nearest) {
-        let cell = nearest.cell as usize;
-        counts[cell] += 1;
-        let sum = &mut sums[cell * dim..][..dim];
-        sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
+fn move_to_means(
+    executor: &dyn Executor,
+    centroids: &mut [f32],
+    rows: &[f32],
+    dim: usize,
+) -> Vec<usize> {
+    let none = || (vec![0.0_f64; centroids.len()], vec![0_usize; centroids.len() / dim]);
+    let parts = in_parts(executor, centroids, rows, dim, |rows, nearest| {
+        let (mut sums, mut counts) = none();
+        for (row, nearest) in rows.chunks_exact(dim).zip(nearest) {
+            let cell = nearest.cell as usize;
+            counts[cell] += 1;
+            let sum = &mut sums[cell * dim..][..dim];
+            sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
+        }
+        (sums, counts)
+    });
+    let (mut sums, mut counts) = none();
+    for (part_sums, part_counts) in parts {
+        sums.iter_mut().zip(part_sums).for_each(|(sum, part)| *sum += part);
+        counts.iter_mut().zip(part_counts).for_each(|(count, part)| *count += part);
     }
     let means = centroids.chunks_exact_mut(dim).zip(sums.chunks_exact(dim)).zip(&counts);
     for ((centroid, sum), count) in means.filter(|(_, count)| **count > 0) {
@@ -51,12 +93,17 @@ fn move_to_means(centroids: &mut [f32], rows: &[f32], dim: usize) -> Vec<usize> 
 }
 
 /// The root mean squared distance of the rows of each cell.
-fn radii(centroids: &[f32], rows: &[f32], dim: usize) -> Vec<f32> {
-    let nearest = Panels::new(centroids, dim).nearest(rows);
+fn radii(executor: &dyn Executor, centroids: &[f32], rows: &[f32], dim: usize) -> Vec<f32> {
+    let parts = in_parts(executor, centroids, rows, dim, |rows, nearest| {
+        let distances = rows.chunks_exact(dim).zip(nearest);
+        distances
+            .map(|(row, nearest)| (nearest.cell, squared_distance(row, *nearest)))
+            .collect::<Vec<_>>()
+    });
     let mut sums = vec![(0.0_f64, 0_usize); centroids.len() / dim];
-    for (row, nearest) in rows.chunks_exact(dim).zip(&nearest) {
-        let (sum, count) = &mut sums[nearest.cell as usize];
-        *sum += f64::from(super::squared_distance(row, *nearest));
+    for (cell, squared) in parts.into_iter().flatten() {
+        let (sum, count) = &mut sums[cell as usize];
+        *sum += f64::from(squared);
         *count += 1;
     }
     // At most the largest number: the square of a finite row need not be finite.

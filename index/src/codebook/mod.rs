@@ -16,18 +16,22 @@
 
 mod bytes;
 mod kmeans;
+mod nearest;
+mod panels;
 mod route;
+mod sample;
+mod tree;
 
 use crate::{
     Metric,
-    kernels::{
-        Kernels,
-        portable::{Nearest, PANEL},
-    },
+    executor::{Executor, Serial, map},
+    kernels::portable::Nearest,
     rabitq::Codec,
     rotation::SplitMix64,
 };
 pub use bytes::{BadCodebook, DIM_MAX};
+use nearest::RoundedCells;
+use panels::{Panels, squared_distance};
 pub use route::Router;
 use std::sync::OnceLock;
 
@@ -35,8 +39,8 @@ use std::sync::OnceLock;
 pub const SAMPLE_PER_CELL: usize = 64;
 /// Rounds of assignment and averaging on each level of the tree.
 pub const ITERATIONS: usize = 10;
-/// Up to this many cells are trained at once; more are trained as a tree.
-const FLAT_MAX: usize = 32;
+/// Rows of a task of an assignment.
+const TASK_ROWS: usize = 1_024;
 
 /// Which cell a row belongs to.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -74,6 +78,8 @@ pub struct Codebook {
     /// The centroids again, as the matrix product reads them: made when rows are first assigned,
     /// because most codebooks are only searched by.
     panels: OnceLock<Panels>,
+    /// And rounded, where there are many.
+    rounded: OnceLock<Option<RoundedCells>>,
 }
 
 impl PartialEq for Codebook {
@@ -99,20 +105,29 @@ impl Codebook {
     /// # Panics
     /// If `dim` is 0 or more than [`DIM_MAX`] or the rows are not whole: bugs of the caller.
     pub fn train(rows: &[f32], dim: usize, cells: usize, seed: u64) -> Self {
-        assert!(
-            (1..=DIM_MAX).contains(&dim) && rows.len().is_multiple_of(dim),
-            "rows are whole vectors of 1 to {DIM_MAX} components"
-        );
+        Self::train_on(&Serial, rows, dim, cells, seed)
+    }
+
+    /// [`Self::train`] on the threads of an executor, with the same result.
+    ///
+    /// # Panics
+    /// Like [`Self::train`].
+    pub fn train_on(
+        executor: &dyn Executor,
+        rows: &[f32],
+        dim: usize,
+        cells: usize,
+        seed: u64,
+    ) -> Self {
+        assert!((1..=DIM_MAX).contains(&dim), "a vector has 1 to {DIM_MAX} components");
+        assert!(rows.len().is_multiple_of(dim), "rows are whole vectors");
         let random = &mut SplitMix64(seed);
-        let cells = cells.min(rows.len() / dim).max(1);
-        let sample = sample(rows, dim, cells * SAMPLE_PER_CELL, random);
-        let cells = if cells <= FLAT_MAX {
-            kmeans::train(&sample, dim, cells, random)
-        } else {
-            tree(&sample, dim, cells, random)
-        };
-        let trained_rows = (sample.len() / dim) as u64;
-        Self::from_parts(cells.centroids, cells.radii, mean(&sample, dim), seed, trained_rows)
+        let count = rows.len() / dim;
+        let cells = cells.min(count).max(1);
+        let numbers = sample::sample(count, cells * SAMPLE_PER_CELL, random);
+        let origin = sample::mean(rows, dim, &numbers);
+        let cells = tree::train(executor, rows, dim, &numbers, cells, random);
+        Self::from_parts(cells.centroids, cells.radii, origin, seed, numbers.len() as u64)
     }
 
     /// A codebook of finite centroids that were trained elsewhere, with the origin at zero, unknown
@@ -137,8 +152,9 @@ impl Codebook {
         assert!((1..=DIM_MAX).contains(&dim), "a centroid has 1 to {DIM_MAX} components");
         assert!(!centroids.is_empty(), "a codebook has a cell");
         assert!(centroids.len().is_multiple_of(dim), "centroids are whole vectors");
-        let panels = OnceLock::new();
-        let mut book = Self { dim, centroids, radii, origin, seed, trained_rows, id: 0, panels };
+        let (panels, rounded) = (OnceLock::new(), OnceLock::new());
+        let mut book =
+            Self { dim, centroids, radii, origin, seed, trained_rows, id: 0, panels, rounded };
         book.id = bytes::id(&book.encode());
         book
     }
@@ -194,105 +210,46 @@ impl Codebook {
         self.centroids.chunks_exact(self.dim).nth(cell as usize)
     }
 
-    /// The nearest cell of each of the rows, which lie one behind the other. Rows do not depend on
-    /// each other: a caller with threads cuts the rows into parts.
+    /// The nearest cell of each of the rows, which lie one behind the other.
     ///
     /// # Panics
     /// If the rows are not whole vectors, which is a bug of the caller.
     pub fn assign(&self, rows: &[f32]) -> Vec<Assignment> {
+        self.assign_on(&Serial, rows)
+    }
+
+    /// [`Self::assign`] on the threads of an executor, with the same result.
+    ///
+    /// # Panics
+    /// Like [`Self::assign`].
+    pub fn assign_on(&self, executor: &dyn Executor, rows: &[f32]) -> Vec<Assignment> {
         assert!(rows.len().is_multiple_of(self.dim), "rows are whole vectors");
-        let assignment = |(row, nearest): (&[f32], Nearest)| Assignment {
-            cell: nearest.cell,
-            squared_distance: squared_distance(row, nearest),
-        };
-        let panels = self.panels.get_or_init(|| Panels::new(&self.centroids, self.dim));
-        let nearest = panels.nearest(rows);
-        rows.chunks_exact(self.dim).zip(nearest).map(assignment).collect()
-    }
-}
-
-/// Centroids, 32 side by side: see [`Kernels::nearest`].
-#[derive(Clone, Debug, PartialEq)]
-struct Panels {
-    dim: usize,
-    components: Vec<f32>,
-    offsets: Vec<f32>,
-}
-
-impl Panels {
-    fn new(centroids: &[f32], dim: usize) -> Self {
-        let cells = centroids.len() / dim;
-        let padded = cells.next_multiple_of(PANEL);
-        let mut components = vec![0.0; padded * dim];
-        // Cells that are not there lose against every other.
-        let mut offsets = vec![f32::NEG_INFINITY; padded];
-        for (cell, centroid) in centroids.chunks_exact(dim).enumerate() {
-            let panel = &mut components[cell / PANEL * PANEL * dim..][..PANEL * dim];
-            for (column, x) in panel.chunks_exact_mut(PANEL).zip(centroid) {
-                column[cell % PANEL] = *x;
+        let rounded = self.rounded.get_or_init(|| RoundedCells::new(&self.centroids, &self.origin));
+        let parts: Vec<&[f32]> = rows.chunks(TASK_ROWS * self.dim).collect();
+        let assigned = map(executor, parts.len(), |part| match rounded {
+            Some(rounded) => rounded.nearest(&self.centroids, parts[part], |row| self.exact(row)),
+            None => {
+                let found =
+                    parts[part].chunks_exact(self.dim).zip(self.panels().nearest(parts[part]));
+                found.map(|(row, nearest)| (nearest, squared_distance(row, nearest))).collect()
             }
-            offsets[cell] = -0.5 * Kernels::best().dot(centroid, centroid);
-        }
-        Self { dim, components, offsets }
+        });
+        let assignment = |(nearest, squared_distance): (Nearest, f32)| Assignment {
+            cell: nearest.cell,
+            squared_distance,
+        };
+        assigned.into_iter().flatten().map(assignment).collect()
     }
 
-    fn nearest(&self, rows: &[f32]) -> Vec<Nearest> {
+    fn panels(&self) -> &Panels {
+        self.panels.get_or_init(|| Panels::new(&self.centroids, self.dim))
+    }
+
+    /// The nearest cell of one row, compared with all of them.
+    fn exact(&self, row: &[f32]) -> Nearest {
         let none = Nearest { score: f32::NEG_INFINITY, cell: 0 };
-        let mut best = vec![none; rows.len() / self.dim];
-        Kernels::best().nearest(rows, &self.components, &self.offsets, &mut best);
-        best
+        self.panels().nearest(row).first().copied().unwrap_or(none)
     }
-}
-
-/// At most `most` of the rows, each once, in an order that the seed decides.
-fn sample(rows: &[f32], dim: usize, most: usize, random: &mut SplitMix64) -> Vec<f32> {
-    let count = rows.len() / dim;
-    let mut numbers: Vec<u32> = (0..count as u32).collect();
-    let taken = most.min(count);
-    for at in 0..taken {
-        let other = at + random.below(count - at);
-        numbers.swap(at, other);
-    }
-    let row = |number: &u32| &rows[*number as usize * dim..][..dim];
-    numbers[..taken].iter().flat_map(row).copied().collect()
-}
-
-/// The squared distance of a row to its nearest centroid, from their product.
-fn squared_distance(row: &[f32], nearest: Nearest) -> f32 {
-    (Kernels::best().dot(row, row) - 2.0 * nearest.score).max(0.0)
-}
-
-/// The mean of the rows; zero if there is none.
-fn mean(rows: &[f32], dim: usize) -> Vec<f32> {
-    let mut sums = vec![0.0_f64; dim];
-    for row in rows.chunks_exact(dim) {
-        sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
-    }
-    let count = (rows.len() / dim).max(1) as f64;
-    sums.iter().map(|sum| (sum / count) as f32).collect()
-}
-
-/// Trains wide cells first, then cuts each into as many cells as its share of the sample.
-fn tree(sample: &[f32], dim: usize, cells: usize, random: &mut SplitMix64) -> kmeans::Cells {
-    let wide = kmeans::train(sample, dim, cells.isqrt(), random);
-    let mut members = vec![Vec::new(); wide.radii.len()];
-    let nearest = Panels::new(&wide.centroids, dim).nearest(sample);
-    for (row, nearest) in sample.chunks_exact(dim).zip(nearest) {
-        members[nearest.cell as usize].extend_from_slice(row);
-    }
-    let rows = sample.len() / dim;
-    let (mut before, mut given) = (0, 0);
-    let mut all = kmeans::Cells::default();
-    for members in members.iter().filter(|members| !members.is_empty()) {
-        // Shares are cut from the whole, so that what is rounded off here is given there.
-        before += members.len() / dim;
-        let share = (before * cells / rows).saturating_sub(given).max(1);
-        let narrow = kmeans::train(members, dim, share, random);
-        given += narrow.radii.len();
-        all.centroids.extend(narrow.centroids);
-        all.radii.extend(narrow.radii);
-    }
-    all
 }
 
 #[cfg(test)]

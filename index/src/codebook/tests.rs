@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::{
-    Metric, inv_norm,
+    Metric,
+    executor::tests::Backwards,
+    inv_norm,
     kernel::scalar,
     rabitq::{CONFIDENCE, Codec},
 };
@@ -42,6 +44,61 @@ fn the_same_seed_gives_the_same_centroids() {
     let train = |seed| Codebook::train(&rows, 17, 50, seed);
     assert_eq!(train(5), train(5));
     assert_ne!(train(5), train(6));
+}
+
+/// Of many cells rounding chooses the few that are compared: that of a few rows is not the nearest,
+/// but nearly so. Rows that cannot be rounded are compared with all.
+#[test]
+fn rows_of_many_cells_get_the_nearest_but_for_a_few() {
+    let mut rows = clustered(700, 6_000, 38, 3);
+    rows[..38].fill(3e38);
+    rows[38..2 * 38].fill(0.0);
+    let book = Codebook::train(&rows[2 * 38..], 38, 400, 1);
+    let (mut same, mut farther) = (0, 0.0);
+    for (row, found) in rows.chunks_exact(38).zip(book.assign(&rows)) {
+        let distance = |cell| scalar::l2_squared(row, book.centroid(cell).unwrap());
+        let cells = 0..book.cells() as u32;
+        let nearest = cells.min_by(|a, b| distance(*a).total_cmp(&distance(*b))).unwrap();
+        same += usize::from(found.cell == nearest);
+        farther += (distance(found.cell) / distance(nearest) - 1.0).max(0.0);
+        let off = (f64::from(found.squared_distance) - distance(found.cell)).abs();
+        assert!(off <= distance(found.cell) * 1e-3 + 1e-2 || off.is_nan() || off.is_infinite());
+    }
+    assert!(same >= 5_950, "{same} of 6000");
+    assert!(farther < 1.0, "{farther} in all");
+}
+
+/// Components of very different widths, as embeddings have: what the wide ones cost the others.
+#[test]
+fn a_few_wide_components_do_not_spoil_the_choice() {
+    let mut rows = clustered(500, 5_000, 65, 9);
+    for row in rows.chunks_exact_mut(65) {
+        row.iter_mut().skip(3).for_each(|x| *x *= 0.05);
+        row[0] += 500.0;
+    }
+    let book = Codebook::train(&rows, 65, 300, 1);
+    let exact = |row: &[f32]| {
+        let distance = |cell: &u32| scalar::l2_squared(row, book.centroid(*cell).unwrap());
+        (0..book.cells() as u32).min_by(|a, b| distance(a).total_cmp(&distance(b)))
+    };
+    let found = book.assign(&rows);
+    let rows = rows.chunks_exact(65).zip(found).step_by(7);
+    let (mut same, mut all) = (0, 0);
+    for (row, found) in rows {
+        same += usize::from(Some(found.cell) == exact(row));
+        all += 1;
+    }
+    assert!(same * 100 >= all * 97, "{same} of {all}");
+}
+
+#[test]
+fn the_order_in_which_parts_are_worked_on_does_not_matter() {
+    let rows = clustered(9, 7_000, 17, 2);
+    for cells in [20, 90] {
+        let book = Codebook::train(&rows, 17, cells, 5);
+        assert_eq!(Codebook::train_on(&Backwards, &rows, 17, cells, 5), book);
+        assert_eq!(book.assign_on(&Backwards, &rows), book.assign(&rows));
+    }
 }
 
 #[test]
@@ -109,7 +166,9 @@ fn routing_finds_the_cells_that_an_exact_comparison_finds() {
             let best = (0..cells).max_by(|a, b| score(*a).total_cmp(&score(*b))).unwrap();
             let found = router.route(&codec.query(row, CONFIDENCE), 5);
             assert_eq!(found.len(), 5);
-            same += usize::from(found[0].0 == best);
+            // Of cells that are as near as estimates can tell, either will do.
+            let (cell, probe) = found[0];
+            same += usize::from(score(cell) + 2.0 * f64::from(probe.slack()) >= score(best));
         }
         assert!(same >= 97, "{metric:?}: {same} of 100");
         assert!(router.centre(0).is_some() && router.centre(book.cells() as u32).is_none());

@@ -5,7 +5,8 @@
 
 use super::{
     BLOCK_ROWS, CHUNK_BYTES, FACTOR_BYTES, GROUP_BYTES,
-    portable::{Affine, LANES},
+    portable::{Affine, LANES, PANEL},
+    rounded::{QUAD, ROWS, Sums},
 };
 use std::arch::x86_64::{
     __m128i, __m256, __m256i, _CMP_NLT_UQ, _MM_HINT_T0, _mm_add_epi16, _mm_add_epi32, _mm_add_ps,
@@ -152,6 +153,45 @@ pub(super) fn dot_u8_four(codes: [&[u8]; 4], query: &[i8]) -> [i32; 4] {
         }
     }
     four_totals(sums)
+}
+
+/// See [`super::rounded::panel_sums`]. Two products of 127 and 127 fit 16 bits: nothing saturates.
+#[target_feature(enable = "avx2")]
+pub(super) fn panel_sums(rows: [&[u8]; ROWS], panel: &[i8], zeros: &[i32; PANEL]) -> Sums {
+    let (zeros, _) = zeros.as_chunks::<8>();
+    let zeros: [__m256i; PANEL / 8] = std::array::from_fn(|i| load_whole(&zeros[i]));
+    let (cells, _) = panel.as_chunks::<32>();
+    let ones = _mm256_set1_epi16(1);
+    // Two rows at a time: the sums of four would not fit the registers.
+    let pair = |a: &[u8], b: &[u8]| {
+        let mut sums = [zeros; 2];
+        let quads = a.as_chunks::<QUAD>().0.iter().zip(b.as_chunks::<QUAD>().0);
+        for (cells, (a, b)) in cells.chunks_exact(PANEL / 8).zip(quads) {
+            let quads = [a, b].map(|quad| _mm256_set1_epi32(i32::from_le_bytes(*quad)));
+            for (part, cells) in cells.iter().enumerate() {
+                let cells = load_signed(cells);
+                for (sums, quad) in sums.iter_mut().zip(quads) {
+                    let pairs = _mm256_maddubs_epi16(quad, cells);
+                    sums[part] = _mm256_add_epi32(sums[part], _mm256_madd_epi16(pairs, ones));
+                }
+            }
+        }
+        sums.map(|parts| {
+            let mut out = [0; PANEL];
+            for (out, part) in out.chunks_exact_mut(8).zip(parts) {
+                out.copy_from_slice(&lanes(part).map(u32::cast_signed));
+            }
+            out
+        })
+    };
+    let ([a, b], [c, d]) = (pair(rows[0], rows[1]), pair(rows[2], rows[3]));
+    [a, b, c, d]
+}
+
+#[target_feature(enable = "avx2")]
+fn load_whole(numbers: &[i32; 8]) -> __m256i {
+    // SAFETY: an array of 32 bytes is readable for 32 bytes, and the load asks for no alignment.
+    unsafe { _mm256_loadu_si256(numbers.as_ptr().cast()) }
 }
 
 /// See [`super::Kernels::dot_u4`]. Two products of 15 and 127 fit 16 bits: nothing saturates.

@@ -6,7 +6,8 @@
 use super::{
     BLOCK_ROWS, CHUNK_BYTES, FACTOR_BYTES, GROUP_BYTES,
     avx2::{add_sums, fold_halves, fold8, four_totals},
-    portable::{Affine, LANES},
+    portable::{Affine, LANES, PANEL},
+    rounded::{QUAD, ROWS, Sums},
 };
 use std::arch::x86_64::{
     __m256i, __m512, __m512i, _CMP_NLT_UQ, _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps,
@@ -17,7 +18,7 @@ use std::arch::x86_64::{
     _mm512_inserti64x4, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_sub_ps, _mm512_mul_ps,
     _mm512_permute_ps, _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_set1_epi32,
     _mm512_set1_ps, _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_shuffle_f32x4,
-    _mm512_srli_epi16, _mm512_storeu_ps, _mm512_sub_epi32,
+    _mm512_srli_epi16, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_epi32,
 };
 
 pub(super) use super::avx2::prefetch;
@@ -105,6 +106,44 @@ pub(super) fn dot_u8_four(codes: [&[u8]; 4], query: &[i8]) -> [i32; 4] {
         let upper = _mm512_extracti64x4_epi64::<1>(sum);
         _mm256_add_epi32(_mm512_castsi512_si256(sum), upper)
     }))
+}
+
+/// See [`super::rounded::panel_sums`].
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) fn panel_sums(rows: [&[u8]; ROWS], panel: &[i8], zeros: &[i32; PANEL]) -> Sums {
+    let (low, high) = zeros.split_at(PANEL / 2);
+    let zeros = [low, high].map(|half| load_whole(half.first_chunk().unwrap_or(&[0; 16])));
+    let mut sums = [zeros; ROWS];
+    let [a, b, c, d] = rows.map(|row| row.as_chunks::<QUAD>().0);
+    let (cells, _) = panel.as_chunks::<{ PANEL * QUAD / 2 }>();
+    let quads = a.iter().zip(b).zip(c.iter().zip(d));
+    for (cells, ((a, b), (c, d))) in cells.chunks_exact(2).zip(quads) {
+        let cells = [load_signed(&cells[0]), load_signed(&cells[1])];
+        for (sums, quad) in sums.iter_mut().zip([a, b, c, d]) {
+            let quad = _mm512_set1_epi32(i32::from_le_bytes(*quad));
+            sums[0] = _mm512_dpbusd_epi32(sums[0], quad, cells[0]);
+            sums[1] = _mm512_dpbusd_epi32(sums[1], quad, cells[1]);
+        }
+    }
+    sums.map(|halves| {
+        let mut out = [0; PANEL];
+        for (out, half) in out.as_chunks_mut::<16>().0.iter_mut().zip(halves) {
+            store_whole(out, half);
+        }
+        out
+    })
+}
+
+#[target_feature(enable = "avx512f")]
+fn load_whole(numbers: &[i32; 16]) -> __m512i {
+    // SAFETY: an array of 64 bytes is readable for 64 bytes, and the load asks for no alignment.
+    unsafe { _mm512_loadu_si512(numbers.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx512f")]
+fn store_whole(numbers: &mut [i32; 16], v: __m512i) {
+    // SAFETY: the array is writable for 64 bytes, and the store asks for no alignment.
+    unsafe { _mm512_storeu_si512(numbers.as_mut_ptr().cast(), v) };
 }
 
 /// See [`super::Kernels::dot_u4`].

@@ -20,6 +20,7 @@ mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 pub(crate) mod portable;
+pub(crate) mod rounded;
 mod scalar;
 mod table;
 

@@ -3,8 +3,11 @@
 
 #![expect(unsafe_code, reason = "loads of registers from arrays; nothing else is unsafe here")]
 
-pub(super) use super::portable::{fold, hadamard16, prefetch, score_block};
 use super::{BLOCK_ROWS, CHUNK_BYTES, GROUP_BYTES};
+pub(super) use super::{
+    portable::{fold, hadamard16, prefetch, score_block},
+    rounded::panel_sums,
+};
 use std::arch::aarch64::{
     int8x16_t, int32x4_t, uint8x16_t, vaddq_s32, vaddvq_s32, vaddw_high_u8, vaddw_u8, vandq_u8,
     vdupq_n_s32, vdupq_n_u8, vdupq_n_u16, vget_high_s16, vget_low_s8, vget_low_s16, vget_low_u8,

@@ -1,8 +1,11 @@
 //! The integer kernels without vector instructions: what a machine without them runs, and the
 //! definition that every other level is tested against. Called through [`super::Kernels`] only.
 
-pub(super) use super::portable::{fold, hadamard16, prefetch, score_block};
 use super::{BLOCK_ROWS, GROUP_BYTES};
+pub(super) use super::{
+    portable::{fold, hadamard16, prefetch, score_block},
+    rounded::panel_sums,
+};
 
 /// See [`super::Kernels::block_sums`].
 pub(super) fn block_sums(codes: &[u8], tables: &[u8], sums: &mut [u32; BLOCK_ROWS]) {

@@ -5,6 +5,7 @@
 use super::{
     BLOCK_ROWS, FACTOR_BYTES, GROUP_BYTES,
     portable::{self, Affine, Grid, Nearest, PANEL, Sums},
+    rounded::{self, LaneBest, ROWS, Rounded},
     scalar,
 };
 
@@ -41,6 +42,9 @@ type Scattered<A, B, S> = unsafe fn(&[A], &[B], &[u32], &mut [S]);
 /// Finds the nearest cells: rows, panels, offsets, and where to.
 type NearestOf = unsafe fn(&[f32], &[f32], &[f32], &mut [Nearest]);
 
+/// Finds cells by rounded components: rows, their steps, centroids, and where to.
+type LaneBestOf = unsafe fn(&[u8], &[f32], &Rounded<'_>, &mut [LaneBest]);
+
 /// The loops of one level. Every function needs the instructions of the level, and slices of the
 /// lengths that the method of the same name on [`Kernels`] asserts.
 #[derive(Debug)]
@@ -51,6 +55,7 @@ struct Table {
     encode_bits: unsafe fn(&[f32], &[f32], &mut [u8]) -> Sums,
     encode_levels: unsafe fn(&[f32], &[f32], Grid, &mut [u8]) -> Sums,
     nearest: NearestOf,
+    lane_best: LaneBestOf,
     block_sums: unsafe fn(&[u8], &[u8], &mut [u32; BLOCK_ROWS]),
     scan_block: unsafe fn(Block<'_>, &[u8], &Affine, f32, &mut [f32; BLOCK_ROWS]) -> u32,
     dot_rows: Scattered<f32, f32, f32>,
@@ -162,6 +167,17 @@ macro_rules! table {
                 portable::nearest(rows, panels, offsets, best);
             }
             $(#[target_feature(enable = $feature)])?
+            fn lane_best(
+                rows: &[u8],
+                steps: &[f32],
+                rounded: &Rounded<'_>,
+                best: &mut [LaneBest],
+            ) {
+                rounded::lane_best(rows, steps, rounded, best, |rows, panel, zeros| {
+                    $own::panel_sums(rows, panel, zeros)
+                });
+            }
+            $(#[target_feature(enable = $feature)])?
             fn prefetch(bytes: &[u8]) {
                 $own::prefetch(bytes);
             }
@@ -172,6 +188,7 @@ macro_rules! table {
                 encode_bits,
                 encode_levels,
                 nearest,
+                lane_best,
                 block_sums: $own::block_sums,
                 scan_block,
                 dot_rows,
@@ -374,6 +391,31 @@ impl Kernels {
         assert_eq!(tables.len() % (16 * GROUP_BYTES), 0, "codes have whole words of 64 components");
         // SAFETY: the machine has the level's instructions, or this table could not be had.
         unsafe { (self.table.scan_block)(block, tables, affine, threshold, estimates) }
+    }
+
+    /// Which cells rows may be nearest to: see `rounded::lane_best`.
+    ///
+    /// # Panics
+    /// If lengths do not fit each other, which is a bug of the caller.
+    pub(crate) fn lane_best(
+        self,
+        rows: &[u8],
+        steps: &[f32],
+        rounded: &Rounded<'_>,
+        best: &mut [LaneBest],
+    ) {
+        let cells = rounded.zeros.len();
+        assert!(!steps.is_empty() && steps.len().is_multiple_of(ROWS), "rows come in fours");
+        assert_eq!(best.len(), steps.len(), "every row has a place for its cells");
+        assert!(cells.is_multiple_of(PANEL), "panels are full");
+        assert_eq!(rounded.scales.len(), cells, "every cell has a scale");
+        assert_eq!(rounded.offsets.len(), cells, "every cell has an offset");
+        let dim = rows.len() / steps.len();
+        assert_eq!(rows.len(), dim * steps.len(), "rows are whole");
+        assert_eq!(rounded.panels.len(), dim * cells, "centroids have the dimension of the rows");
+        assert!(dim > 0 && dim.is_multiple_of(rounded::QUAD), "components come in fours");
+        // SAFETY: the machine has the level's instructions, or this table could not be had.
+        unsafe { (self.table.lane_best)(rows, steps, rounded, best) }
     }
 
     /// The nearest cell of each row: see `portable::nearest`.

@@ -3,6 +3,7 @@
 use super::{
     BLOCK_ROWS, Kernels,
     portable::{Grid, Nearest, PANEL},
+    rounded::{LaneBest, RAISED, Rounded},
     scalar_reference,
 };
 use crate::Rotation;
@@ -205,6 +206,53 @@ proptest! {
             let mut found = vec![Nearest { score: 0.0, cell: 9 }; count];
             kernels.nearest(rows, &panels, &offsets, &mut found);
             prop_assert_eq!(&found, &first, "{:?}", kernels.level());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn the_best_cell_of_each_lane_is_that_of_the_definition_on_every_level(
+        (quads, panels, fours) in (1_usize..40, 1_usize..19, 1_usize..3),
+        seed in any::<u64>(),
+    ) {
+        let random = &mut crate::rotation::SplitMix64(seed);
+        let (dim, cells, count) = (4 * quads, PANEL * panels, 4 * fours);
+        let rows: Vec<u8> = (0..count * dim).map(|_| random.below(128) as u8).collect();
+        let centroids: Vec<i8> =
+            (0..cells * dim).map(|_| (random.below(255) as i32 - 127) as i8).collect();
+        let mut number = || random.below(1_000) as f32 / 500.0;
+        let steps: Vec<f32> = (0..count).map(|_| number()).collect();
+        let scales: Vec<f32> = (0..cells).map(|_| number()).collect();
+        let offsets: Vec<f32> = (0..cells).map(|_| 100.0 * number()).collect();
+        let centroid = |cell: usize| &centroids[cell * dim..][..dim];
+        let panels: Vec<i8> = (0..panels)
+            .flat_map(|panel| (0..quads).map(move |quad| (panel, quad)))
+            .flat_map(|(panel, quad)| (0..PANEL).map(move |i| (panel * PANEL + i, quad)))
+            .flat_map(|(cell, quad)| centroid(cell)[4 * quad..][..4].to_vec())
+            .collect();
+        let zeros: Vec<i32> = (0..cells)
+            .map(|cell| -RAISED * centroid(cell).iter().map(|x| i32::from(*x)).sum::<i32>())
+            .collect();
+        let mut want = vec![LaneBest::NONE; count];
+        for ((row, step), want) in rows.chunks(dim).zip(&steps).zip(&mut want) {
+            for cell in 0..cells {
+                let products = row.iter().zip(centroid(cell));
+                let sum: i32 = products.map(|(x, c)| (i32::from(*x) - RAISED) * i32::from(*c)).sum();
+                let score = (sum as f32 * step) * scales[cell] + offsets[cell];
+                if score > want.scores[cell % PANEL] {
+                    want.scores[cell % PANEL] = score;
+                    want.cells[cell % PANEL] = cell as u32;
+                }
+            }
+        }
+        let rounded = Rounded { panels: &panels, zeros: &zeros, scales: &scales, offsets: &offsets };
+        for kernels in Kernels::available() {
+            let mut best = vec![LaneBest::NONE; count];
+            kernels.lane_best(&rows, &steps, &rounded, &mut best);
+            prop_assert_eq!(&best, &want, "{:?}", kernels.level());
         }
     }
 }
