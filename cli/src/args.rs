@@ -5,15 +5,19 @@
 //! Called by `main`; the values are read by the module of each command.
 
 mod bench;
+mod bench_search;
+mod generate;
 mod tools;
 mod values;
 
 use akidb::{Durability, FieldDef, Filter, Metric, WalBackend};
 pub(crate) use bench::{
-    BenchArgs, BenchCommand, BenchRecoveryArgs, BenchSearchArgs, BenchWriteArgs,
-    RecoveryReaderArgs, RecoveryWriterArgs,
+    BenchArgs, BenchCommand, BenchRecoveryArgs, BenchWriteArgs, RecoveryReaderArgs,
+    RecoveryWriterArgs,
 };
+pub(crate) use bench_search::BenchSearchArgs;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+pub(crate) use generate::GenArgs;
 use std::path::PathBuf;
 pub(crate) use tools::{
     InspectArgs, ReadOnlyArgs, RepairArgs, VerifyArgs, WalArgs, WalCommand, WalDumpArgs,
@@ -70,6 +74,8 @@ pub(crate) enum Command {
     Wal(WalArgs),
     /// Measure this machine; the JSON is meant to be kept and compared.
     Bench(BenchArgs),
+    /// Make a Parquet file of rows that look like embeddings.
+    Gen(GenArgs),
     /// The child process that the demo kills.
     #[command(hide = true)]
     DemoWriter(DemoWriterArgs),
