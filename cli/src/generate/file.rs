@@ -4,7 +4,9 @@
 use super::model::Row;
 use crate::error::{CliError, Result};
 use akidb::vfs::{Fs, FsFile, RealFs};
-use arrow_array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, UInt32Array, UInt64Array};
+use arrow_array::{
+    ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, UInt32Array, UInt64Array,
+};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use parquet::{
     arrow::ArrowWriter, errors::ParquetError, file::properties::WriterProperties,

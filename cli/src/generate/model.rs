@@ -94,7 +94,9 @@ impl Model {
             let field = fields.get(field as usize).into_iter().flatten();
             let sum = common.iter().zip(field).zip(&own);
             model.centres.extend(
-                sum.map(|((common, field), own)| COMMON * common + OF_FIELD * field + OF_TOPIC * own),
+                sum.map(|((common, field), own)| {
+                    COMMON * common + OF_FIELD * field + OF_TOPIC * own
+                }),
             );
         }
         model
@@ -176,7 +178,10 @@ mod tests {
     fn rows_are_the_same_on_every_machine() {
         let row = Model::new(3, 1).row(1);
         let bits: Vec<u32> = row.vector.iter().map(|x| x.to_bits()).collect();
-        assert_eq!((bits, row.topic, row.bucket), (vec![0, 0, 0], 0, 0));
+        assert_eq!(
+            (bits, row.topic, row.bucket),
+            (vec![1_028_216_734, 3_209_774_090, 3_205_688_195], 14, 1614)
+        );
     }
 
     #[test]

@@ -115,12 +115,7 @@ pub(super) fn build(
     Ok((collection, Built { ingest, flush, compact, time, log }))
 }
 
-fn ingest(
-    collection: &Collection,
-    source: &Source,
-    buckets: bool,
-    output: Output,
-) -> Result<Step> {
+fn ingest(collection: &Collection, source: &Source, buckets: bool, output: Output) -> Result<Step> {
     let progress = Progress::new(output, "ingesting", source.rows());
     let clock = SystemClock::new();
     let mut rows = 0;

@@ -138,8 +138,7 @@ fn apart(
         let fields = input::fields(args);
         let (source, queries) = (&input.source, &input.queries);
         let rate = args.ingest_qps;
-        result.ingest =
-            Some(ingest::measure(dir.path(), source, &fields, queries, args.k, rate)?);
+        result.ingest = Some(ingest::measure(dir.path(), source, &fields, queries, args.k, rate)?);
     }
     Ok(())
 }

@@ -5,8 +5,8 @@ use super::{measure::Point, report::SearchResult, stages::Stage};
 use crate::error::{CliError, Result};
 use akidb::vfs::{RealFs, write_file_durably};
 use plotters::prelude::{
-    ChartBuilder, Color, DrawingArea, IntoDrawingArea, IntoFont, IntoLogRange, LineSeries, PathElement,
-    RGBColor, Rectangle, SVGBackend, WHITE,
+    ChartBuilder, Color, DrawingArea, IntoDrawingArea, IntoFont, IntoLogRange, LineSeries,
+    PathElement, RGBColor, Rectangle, SVGBackend, WHITE,
 };
 use std::{error::Error, path::Path, result};
 
@@ -30,8 +30,10 @@ type Drawn = result::Result<(), Box<dyn Error>>;
 
 /// Writes the picture.
 pub(super) fn write(file: &Path, found: &SearchResult) -> Result<()> {
-    let svg = draw(found)
-        .map_err(|error| CliError::WriteFile { file: file.to_owned(), detail: error.to_string() })?;
+    let svg = draw(found).map_err(|error| CliError::WriteFile {
+        file: file.to_owned(),
+        detail: error.to_string(),
+    })?;
     Ok(write_file_durably(&RealFs, file, svg.as_bytes())?)
 }
 

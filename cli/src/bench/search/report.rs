@@ -137,7 +137,8 @@ fn section(text: &mut String, title: &str, body: &str) {
 impl SearchResult {
     fn build_text(&self) -> String {
         let rate = |rate: Option<f64>| rate.map_or_else(|| "-".to_owned(), units::rows_per_s);
-        let bytes = |bytes: Option<f64>| bytes.map_or_else(|| "-".to_owned(), |b| format!("{b:.0}"));
+        let bytes =
+            |bytes: Option<f64>| bytes.map_or_else(|| "-".to_owned(), |b| format!("{b:.0}"));
         format!(
             "built {} rows of dimension {} in {}: ingest {}, flush {}, compaction {}\n\
              demotion {}, promotion {}; bytes a row: {:.0} in the segment, {} of memory and {} of \
@@ -159,7 +160,16 @@ impl SearchResult {
 
 fn curve_table(points: &[Point]) -> String {
     let mut table = output::table([
-        "asked", "plan", "threads", "recall", "5th %", "queries/s", "p50", "p95", "p99", "scanned",
+        "asked",
+        "plan",
+        "threads",
+        "recall",
+        "5th %",
+        "queries/s",
+        "p50",
+        "p95",
+        "p99",
+        "scanned",
         "scored",
     ]);
     for point in points {
@@ -213,7 +223,8 @@ fn stages_text(points: &[Point]) -> Option<String> {
         let stages = point.stages.stages.iter().map(|stage| {
             format!("{} {:.1} us ({:.0} %)", stage.stage, stage.us, stage.share * 100.0)
         });
-        Some(format!("recall {target}: {}", stages.collect::<Vec<_>>().join(", ")))
+        let threads = units::things(point.params.threads as u64, "thread");
+        Some(format!("recall {target}, {threads}: {}", stages.collect::<Vec<_>>().join(", ")))
     };
     let lines: Vec<String> = points.iter().filter_map(line).collect();
     (!lines.is_empty()).then(|| lines.join("\n"))

@@ -27,8 +27,11 @@ pub(super) struct Stage {
     pub(super) share: f64,
 }
 
+/// A number that a part reports.
+type Of = fn(&PartExplain) -> u64;
+
 /// Name and time, in microseconds, of each stage that a part reports.
-const STAGES: [(&str, fn(&PartExplain) -> u64); 4] = [
+const STAGES: [(&str, Of); 4] = [
     ("filter", |part| part.filter_us),
     ("route", |part| part.route_us),
     ("scan", |part| part.scan_us),
@@ -38,7 +41,7 @@ const STAGES: [(&str, fn(&PartExplain) -> u64); 4] = [
 impl Stages {
     pub(super) fn mean(explains: &[Explain]) -> Self {
         let count = explains.len().max(1) as f64;
-        let sum = |of: fn(&PartExplain) -> u64| {
+        let sum = |of: Of| {
             let parts = explains.iter().flat_map(|explain| &explain.parts);
             parts.map(of).sum::<u64>() as f64 / count
         };
