@@ -4,9 +4,13 @@
 use super::{measure::Point, report::SearchResult, stages::Stage};
 use crate::error::{CliError, Result};
 use akidb::vfs::{RealFs, write_file_durably};
-use plotters::prelude::{
-    ChartBuilder, Color, DrawingArea, IntoDrawingArea, IntoFont, IntoLogRange, LineSeries,
-    PathElement, RGBColor, Rectangle, SVGBackend, WHITE,
+use plotters::{
+    chart::ChartContext,
+    coord::{CoordTranslate, Shift},
+    prelude::{
+        ChartBuilder, Color, DrawingArea, IntoDrawingArea, IntoFont, IntoLogRange, LineSeries,
+        PathElement, RGBColor, Rectangle, SVGBackend, SeriesLabelPosition, WHITE,
+    },
 };
 use std::{error::Error, path::Path, result};
 
@@ -25,7 +29,7 @@ const COLOURS: [RGBColor; 6] = [
 /// Below it the curve is not looked at.
 const RECALL_MIN: f64 = 0.80;
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = result::Result<(), Box<dyn Error>>;
 
 /// Writes the picture.
@@ -83,6 +87,8 @@ fn curves(area: &Area<'_>, found: &SearchResult) -> Drawn {
         .configure_mesh()
         .x_desc("recall")
         .y_desc("queries/s")
+        .y_labels(12)
+        .max_light_lines(0)
         .x_label_formatter(&|recall| format!("{recall:.2}"))
         .y_label_formatter(&|qps| format!("{qps:.0}"))
         .label_style(("sans-serif", TEXT).into_font())
@@ -94,7 +100,7 @@ fn curves(area: &Area<'_>, found: &SearchResult) -> Drawn {
             .label(name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
     }
-    legend(&mut chart)
+    legend(&mut chart, SeriesLabelPosition::LowerLeft)
 }
 
 /// One bar for each number of cells, as high as all time together.
@@ -105,7 +111,8 @@ fn stages(area: &Area<'_>, points: &[&Point]) -> Drawn {
         .margin(12)
         .x_label_area_size(36)
         .y_label_area_size(48)
-        .build_cartesian_2d(0.0..bars as f64, 0.0..1.0)?;
+        // A fifth of the width, on the right, is left for the names.
+        .build_cartesian_2d(-0.6..bars as f64 * 1.2, 0.0..1.0)?;
     let cells = |x: &f64| {
         let point = points.get(*x as usize).filter(|_| x.fract() == 0.0);
         point.and_then(|point| point.params.nprobe).map_or_else(String::new, |n| n.to_string())
@@ -113,7 +120,8 @@ fn stages(area: &Area<'_>, points: &[&Point]) -> Drawn {
     chart
         .configure_mesh()
         .disable_x_mesh()
-        .x_labels(bars.min(16))
+        .max_light_lines(0)
+        .x_labels(bars.min(24))
         .x_desc("cells probed")
         .x_label_formatter(&cells)
         .y_label_formatter(&|share| format!("{:.0} %", share * 100.0))
@@ -126,23 +134,24 @@ fn stages(area: &Area<'_>, points: &[&Point]) -> Drawn {
             let low = of(point.stages.stages.get(..at).unwrap_or_default());
             let high = of(point.stages.stages.get(..=at).unwrap_or_default());
             let x = x as f64;
-            Rectangle::new([(x + 0.1, low), (x + 0.9, high)], colour.filled())
+            Rectangle::new([(x - 0.4, low), (x + 0.4, high)], colour.filled())
         };
         chart
             .draw_series(points.iter().enumerate().map(bar))?
             .label(stage.stage)
             .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], colour.filled()));
     }
-    legend(&mut chart)
+    legend(&mut chart, SeriesLabelPosition::MiddleRight)
 }
 
 /// The names of what was drawn, in a corner.
-fn legend<'a, C>(chart: &mut plotters::chart::ChartContext<'a, SVGBackend<'a>, C>) -> Drawn
-where
-    C: plotters::coord::CoordTranslate,
-{
+fn legend<'a, C: CoordTranslate>(
+    chart: &mut ChartContext<'a, SVGBackend<'a>, C>,
+    position: SeriesLabelPosition,
+) -> Drawn {
     let labels = &mut chart.configure_series_labels();
     labels
+        .position(position)
         .background_style(WHITE.mix(0.8))
         .border_style(RGBColor(160, 160, 160))
         .label_font(("sans-serif", TEXT).into_font())
