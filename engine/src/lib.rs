@@ -39,6 +39,7 @@ mod filter;
 mod id;
 pub mod import;
 mod inspect;
+mod ivf;
 mod maintenance;
 mod manifest;
 mod memtable;

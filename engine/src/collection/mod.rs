@@ -21,6 +21,7 @@ use crate::{
     PointId, Schema,
     commit::MemoryPool,
     error::{Cause, Result},
+    ivf::Clusterings,
     manifest::{ColdMeta, CollectionManifest},
     memtable::{MemRow, Memtable, Stored},
     point::Metadata,
@@ -54,6 +55,8 @@ pub(crate) struct State {
     pub(crate) cold: Vec<ColdMeta>,
     pub(crate) pinned: bool,
     pub(crate) dropped: bool,
+    /// The clusterings that segments and searches share.
+    pub(crate) clusterings: Arc<Clusterings>,
 }
 
 impl State {
@@ -122,6 +125,7 @@ impl CollectionCore {
             cold: manifest.cold.clone(),
             pinned: manifest.pinned,
             dropped: false,
+            clusterings: Arc::default(),
         };
         Self {
             id: manifest.id,
@@ -144,6 +148,19 @@ impl CollectionCore {
             return Err(Cause::CollectionNotFound { name: self.name.clone() }.into());
         }
         Ok(())
+    }
+
+    /// The clusterings of all segments that can be read: what new segments may share.
+    pub(crate) fn clusterings(&self) -> Arc<Clusterings> {
+        let (known, parts) = {
+            let state = self.state.read();
+            (state.clusterings.clone(), state.parts.segments().to_vec())
+        };
+        for part in parts {
+            // A damaged codebook is the trouble of who searches its segment, not of who writes.
+            drop(part.segment.cells(&known));
+        }
+        known
     }
 
     /// Captures everything a reader needs, at one instant.

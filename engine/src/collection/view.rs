@@ -4,6 +4,7 @@
 use super::{SegmentPart, State};
 use crate::{
     Schema,
+    ivf::Clusterings,
     memtable::{Memtable, Rows},
 };
 use akidb_wal::Lsn;
@@ -55,6 +56,7 @@ pub(crate) struct View {
     pub(crate) segments: Vec<SegmentView>,
     /// Cold objects that are not in the view: it is complete only when this is 0.
     pub(crate) cold: usize,
+    pub(crate) clusterings: Arc<Clusterings>,
     pub(crate) dropped: bool,
 }
 
@@ -77,6 +79,7 @@ impl View {
                 .map(|part| SegmentView { part: part.clone(), dead: part.dead() })
                 .collect(),
             cold: state.cold.len(),
+            clusterings: state.clusterings.clone(),
             dropped: state.dropped,
         }
     }

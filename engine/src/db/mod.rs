@@ -106,6 +106,7 @@ impl DbCore {
             random: &*self.random,
             dir: &self.paths.segments,
             next_file: &self.next_file,
+            index_rows_min: self.shared.settings.index_rows_min,
         }
     }
 

@@ -6,24 +6,33 @@
 //!
 //! # Protocol
 //! 1. Capture the inputs and their tombstones at LSN V, sync the log up to V.
-//! 2. Write the output from the rows that are live at V; check that inputs = output + dropped.
+//! 2. Write the output from the rows that are live at V, by cell if they are many; check that inputs = output + dropped.
 //! 3. Under `structure`: carry kills since V over to the output, then install it. Inputs are
 //!    unlinked when no reader holds them.
 //!
 //! # Crash consistency
 //! Until the manifest record is durable the inputs are the truth and the output is an orphan.
 
-use super::{build::SegmentBuilder, install::Change};
+use super::{
+    build::SegmentBuilder,
+    install::Change,
+    merged::LiveRows,
+    order::{Rows, order},
+};
 use crate::{
     PointId,
     collection::{CollectionCore, SegmentPart, SegmentView, State},
     db::{Claim, DbCore},
     error::{Error, Result},
+    segment::{RowCodes, RowRef},
 };
 use akidb_vfs::planted;
 use akidb_wal::Lsn;
 use roaring::RoaringBitmap;
 use std::{collections::BTreeMap, sync::Arc};
+
+/// Rows between two looks at whether compaction is to pause.
+const PAUSE_ROWS: u32 = 4096;
 
 /// The segments that a round of compaction would merge.
 #[derive(Clone, Debug, Default)]
@@ -50,7 +59,8 @@ pub(crate) fn due(core: &DbCore, collection: &CollectionCore) -> Vec<Pick> {
     for part in parts {
         let rows = u64::from(part.segment.rows());
         let dead = part.dead().len();
-        if rows > 0 && dead as f64 >= settings.compaction_dead_share * rows as f64 {
+        let dying = rows > 0 && dead as f64 >= settings.compaction_dead_share * rows as f64;
+        if dying || lacks_cells(core, &part) {
             picks.push(Pick::of(vec![part]));
         } else {
             let tier = (rows - dead).max(1).ilog(settings.compaction_fanout.max(2) as u64);
@@ -61,6 +71,13 @@ pub(crate) fn due(core: &DbCore, collection: &CollectionCore) -> Vec<Pick> {
     picks.extend(full.map(Pick::of));
     picks.sort_by_key(|pick| pick.bytes);
     picks
+}
+
+/// True for a segment that should have cells: one that a promotion, a recovery or an older version
+/// wrote.
+fn lacks_cells(core: &DbCore, part: &SegmentPart) -> bool {
+    let live = u64::from(part.segment.rows()) - part.dead().len();
+    live >= core.shared.settings.index_rows_min.max(1) && !part.segment.has_cells()
 }
 
 /// Runs one due pick, if there is one. Returns whether it did.
@@ -82,7 +99,9 @@ pub(crate) fn compact_all(core: &DbCore, collection: &CollectionCore) -> Result<
     let _moves = collection.moves.lock();
     let parts = collection.state.read().parts.segments().to_vec();
     let clean = parts.len() <= 1
-        && parts.iter().all(|part| part.dead().is_empty() && part.segment.meta().deletes == 0);
+        && parts.iter().all(|part| {
+            part.dead().is_empty() && part.segment.meta().deletes == 0 && !lacks_cells(core, part)
+        });
     if clean {
         return Ok(());
     }
@@ -144,25 +163,41 @@ fn write_output(
         return Ok(None);
     }
     let schema = collection.schema();
-    let mut builder = SegmentBuilder::start(core.site(), collection.id, &schema)?;
-    let mut written = 0;
-    for view in views {
-        let segment = &view.part.segment;
-        for row in view.live() {
-            let (id, lsn) = (segment.id(row)?, Lsn::new(segment.lsn(row)?));
-            builder.push(&id, lsn, &segment.vectors(row, 1)?, &segment.metadata_json(row)?)?;
-            written += 1;
-            claim.written(builder.bytes());
-        }
-        core.background.pause_point()?;
-    }
-    if written != live {
+    let known = collection.clusterings();
+    let rows = LiveRows::new(views, &known)?;
+    if u64::from(rows.count()) != live {
         return Err(Error::bug("compaction lost or made rows"));
+    }
+    let ordered = order(&rows, core.shared.settings.index_rows_min, &known, &schema)?;
+    let plan = ordered.as_ref().map(|ordered| &ordered.plan);
+    let mut builder = SegmentBuilder::start(core.site(), collection.id, &schema, plan)?;
+    let by_cell = ordered.as_ref().map(|ordered| &*ordered.rows);
+    let row_at = |at: u32| by_cell.map_or(Some(at), |rows| rows.get(at as usize).copied());
+    let mut codes = plan.map(|plan| RowCodes::new(plan.clustering.codec().padded()));
+    for at in 0..rows.count() {
+        let row = row_at(at).ok_or_else(|| Error::bug("compaction lost or made rows"))?;
+        let (segment, number) = rows.place(row)?;
+        let (id, lsn) = (segment.id(number)?, segment.lsn(number)?);
+        let (vector, metadata) = (segment.vectors(number, 1)?, segment.metadata_json(number)?);
+        let has_codes = match (plan, &mut codes) {
+            (Some(plan), Some(codes)) => rows.copy_codes(row, &plan.clustering, codes)?,
+            _ => false,
+        };
+        let row = RowRef { id: &id, lsn, vector: &vector, metadata: &metadata };
+        builder.push_coded(row, codes.as_ref().filter(|_| has_codes))?;
+        claim.written(builder.bytes());
+        if at % PAUSE_ROWS == 0 {
+            core.background.pause_point()?;
+        }
     }
     for (id, lsn) in deletes {
         builder.push_delete(&id, lsn)?;
     }
-    builder.finish().map(Some)
+    let vector = |at: u32| {
+        let row = row_at(at).ok_or_else(|| Error::bug("a row that is not there is looked at"))?;
+        rows.vector(row)
+    };
+    builder.finish_with(vector).map(Some)
 }
 
 fn newest_deletes(views: &[SegmentView]) -> Result<BTreeMap<PointId, Lsn>> {

@@ -3,7 +3,7 @@
 //! # Protocol
 //! 1. Capture at LSN V what is live in the memtable, and sync the log up to V: a segment must
 //!    never hold, or hide because of, a write that the log could still lose.
-//! 2. Write the segment, sync it, rename it, sync its directory.
+//! 2. Write the segment, its rows in the order of their cells if they are many; sync it, rename it, sync its directory.
 //! 3. Under `structure`: capture the tombstones of all segments, write them, append the manifest
 //!    record that names segment and tombstones and raises `flushed`, sync it.
 //! 4. Install: translate kills that came since V, swap memtable for segment.
@@ -17,18 +17,20 @@
 use super::{
     build::{SegmentBuilder, SegmentSite},
     install::Change,
+    order::{Rows, order},
 };
 use crate::{
     collection::{CollectionCore, MemView, SegmentPart},
     db::DbCore,
-    error::Result,
-    memtable::Memtable,
+    error::{Error, Result},
+    ivf::Clustering,
+    memtable::{MemRow, Memtable},
     segment::SegmentMeta,
 };
 use akidb_vfs::planted;
 use akidb_wal::Lsn;
 use roaring::RoaringBitmap;
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 /// Flushes frozen memtables, oldest first, until none is left. Returns how many.
 pub(crate) fn flush_frozen(core: &DbCore, collection: &Arc<CollectionCore>) -> Result<usize> {
@@ -56,7 +58,7 @@ fn flush_one(core: &DbCore, collection: &CollectionCore, memtable: &Arc<Memtable
         .map(|(meta, slots)| {
             let part = core.open_part(collection, &meta, RoaringBitmap::new())?;
             kill_since(&captured, view.lsn, &slots, &part);
-            Ok::<_, crate::Error>((part, slots))
+            Ok::<_, Error>((part, slots))
         })
         .transpose()?;
     let last = memtable.last_lsn();
@@ -93,16 +95,47 @@ pub(crate) fn write_segment(
         return Ok(None);
     }
     let schema = collection.schema();
-    let mut builder = SegmentBuilder::start(site, collection.id, &schema)?;
+    let known = collection.clusterings();
+    let ordered = order(&Live(&live), site.index_rows_min, &known, &schema)?;
+    let plan = ordered.as_ref().map(|ordered| &ordered.plan);
+    let mut builder = SegmentBuilder::start(site, collection.id, &schema, plan)?;
+    let by_cell = ordered.as_ref().map(|ordered| &*ordered.rows);
+    let row_at = |at: usize| match by_cell {
+        Some(rows) => rows.get(at).and_then(|row| live.get(*row as usize)),
+        None => live.get(at),
+    };
     let mut slots = Vec::with_capacity(live.len());
-    for (slot, row) in live {
+    for (slot, row) in (0..live.len()).filter_map(row_at) {
         builder.push(&row.id, row.lsn, &row.vector, &row.metadata)?;
-        slots.push(slot);
+        slots.push(*slot);
     }
     for (id, at) in &deletes {
         builder.push_delete(id, *at)?;
     }
-    Ok(Some((builder.finish()?, slots)))
+    let vector = |row: u32| {
+        let found = row_at(row as usize).map(|(_, row)| Cow::Borrowed(&*row.vector));
+        found.ok_or_else(|| Error::bug("a row that is not there was looked at again"))
+    };
+    Ok(Some((builder.finish_with(vector)?, slots)))
+}
+
+/// The live rows of a memtable.
+struct Live<'a>(&'a [(u32, &'a MemRow)]);
+
+impl Rows for Live<'_> {
+    fn count(&self) -> u32 {
+        u32::try_from(self.0.len()).unwrap_or(u32::MAX)
+    }
+
+    fn vector(&self, row: u32) -> Result<Cow<'_, [f32]>> {
+        let row = self.0.get(row as usize);
+        let (_, row) = row.ok_or_else(|| Error::bug("a row that is not there is ordered"))?;
+        Ok(Cow::Borrowed(&row.vector))
+    }
+
+    fn cell(&self, _row: u32, _clustering: &Clustering) -> Result<Option<u32>> {
+        Ok(None)
+    }
 }
 
 /// Hides in the segment what was hidden in its memtable after `lsn`.

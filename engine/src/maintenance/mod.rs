@@ -5,6 +5,8 @@ pub(crate) mod build;
 pub(crate) mod compaction;
 pub(crate) mod flush;
 pub(crate) mod install;
+mod merged;
 pub(crate) mod moves;
+mod order;
 pub(crate) mod reindex;
 pub(crate) mod snapshot;

@@ -199,7 +199,7 @@ pub(crate) fn fetch_segment(
     if object.rows == 0 {
         return Ok(None);
     }
-    let mut builder = SegmentBuilder::start(core.site(), collection, schema)?;
+    let mut builder = SegmentBuilder::start(core.site(), collection, schema, None)?;
     let mut rows = 0;
     for batch in reader {
         for row in batch? {

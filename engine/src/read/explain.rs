@@ -21,7 +21,7 @@ pub struct PartExplain {
     pub matched: Option<u64>,
     /// Cells whose rows were looked at.
     pub cells: u64,
-    /// Rows whose code of one bit was looked at.
+    /// Rows that count whose code of one bit was looked at.
     pub scanned: u64,
     /// Rows whose code of eight bits was looked at.
     pub decided: u64,

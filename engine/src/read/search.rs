@@ -1,19 +1,21 @@
-//! Exact search: every live row that matches is scored, part by part, and the best k are kept.
+//! Search: part by part, and the best k of all are kept. Here, every live row that matches is scored;
+//! segments with cells are searched by those ([`super::cells`]) unless the request says otherwise.
 //!
 //! Ties go to the smaller id, so that an answer does not depend on where rows lie. Segments are
 //! read in runs of rows; when few rows of a run match, they are read one by one.
 
 use super::{
+    cells::{Queries, Rows},
     explain::{Explain, PartExplain},
     filtering::{self, compile},
     place::{Columns, Fetched, Place, fetch},
 };
 use crate::{
-    FilterStep, Hit, PointId,
+    Hit, PointId,
     collection::{MemView, SegmentView, View},
     error::{InputError, Result},
     filter::{CompiledFilter, Filter},
-    schema::Metric,
+    ivf::metric_of,
 };
 use akidb_index::{Scorer, TopK};
 use akidb_vfs::Clock;
@@ -67,9 +69,9 @@ pub(crate) struct SearchSpec {
 
 /// A candidate; ordered by id alone, which breaks ties of the score.
 #[derive(Clone, Debug)]
-struct Candidate {
-    id: PointId,
-    place: Place,
+pub(super) struct Candidate {
+    pub(super) id: PointId,
+    pub(super) place: Place,
 }
 
 impl PartialEq for Candidate {
@@ -92,12 +94,14 @@ impl Ord for Candidate {
     }
 }
 
-struct Search<'a> {
-    view: &'a View,
+pub(super) struct Search<'a> {
+    pub(super) view: &'a View,
+    pub(super) spec: &'a SearchSpec,
     filter: Option<CompiledFilter>,
-    clock: &'a dyn Clock,
-    scorer: Scorer,
-    best: TopK<Candidate>,
+    pub(super) clock: &'a dyn Clock,
+    pub(super) scorer: Scorer,
+    pub(super) queries: Queries,
+    pub(super) best: TopK<Candidate>,
     parts: Vec<PartExplain>,
 }
 
@@ -108,16 +112,13 @@ pub(crate) fn search(
     clock: &dyn Clock,
 ) -> Result<(Vec<Hit>, Explain)> {
     let start = clock.monotonic();
-    let metric = match view.schema.metric {
-        Metric::Cosine => akidb_index::Metric::Cosine,
-        Metric::Dot => akidb_index::Metric::Dot,
-        Metric::L2 => akidb_index::Metric::L2,
-    };
     let mut search = Search {
         view,
+        spec,
+        queries: Queries::default(),
         filter: compile(spec.filter.as_ref(), &view.schema)?,
         clock,
-        scorer: Scorer::new(metric, &spec.query),
+        scorer: Scorer::new(metric_of(view.schema.metric), &spec.query),
         best: TopK::new(spec.k),
         parts: Vec::new(),
     };
@@ -135,7 +136,7 @@ pub(crate) fn search(
         .collect::<Result<_>>()?;
     let explain = Explain {
         lsn: view.lsn.get(),
-        plan: "exact",
+        plan: if parts.iter().all(|part| part.plan == "exact") { "exact" } else { "approximate" },
         parts,
         promoted: false,
         total_us: micros(clock.monotonic().saturating_sub(start)),
@@ -143,7 +144,7 @@ pub(crate) fn search(
     Ok((hits, explain))
 }
 
-fn micros(duration: Duration) -> u64 {
+pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -168,43 +169,73 @@ impl Search<'_> {
                 self.best.push(score, Candidate { id: row.id.clone(), place });
             }
         }
-        let plan = allowed.map(|allowed| allowed.plan).unwrap_or_default();
-        let times = (start, filtered);
-        self.explain("memtable".to_owned(), part.rows.len() as u64, plan, scored, times);
+        let end = self.clock.monotonic();
+        let matched = allowed.as_ref().map(|allowed| allowed.rows.len());
+        self.parts.push(PartExplain {
+            part: "memtable".to_owned(),
+            rows: part.rows.len() as u64,
+            plan: "exact",
+            filter: allowed.map(|allowed| allowed.plan).unwrap_or_default(),
+            matched,
+            scored,
+            filter_us: micros(filtered.saturating_sub(start)),
+            score_us: micros(end.saturating_sub(filtered)),
+            ..PartExplain::default()
+        });
         Ok(())
     }
 
     fn segment(&mut self, at: usize, part: &SegmentView) -> Result<()> {
         let start = self.clock.monotonic();
         let segment = &part.part.segment;
-        let mut plan = Vec::new();
-        let allowed = match &self.filter {
-            Some(filter) => {
-                let matching = filtering::matching_rows(part, filter)?;
-                plan = matching.plan;
-                Some(matching.rows)
-            }
-            None if part.dead.is_empty() => None,
-            None => Some(part.live_bitmap()),
+        let matching = match &self.filter {
+            Some(filter) => Some(filtering::matching_rows(part, filter)?),
+            None => None,
         };
         let filtered = self.clock.monotonic();
-        let scored = match &allowed {
-            None => {
+        let rows = match &matching {
+            Some(matching) => Rows::Only(&matching.rows),
+            None => Rows::Without(&part.dead),
+        };
+        let explain = match self.by_cells(at, part, rows)? {
+            Some(explain) => explain,
+            None => self.every_row(at, part, rows)?,
+        };
+        self.parts.push(PartExplain {
+            part: format!("segment {}", part.part.number()),
+            rows: u64::from(segment.rows()),
+            matched: matching.as_ref().map(|matching| matching.rows.len()),
+            filter: matching.map(|matching| matching.plan).unwrap_or_default(),
+            filter_us: micros(filtered.saturating_sub(start)),
+            ..explain
+        });
+        Ok(())
+    }
+
+    /// Scores every row that counts.
+    fn every_row(&mut self, at: usize, part: &SegmentView, rows: Rows<'_>) -> Result<PartExplain> {
+        let start = self.clock.monotonic();
+        let scored = match rows {
+            Rows::Without(dead) if dead.is_empty() => {
                 self.score_all(at, part)?;
-                u64::from(segment.rows())
+                u64::from(part.part.segment.rows())
             }
-            Some(allowed) => {
+            Rows::Without(_) => {
+                let live = part.live_bitmap();
+                self.score_allowed(at, part, &live)?;
+                live.len()
+            }
+            Rows::Only(allowed) => {
                 self.score_allowed(at, part, allowed)?;
                 allowed.len()
             }
         };
-        let name = format!("segment {}", part.part.number());
-        self.explain(name, u64::from(segment.rows()), plan, scored, (start, filtered));
-        Ok(())
+        let score_us = micros(self.clock.monotonic().saturating_sub(start));
+        Ok(PartExplain { plan: "exact", scored, score_us, ..PartExplain::default() })
     }
 
     /// False for a score that cannot enter: spares looking up the id.
-    fn admits(&self, score: f32) -> bool {
+    pub(super) fn admits(&self, score: f32) -> bool {
         self.best.threshold().is_none_or(|worst| score >= worst)
     }
 
@@ -263,27 +294,6 @@ impl Search<'_> {
             }
         }
         Ok(())
-    }
-
-    fn explain(
-        &mut self,
-        part: String,
-        rows: u64,
-        filter: Vec<FilterStep>,
-        scored: u64,
-        (start, filtered): (Duration, Duration),
-    ) {
-        let end = self.clock.monotonic();
-        self.parts.push(PartExplain {
-            part,
-            rows,
-            plan: "exact",
-            filter,
-            scored,
-            filter_us: micros(filtered.saturating_sub(start)),
-            score_us: micros(end.saturating_sub(filtered)),
-            ..PartExplain::default()
-        });
     }
 }
 

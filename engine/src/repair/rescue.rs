@@ -91,7 +91,7 @@ impl Missing {
 /// A segment of rows that came back.
 #[derive(Default)]
 pub(super) struct Rescued {
-    builder: Option<(u64, SegmentBuilder)>,
+    builder: Option<(u64, SegmentBuilder<'static>)>,
     rows: u64,
     deletes: u64,
     saved: BTreeMap<PathBuf, Saved>,
@@ -149,7 +149,7 @@ impl Worker {
         &mut self,
         collection: &CollectionManifest,
         rescued: &'a mut Rescued,
-    ) -> Result<&'a mut SegmentBuilder> {
+    ) -> Result<&'a mut SegmentBuilder<'static>> {
         if rescued.builder.is_none() {
             let number = self.take_number();
             rescued.builder = Some((number, self.new_segment(collection, number)?));
@@ -163,12 +163,12 @@ impl Worker {
         &self,
         collection: &CollectionManifest,
         number: u64,
-    ) -> Result<SegmentBuilder> {
+    ) -> Result<SegmentBuilder<'static>> {
         let schema = &collection.schema;
         let params =
             SegmentParams { collection: collection.id, dim: schema.dim, metric: schema.metric };
         let (fs, dir) = (self.fs.clone(), &self.paths.segments);
-        let writer = SegmentWriter::create(fs, &*self.random, dir, number, params)?;
+        let writer = SegmentWriter::create(fs, &*self.random, dir, number, params, None)?;
         Ok(SegmentBuilder::over(writer, schema))
     }
 

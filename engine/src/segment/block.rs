@@ -57,6 +57,11 @@ impl Block {
         }
     }
 
+    /// Bytes of the block.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
     pub(super) fn items(&self) -> u64 {
         self.items
     }

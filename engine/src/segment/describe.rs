@@ -7,7 +7,7 @@ use super::{
     ReadMode,
     block::Block,
     directory::BlockKind,
-    format::{EXTENT, VERSION},
+    format::EXTENT,
     open::{fields_of, read_structure},
     source::Source,
 };
@@ -100,7 +100,7 @@ pub(crate) fn describe(fs: &dyn Fs, path: &Path) -> Result<SegmentDescription> {
     Ok(SegmentDescription {
         file: path.to_owned(),
         bytes,
-        version: VERSION,
+        version: header.version,
         number: header.number,
         collection: header.params.collection,
         dim: header.params.dim,

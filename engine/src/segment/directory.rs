@@ -51,10 +51,22 @@ pub(super) enum BlockKind {
     FieldIndex,
     /// One `u64` LSN per delete, then items: the ids.
     Deletes,
+    /// What the rows are ordered by; see `ivf`.
+    Codebook,
+    /// Where each cell begins.
+    Cells,
+    /// One-bit codes in blocks of 32 rows.
+    Codes,
+    /// Eight-bit codes, row after row.
+    FineCodes,
+    /// Three `f32` per row: the factors of its eight-bit code.
+    FineFactors,
+    /// How many cells a recall takes.
+    Calibration,
 }
 
 impl BlockKind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 14] = [
         Self::Vectors,
         Self::InvNorms,
         Self::Ids,
@@ -63,6 +75,12 @@ impl BlockKind {
         Self::Metadata,
         Self::FieldIndex,
         Self::Deletes,
+        Self::Codebook,
+        Self::Cells,
+        Self::Codes,
+        Self::FineCodes,
+        Self::FineFactors,
+        Self::Calibration,
     ];
 
     pub(super) const fn code(self) -> u16 {
@@ -75,6 +93,12 @@ impl BlockKind {
             Self::Metadata => 6,
             Self::FieldIndex => 7,
             Self::Deletes => 8,
+            Self::Codebook => 9,
+            Self::Cells => 10,
+            Self::Codes => 11,
+            Self::FineCodes => 12,
+            Self::FineFactors => 13,
+            Self::Calibration => 14,
         }
     }
 
@@ -93,7 +117,38 @@ impl BlockKind {
             Self::Metadata => "metadata",
             Self::FieldIndex => "field index",
             Self::Deletes => "deletes",
+            Self::Codebook => "codebook",
+            Self::Cells => "cells",
+            Self::Codes => "codes",
+            Self::FineCodes => "fine codes",
+            Self::FineFactors => "fine factors",
+            Self::Calibration => "calibration",
         }
+    }
+
+    /// The format version that brought the kind.
+    pub(super) const fn since(self) -> u16 {
+        match self {
+            Self::Vectors
+            | Self::InvNorms
+            | Self::Ids
+            | Self::IdIndex
+            | Self::Lsns
+            | Self::Metadata
+            | Self::FieldIndex
+            | Self::Deletes => 1,
+            Self::Codebook
+            | Self::Cells
+            | Self::Codes
+            | Self::FineCodes
+            | Self::FineFactors
+            | Self::Calibration => 2,
+        }
+    }
+
+    /// True if what a block of this kind holds follows from the rows.
+    pub(super) const fn derivable(self) -> bool {
+        matches!(self, Self::IdIndex | Self::InvNorms | Self::FieldIndex) || self.since() == 2
     }
 
     pub(super) const fn align(self) -> u64 {

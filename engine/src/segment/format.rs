@@ -16,8 +16,10 @@ use super::meta::SegmentParams;
 use crate::{Cause, Error, Metric, cursor::Cursor, schema::DIM_MAX};
 use std::path::Path;
 
-/// The version this binary writes and the newest it reads.
-pub(super) const VERSION: u32 = 1;
+/// The newest version that this binary reads, and writes where a segment has cells.
+pub(super) const VERSION: u32 = 2;
+/// What it writes where there are none: older binaries read those.
+pub(super) const VERSION_PLAIN: u32 = 1;
 /// Bytes of the header.
 pub(super) const HEADER_LEN: usize = 64;
 /// Bytes of the tail.
@@ -85,6 +87,7 @@ pub(super) fn extent_crc(salt: u64, offset: u64, bytes: &[u8]) -> u32 {
 /// The first [`HEADER_LEN`] bytes of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
+    pub(super) version: u32,
     pub(super) number: u64,
     /// Random, so that no two files accept each other's bytes.
     pub(super) salt: u64,
@@ -95,7 +98,7 @@ impl Header {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEADER_LEN);
         out.extend_from_slice(&HEADER_MAGIC);
-        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&self.version.to_le_bytes());
         out.extend_from_slice(&self.params.collection.to_le_bytes());
         out.extend_from_slice(&self.number.to_le_bytes());
         out.extend_from_slice(&self.salt.to_le_bytes());
@@ -135,7 +138,8 @@ impl Header {
         }
         let code = fields.u32().ok_or_else(short)?;
         let metric = metric_of(code).ok_or_else(|| Flaw::at(36, format!("no metric {code}")))?;
-        Ok(Self { number, salt, params: SegmentParams { collection, dim, metric } })
+        let params = SegmentParams { collection, dim, metric };
+        Ok(Self { version: found, number, salt, params })
     }
 }
 
@@ -154,6 +158,7 @@ fn metric_of(code: u32) -> Option<Metric> {
 /// The last [`TAIL_LEN`] bytes: where the footer is, and its checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tail {
+    pub(super) version: u32,
     pub(super) footer_offset: u64,
     pub(super) footer_len: u64,
     pub(super) footer_crc: u32,
@@ -161,13 +166,13 @@ pub(super) struct Tail {
 
 impl Tail {
     /// The tail of a footer; its checksum covers the tail's own fields too.
-    pub(super) fn of(footer: &[u8], footer_offset: u64, salt: u64) -> Self {
+    pub(super) fn of(version: u32, footer: &[u8], footer_offset: u64, salt: u64) -> Self {
         let footer_len = footer.len() as u64;
         let mut hasher = place_hasher(salt, footer_offset);
         hasher.update(&footer_len.to_le_bytes());
-        hasher.update(&VERSION.to_le_bytes());
+        hasher.update(&version.to_le_bytes());
         hasher.update(footer);
-        Self { footer_offset, footer_len, footer_crc: hasher.finalize() }
+        Self { version, footer_offset, footer_len, footer_crc: hasher.finalize() }
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -175,26 +180,24 @@ impl Tail {
         out.extend_from_slice(&self.footer_offset.to_le_bytes());
         out.extend_from_slice(&self.footer_len.to_le_bytes());
         out.extend_from_slice(&self.footer_crc.to_le_bytes());
-        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&self.version.to_le_bytes());
         out.extend_from_slice(&TAIL_MAGIC);
         out
     }
 
-    /// Decodes the tail of a file of `file_len` bytes whose header was of our version; the footer
+    /// Decodes the tail of a file of `file_len` bytes whose header is of this version; the footer
     /// it names ends where the tail begins.
-    pub(super) fn decode(bytes: &[u8], file_len: u64) -> Result<Self, Flaw> {
+    pub(super) fn decode(version: u32, bytes: &[u8], file_len: u64) -> Result<Self, Flaw> {
         let at = file_len.saturating_sub(TAIL_LEN as u64);
         let mut fields = Cursor::new(bytes, at);
         let mut all = || {
-            let tail = Self {
-                footer_offset: fields.u64()?,
-                footer_len: fields.u64()?,
-                footer_crc: fields.u32()?,
-            };
-            Some((tail, fields.u32()?, fields.take(TAIL_MAGIC.len())?))
+            let (footer_offset, footer_len, footer_crc) =
+                (fields.u64()?, fields.u64()?, fields.u32()?);
+            let tail = Self { version: fields.u32()?, footer_offset, footer_len, footer_crc };
+            Some((tail, fields.take(TAIL_MAGIC.len())?))
         };
-        let (tail, version, magic) = all().ok_or_else(|| Flaw::at(at, "the tail is cut off"))?;
-        if magic != TAIL_MAGIC || version != VERSION {
+        let (tail, magic) = all().ok_or_else(|| Flaw::at(at, "the tail is cut off"))?;
+        if magic != TAIL_MAGIC || tail.version != version {
             return Err(Flaw::at(at, "the file does not end in a segment's tail"));
         }
         let fits = tail.footer_offset.checked_add(tail.footer_len) == Some(at)
@@ -208,7 +211,7 @@ impl Tail {
 
     /// Checks the footer's bytes.
     pub(super) fn check(&self, footer: &[u8], salt: u64) -> Result<(), Flaw> {
-        if Self::of(footer, self.footer_offset, salt) == *self {
+        if Self::of(self.version, footer, self.footer_offset, salt) == *self {
             Ok(())
         } else {
             Err(Flaw::at(self.footer_offset, "the footer does not match its checksum"))

@@ -3,7 +3,8 @@
 //! Owns the file format (`docs/format/segment.md`), the writer that makes a file durable before
 //! anybody can name it, and the reader that never trusts a byte it has not checked. Must never
 //! change a file once it has its final name, and knows nothing of manifests, tombstones or what a
-//! field index means: index blocks are opaque bytes here. Called by flush, compaction, promotion
+//! field index means: those blocks are opaque bytes here. Rows that lie in cells (`ivf`) are written with
+//! their codes. Called by flush, compaction, promotion
 //! and restore (writer), and by everything that reads a collection (reader).
 //!
 //! # Protocol
@@ -17,6 +18,8 @@
 //! names. Both are strays, which recovery reports. A name without `.tmp` is always a whole file.
 
 mod block;
+mod cells;
+mod codes;
 mod describe;
 mod directory;
 mod format;
@@ -33,6 +36,8 @@ mod writer;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use cells::CellTable;
+pub(crate) use codes::{CellPlan, RowCodes};
 pub(crate) use describe::describe;
 pub use describe::{BlockDescription, SegmentDescription};
 pub(crate) use format::HEADER_MAGIC as MAGIC;

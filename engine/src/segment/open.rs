@@ -34,7 +34,8 @@ pub(super) fn read_structure(source: &Source) -> Result<Structure> {
     }
     let flaw = |flaw: super::format::Flaw| flaw.in_file(source.path());
     let header = Header::decode(&source.read(0, header_len)?).map_err(flaw)?;
-    let tail = Tail::decode(&source.read(len - tail_len, tail_len)?, len).map_err(flaw)?;
+    let tail = source.read(len - tail_len, tail_len)?;
+    let tail = Tail::decode(header.version, &tail, len).map_err(flaw)?;
     let footer = source.read(tail.footer_offset, tail.footer_len)?;
     tail.check(&footer, header.salt).map_err(flaw)?;
     let footer = Footer::decode(&footer, tail.footer_offset).map_err(flaw)?;
@@ -78,6 +79,24 @@ pub(super) fn fields_of(footer: &Footer) -> impl Iterator<Item = Option<FieldDef
     })
 }
 
+/// The blocks that belong to cells. Their lengths follow from each other's content, and are compared
+/// when they are read.
+pub(super) struct CellBlocks {
+    pub(super) codebook: Block,
+    pub(super) cells: Block,
+    pub(super) codes: Block,
+    pub(super) fine: Block,
+    pub(super) factors: Block,
+    pub(super) calibration: Block,
+}
+
+impl CellBlocks {
+    fn all(&self) -> [&Block; 6] {
+        let Self { codebook, cells, codes, fine, factors, calibration } = self;
+        [codebook, cells, codes, fine, factors, calibration]
+    }
+}
+
 /// The blocks of a segment, each of the size that the row count asks for.
 pub(super) struct Blocks {
     pub(super) vectors: Block,
@@ -88,6 +107,8 @@ pub(super) struct Blocks {
     pub(super) metadata: Block,
     pub(super) deletes: Block,
     pub(super) fields: Vec<(String, Block)>,
+    /// None, or all of them.
+    pub(super) cells: Option<CellBlocks>,
 }
 
 impl Blocks {
@@ -118,6 +139,7 @@ impl Blocks {
             metadata: finder.items(BlockKind::Metadata, rows, 0)?,
             deletes: finder.items(BlockKind::Deletes, deletes, 8)?,
             fields: finder.fields(rows)?,
+            cells: finder.cells(rows)?,
         };
         finder.nothing_left()?;
         Ok(blocks)
@@ -136,6 +158,7 @@ impl Blocks {
         ]
         .into_iter()
         .chain(self.fields.iter().map(|(_, block)| block))
+        .chain(self.cells.iter().flat_map(CellBlocks::all))
     }
 }
 
@@ -187,6 +210,34 @@ impl Finder<'_> {
         }
         let detail = format!("the {} block is too short for {items}", kind.name());
         Err(self.damage(entry.offset, detail))
+    }
+
+    /// A block whose items have no one size.
+    fn any(&mut self, kind: BlockKind, items: Option<u64>) -> Result<Block> {
+        let found = self.entries.iter().find(|entry| entry.kind == kind.code());
+        let items = items.or(found.map(|entry| entry.items)).unwrap_or(0);
+        Ok(Block::new(self.take(kind, items)?, self.salt))
+    }
+
+    /// The blocks of cells: all of them if there is one.
+    fn cells(&mut self, rows: u64) -> Result<Option<CellBlocks>> {
+        let belongs = |entry: &BlockEntry| {
+            BlockKind::from_code(entry.kind).is_some_and(|kind| kind.since() == 2)
+        };
+        if !self.entries.iter().any(belongs) {
+            return Ok(None);
+        }
+        let codebook = self.any(BlockKind::Codebook, None)?;
+        let starts = codebook.items().checked_add(1);
+        let starts = starts.filter(|starts| *starts <= u64::from(u32::MAX)).unwrap_or(0);
+        Ok(Some(CellBlocks {
+            codebook,
+            cells: self.fixed(BlockKind::Cells, starts, 4)?,
+            codes: self.any(BlockKind::Codes, Some(rows))?,
+            fine: self.any(BlockKind::FineCodes, Some(rows))?,
+            factors: self.fixed(BlockKind::FineFactors, rows, 12)?,
+            calibration: self.any(BlockKind::Calibration, Some(1))?,
+        }))
     }
 
     fn fields(&mut self, rows: u64) -> Result<Vec<(String, Block)>> {

@@ -8,7 +8,7 @@
 #![deny(clippy::indexing_slicing)]
 
 use super::{
-    ReadMode, SegmentMeta, SegmentParams,
+    CellTable, ReadMode, SegmentMeta, SegmentParams,
     block::Block,
     id_index, items,
     meta::segment_path,
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{Error, Metadata, PointId, Result};
 use akidb_vfs::Fs;
-use std::{borrow::Cow, fmt, ops::Deref, path::Path};
+use std::{borrow::Cow, fmt, ops::Deref, path::Path, sync::OnceLock};
 
 /// What a scrub reads at a time.
 const SCRUB_CHUNK: u64 = 1 << 20;
@@ -25,11 +25,13 @@ const SCRUB_CHUNK: u64 = 1 << 20;
 /// An open, immutable segment.
 pub(crate) struct Segment {
     meta: SegmentMeta,
-    dim: u32,
+    params: SegmentParams,
     source: Source,
     blocks: Blocks,
     /// In `Pread` mode the id index stays in memory: a lookup must not read 64 KiB.
     resident_index: Option<Bytes<'static>>,
+    /// What the blocks of cells say, once somebody asked; see [`super::cells`].
+    pub(super) cell_table: OnceLock<CellTable>,
 }
 
 impl fmt::Debug for Segment {
@@ -84,17 +86,29 @@ impl Segment {
             Bytes::Owned { buffer, .. } => Some(Bytes::whole(buffer)),
             Bytes::Mapped(_) => None,
         };
-        Ok(Self { meta: meta.clone(), dim: params.dim, source, blocks, resident_index })
+        let cell_table = OnceLock::new();
+        Ok(Self { meta: meta.clone(), params, source, blocks, resident_index, cell_table })
     }
 
     /// A segment of blocks that nobody checked; see [`super::salvage`].
-    pub(super) fn unchecked(meta: SegmentMeta, dim: u32, source: Source, blocks: Blocks) -> Self {
-        Self { meta, dim, source, blocks, resident_index: None }
+    pub(super) fn unchecked(
+        meta: SegmentMeta,
+        params: SegmentParams,
+        source: Source,
+        blocks: Blocks,
+    ) -> Self {
+        let cell_table = OnceLock::new();
+        Self { meta, params, source, blocks, resident_index: None, cell_table }
     }
 
     /// The blocks and where they are read from.
     pub(super) fn parts(&self) -> (&Blocks, &Source) {
         (&self.blocks, &self.source)
+    }
+
+    /// What all segments of the collection have in common.
+    pub(crate) fn params(&self) -> SegmentParams {
+        self.params
     }
 
     /// What the manifest says of this file.
@@ -133,7 +147,16 @@ impl Segment {
 
     /// The vectors of `count` rows from `first`, one after the other.
     pub(crate) fn vectors(&self, first: u32, count: u32) -> Result<VectorSlab<'_>> {
-        self.numbers(&self.blocks.vectors, first, count, u64::from(self.dim))
+        self.numbers(&self.blocks.vectors, first, count, u64::from(self.params.dim))
+    }
+
+    /// The vector of one row: borrowed where the file is mapped.
+    pub(crate) fn vector(&self, row: u32) -> Result<Cow<'_, [f32]>> {
+        let slab = self.vectors(row, 1)?;
+        Ok(match slab.0 {
+            Bytes::Mapped(bytes) => Cow::Borrowed(bytemuck::cast_slice(bytes)),
+            Bytes::Owned { .. } => Cow::Owned(slab.to_vec()),
+        })
     }
 
     /// The inverse lengths of the vectors of `count` rows from `first`; 0 for a zero vector.

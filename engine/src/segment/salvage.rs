@@ -3,7 +3,7 @@
 //!
 //! Header, tail and footer must be whole: they hold the salt of every checksum and say where the
 //! blocks lie. Of the rest, each 64 KiB stands or falls alone. The id index is not read, nor are
-//! field indexes and inverse norms: all of them follow from the rows.
+//! field indexes, inverse norms and all that belongs to cells: it follows from the rows.
 
 #![deny(clippy::indexing_slicing)]
 
@@ -68,7 +68,7 @@ impl SalvagedSegment {
             fields: fields_of(footer).flatten().collect(),
         };
         let blocks = Blocks::find(&source, structure)?;
-        Ok(Self { segment: Segment::unchecked(meta, params.dim, source, blocks), params })
+        Ok(Self { segment: Segment::unchecked(meta, params, source, blocks), params })
     }
 
     /// What the file says of itself, with its length and checksum as they are.
@@ -87,10 +87,7 @@ impl SalvagedSegment {
         let mut found = Vec::new();
         for block in blocks.all() {
             let kind = block.kind();
-            let derivable = matches!(
-                kind,
-                Some(BlockKind::IdIndex | BlockKind::InvNorms | BlockKind::FieldIndex)
-            );
+            let derivable = kind.is_some_and(BlockKind::derivable);
             let name = kind.map_or("unknown", BlockKind::name);
             let bad = block.damaged_extents(source)?.into_iter();
             found.extend(bad.map(|(offset, bytes)| BadExtent {

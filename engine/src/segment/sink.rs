@@ -1,13 +1,14 @@
 //! The writing side of a segment file: a bounded buffer in front of a file, which knows its place,
 //! pads to alignments, and checksums every extent and the whole file as the bytes pass.
 //!
-//! Called by the writer alone. Writes strictly forward and never reads back.
+//! Called by the writer alone. Writes strictly forward, at one place of the file or at two side by
+//! side, and never reads back.
 
 #![deny(clippy::indexing_slicing)]
 
 use super::{
     directory::{BlockEntry, BlockKind},
-    format::{EXTENT, VERSION, place_hasher},
+    format::{EXTENT, place_hasher},
 };
 use akidb_vfs::{FsError, FsFile, planted};
 use crc32fast::Hasher;
@@ -109,7 +110,7 @@ impl FileSink {
         BlockEntry {
             kind: block.kind.code(),
             optional: false,
-            since: u16::try_from(VERSION).expect("format versions are small"),
+            since: block.kind.since(),
             detail: 0,
             name: String::new(),
             offset: block.offset,
@@ -117,6 +118,26 @@ impl FileSink {
             items,
             crcs: block.crcs,
         }
+    }
+
+    /// Another place of the same file, written at the same time: what is appended here lies from
+    /// `offset` on. [`Self::join`] puts the two together.
+    pub(super) fn beside(&self, offset: u64) -> Self {
+        let buffer = Vec::with_capacity(BUFFER_LEN);
+        let file = self.file.clone();
+        Self { file, salt: self.salt, buffer, written: offset, whole: Hasher::new(), block: None }
+    }
+
+    /// Goes on where `other`, which began where this one is, has ended.
+    pub(super) fn join(&mut self, other: Self) -> Result<(), FsError> {
+        assert!(self.block.is_none() && other.block.is_none(), "places meet between blocks");
+        for sink in [&*self, &other] {
+            self.file.write_all_at(&sink.buffer, sink.written)?;
+        }
+        self.buffer.clear();
+        self.written = other.position();
+        self.whole.combine(&other.whole);
+        Ok(())
     }
 
     /// Writes what is buffered, makes the file durable; its length and checksum.

@@ -7,6 +7,8 @@
 //! 2. `push` and `push_delete` in any order; each id in at most one row.
 //! 3. `finish`: the other blocks, footer, tail, sync, rename, directory sync.
 //!
+//! With cells, `create` takes a plan, and each `push` is followed by `push_codes`.
+//!
 //! # Crash consistency
 //! The final name appears only after the file was synced. After an error, or when the writer is
 //! dropped unfinished, the names it made are removed as far as the disk allows; what stays is a
@@ -15,9 +17,10 @@
 #![deny(clippy::indexing_slicing)]
 
 use super::{
-    RowRef, SegmentMeta, SegmentParams,
+    CellPlan, RowCodes, RowRef, SegmentMeta, SegmentParams,
+    codes::CodesWriter,
     directory::{BlockEntry, BlockKind, Footer, field_type_code},
-    format::{Header, ROWS_MAX, Tail},
+    format::{Header, ROWS_MAX, Tail, VERSION, VERSION_PLAIN},
     id_index,
     items::ItemsBuilder,
     meta::segment_path,
@@ -27,6 +30,7 @@ use crate::{Error, FieldDef, ID_BYTES_MAX, PointId, Result, schema::FIELD_NAME_B
 use akidb_index::inv_norm;
 use akidb_vfs::{Fs, FsError, Random, planted};
 use std::{
+    borrow::Cow,
     fmt,
     io::ErrorKind,
     path::{Path, PathBuf},
@@ -62,6 +66,7 @@ pub(crate) struct SegmentWriter {
     metadata: ItemsBuilder,
     deleted_ids: ItemsBuilder,
     deleted_lsns: Vec<u64>,
+    codes: Option<CodesWriter>,
 }
 
 impl fmt::Debug for SegmentWriter {
@@ -75,13 +80,15 @@ impl fmt::Debug for SegmentWriter {
 
 impl SegmentWriter {
     /// Starts the file of segment `number` in `dir`, under its temporary name. A leftover of that
-    /// name is replaced; a finished segment of that number is a bug and stays untouched.
+    /// name is replaced; a finished segment of that number is a bug and stays untouched. With a plan
+    /// the rows come in the order of its cells, each with its codes.
     pub(crate) fn create(
         fs: Arc<dyn Fs>,
         random: &dyn Random,
         dir: &Path,
         number: u64,
         params: SegmentParams,
+        plan: Option<CellPlan>,
     ) -> Result<Self> {
         let path = segment_path(dir, number);
         match fs.metadata(&path) {
@@ -98,11 +105,14 @@ impl SegmentWriter {
             other => other?,
         };
         let unfinished = Unfinished { fs, paths: vec![temp] };
-        let header = Header { number, salt: random.next_u64(), params };
+        let version = if plan.is_some() { VERSION } else { VERSION_PLAIN };
+        let header = Header { version, number, salt: random.next_u64(), params };
         let mut sink = FileSink::new(file, header.salt);
         sink.write(&header.encode())?;
         sink.begin(BlockKind::Vectors)?;
+        let codes = plan.map(|plan| CodesWriter::new(&sink, params, plan)).transpose()?;
         Ok(Self {
+            codes,
             sink,
             unfinished,
             dir: dir.to_owned(),
@@ -136,6 +146,12 @@ impl SegmentWriter {
         Ok(())
     }
 
+    /// Takes the codes of the row that was pushed last, in a segment with cells.
+    pub(crate) fn push_codes(&mut self, codes: &RowCodes) -> Result<()> {
+        let writer = self.codes.as_mut();
+        writer.ok_or_else(|| Error::bug("a segment without cells was given codes"))?.push(codes)
+    }
+
     /// Notes that `id` was deleted at `lsn` though an older version may lie in a cold object.
     pub(crate) fn push_delete(&mut self, id: &PointId, lsn: u64) -> Result<()> {
         if self.deleted_lsns.len() as u64 >= u64::from(ROWS_MAX) {
@@ -158,12 +174,21 @@ impl SegmentWriter {
     /// # Errors
     /// A failed call: no file of this number is left as far as the disk allows. Two rows of one
     /// id: a bug.
-    pub(crate) fn finish(mut self, fields: Vec<(FieldDef, Vec<u8>)>) -> Result<SegmentMeta> {
-        let footer = self.write_blocks(&fields)?;
+    pub(crate) fn finish(self, fields: Vec<(FieldDef, Vec<u8>)>) -> Result<SegmentMeta> {
+        self.finish_with(fields, |_| Err(Error::bug("a segment's rows cannot be looked at again")))
+    }
+
+    /// As [`Self::finish`], for a segment with cells. `vector` gives the vector of any row again.
+    pub(crate) fn finish_with<'v>(
+        mut self,
+        fields: Vec<(FieldDef, Vec<u8>)>,
+        vector: impl Fn(u32) -> Result<Cow<'v, [f32]>>,
+    ) -> Result<SegmentMeta> {
+        let footer = self.write_blocks(&fields, vector)?;
         let Self { mut sink, mut unfinished, dir, header, .. } = self;
         sink.align(super::format::ALIGN)?;
         let footer_bytes = footer.encode();
-        let tail = Tail::of(&footer_bytes, sink.position(), header.salt);
+        let tail = Tail::of(header.version, &footer_bytes, sink.position(), header.salt);
         sink.write(&footer_bytes)?;
         sink.write(&tail.encode())?;
         let (len, crc32) = sink.finish()?;
@@ -180,7 +205,11 @@ impl SegmentWriter {
         })
     }
 
-    fn write_blocks(&mut self, fields: &[(FieldDef, Vec<u8>)]) -> Result<Footer> {
+    fn write_blocks<'v>(
+        &mut self,
+        fields: &[(FieldDef, Vec<u8>)],
+        vector: impl Fn(u32) -> Result<Cow<'v, [f32]>>,
+    ) -> Result<Footer> {
         let rows = u32::try_from(self.lsns.len()).expect("push counts rows");
         let deletes = u32::try_from(self.deleted_lsns.len()).expect("push_delete counts deletes");
         let id_index = id_index::build(&self.ids, rows)
@@ -190,6 +219,9 @@ impl SegmentWriter {
         let (min_lsn, max_lsn) = (lsns().min().unwrap_or(0), lsns().max().unwrap_or(0));
 
         let mut blocks = vec![self.sink.end(u64::from(rows))];
+        if let Some(codes) = &mut self.codes {
+            blocks.push(codes.write_fine(&mut self.sink)?);
+        }
         let [offsets, ids] = self.ids.parts();
         let [metadata_offsets, metadata] = self.metadata.parts();
         let [deleted_offsets, deleted] = self.deleted_ids.parts();
@@ -205,6 +237,9 @@ impl SegmentWriter {
         ];
         for (kind, items, parts) in parts {
             blocks.push(write_block(&mut self.sink, kind, items, parts)?);
+        }
+        if let Some(codes) = &self.codes {
+            blocks.extend(codes.write_blocks(&mut self.sink, self.header.params, vector)?);
         }
         for (def, bytes) in fields {
             if def.name.is_empty()

@@ -109,7 +109,10 @@ impl Pass<'_> {
         let params =
             SegmentParams { collection: collection.id, dim: schema.dim, metric: schema.metric };
         let opened = Segment::open(self.fs, &self.paths.segments, meta, params, ReadMode::Pread);
-        let checked = opened.and_then(|segment| segment.verify().map(|()| segment));
+        let checked = opened.and_then(|segment| {
+            segment.verify()?;
+            segment.verify_cells().map(|()| segment)
+        });
         let segment = match checked {
             Ok(segment) => segment,
             Err(error) if is_newer(&error) => return Err(error),

@@ -14,17 +14,22 @@
 //!   [`SAMPLE_PER_CELL`] rows per cell are looked at, [`ITERATIONS`] times.
 //! - Cells may be empty (of rows that are all alike), never not a number, as long as rows are finite.
 
+mod bytes;
 mod kmeans;
 mod route;
 
 use crate::{
+    Metric,
     kernels::{
         Kernels,
         portable::{Nearest, PANEL},
     },
+    rabitq::Codec,
     rotation::SplitMix64,
 };
+pub use bytes::{BadCodebook, DIM_MAX};
 pub use route::Router;
+use std::sync::OnceLock;
 
 /// Rows that the training looks at, per cell.
 pub const SAMPLE_PER_CELL: usize = 64;
@@ -42,7 +47,9 @@ pub struct Assignment {
     pub squared_distance: f32,
 }
 
-/// The centroids of a collection.
+/// The centroids of a collection, and what else its codes depend on: the seed of the rotation and
+/// the origin. Two segments whose codebooks have the same [`Codebook::id`] have comparable codes and
+/// the same cells, and are merged by putting the rows of each cell together.
 ///
 /// ```
 /// use akidb_index::codebook::Codebook;
@@ -52,42 +59,119 @@ pub struct Assignment {
 /// assert_eq!(cells[0].cell, cells[1].cell);
 /// assert_ne!(cells[0].cell, cells[2].cell);
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Codebook {
     dim: usize,
     centroids: Vec<f32>,
-    /// The centroids again, as the matrix product reads them.
-    panels: Panels,
+    /// The root mean squared distance of the training rows of each cell; 0 if there were none.
+    radii: Vec<f32>,
+    /// The mean of the sample: what codes and queries are rounded relative to.
+    origin: Vec<f32>,
+    seed: u64,
+    trained_rows: u64,
+    /// The hash of all of the above.
+    id: u64,
+    /// The centroids again, as the matrix product reads them: made when rows are first assigned,
+    /// because most codebooks are only searched by.
+    panels: OnceLock<Panels>,
+}
+
+impl PartialEq for Codebook {
+    fn eq(&self, other: &Self) -> bool {
+        (self.dim, self.id, self.seed, self.trained_rows, &self.origin, &self.centroids)
+            == (
+                other.dim,
+                other.id,
+                other.seed,
+                other.trained_rows,
+                &other.origin,
+                &other.centroids,
+            )
+    }
 }
 
 impl Codebook {
     /// Trains about `cells` cells on finite rows of `dim` components, which lie one behind the other. Of
     /// more than [`SAMPLE_PER_CELL`] rows per cell a sample is taken. There are no more cells than
-    /// rows and at least one; wide cells of few rows may bring up to the root of `cells` more.
+    /// rows and at least one; wide cells of few rows may bring up to the root of `cells` more. The
+    /// origin is the mean of the sample; the seed is also that of the rotation ([`Self::codec`]).
     ///
     /// # Panics
-    /// If `dim` is 0 or the rows are not whole, which are bugs of the caller.
+    /// If `dim` is 0 or more than [`DIM_MAX`] or the rows are not whole: bugs of the caller.
     pub fn train(rows: &[f32], dim: usize, cells: usize, seed: u64) -> Self {
-        assert!(dim > 0 && rows.len().is_multiple_of(dim), "rows are whole vectors");
+        assert!(
+            (1..=DIM_MAX).contains(&dim) && rows.len().is_multiple_of(dim),
+            "rows are whole vectors of 1 to {DIM_MAX} components"
+        );
         let random = &mut SplitMix64(seed);
         let cells = cells.min(rows.len() / dim).max(1);
         let sample = sample(rows, dim, cells * SAMPLE_PER_CELL, random);
-        let centroids = if cells <= FLAT_MAX {
+        let cells = if cells <= FLAT_MAX {
             kmeans::train(&sample, dim, cells, random)
         } else {
             tree(&sample, dim, cells, random)
         };
-        Self::from_centroids(centroids, dim)
+        let trained_rows = (sample.len() / dim) as u64;
+        Self::from_parts(cells.centroids, cells.radii, mean(&sample, dim), seed, trained_rows)
     }
 
-    /// A codebook of centroids that were trained before.
+    /// A codebook of finite centroids that were trained elsewhere, with the origin at zero, unknown
+    /// radii and the seed 0.
     ///
     /// # Panics
-    /// If there is none, or they are not whole vectors: bugs of the caller.
+    /// If there is none, or they are not whole vectors of 1 to [`DIM_MAX`] components: bugs of the
+    /// caller.
     pub fn from_centroids(centroids: Vec<f32>, dim: usize) -> Self {
+        let radii = vec![0.0; centroids.len() / dim.max(1)];
+        Self::from_parts(centroids, radii, vec![0.0; dim], 0, 0)
+    }
+
+    fn from_parts(
+        centroids: Vec<f32>,
+        radii: Vec<f32>,
+        origin: Vec<f32>,
+        seed: u64,
+        trained_rows: u64,
+    ) -> Self {
+        let dim = origin.len();
+        assert!((1..=DIM_MAX).contains(&dim), "a centroid has 1 to {DIM_MAX} components");
         assert!(!centroids.is_empty(), "a codebook has a cell");
-        let panels = Panels::new(&centroids, dim);
-        Self { dim, centroids, panels }
+        assert!(centroids.len().is_multiple_of(dim), "centroids are whole vectors");
+        let panels = OnceLock::new();
+        let mut book = Self { dim, centroids, radii, origin, seed, trained_rows, id: 0, panels };
+        book.id = bytes::id(&book.encode());
+        book
+    }
+
+    /// A hash of all that the codebook holds: codebooks of one id are the same one.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The seed of the training, and of the rotation in front of the codes.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The mean of the rows that it was trained on.
+    pub fn origin(&self) -> &[f32] {
+        &self.origin
+    }
+
+    /// The root mean squared distance of the training rows of each cell to its centroid; 0 if there
+    /// were none.
+    pub fn radii(&self) -> &[f32] {
+        &self.radii
+    }
+
+    /// How many rows the training looked at.
+    pub fn trained_rows(&self) -> u64 {
+        self.trained_rows
+    }
+
+    /// The codec that rows of these cells are coded with: of this seed, around this origin.
+    pub fn codec(&self, metric: Metric) -> Codec {
+        Codec::new(metric, self.dim, self.seed).with_origin(&self.origin)
     }
 
     /// Components of a centroid.
@@ -117,12 +201,12 @@ impl Codebook {
     /// If the rows are not whole vectors, which is a bug of the caller.
     pub fn assign(&self, rows: &[f32]) -> Vec<Assignment> {
         assert!(rows.len().is_multiple_of(self.dim), "rows are whole vectors");
-        let kernels = Kernels::best();
         let assignment = |(row, nearest): (&[f32], Nearest)| Assignment {
             cell: nearest.cell,
-            squared_distance: (kernels.dot(row, row) - 2.0 * nearest.score).max(0.0),
+            squared_distance: squared_distance(row, nearest),
         };
-        let nearest = self.panels.nearest(rows);
+        let panels = self.panels.get_or_init(|| Panels::new(&self.centroids, self.dim));
+        let nearest = panels.nearest(rows);
         rows.chunks_exact(self.dim).zip(nearest).map(assignment).collect()
     }
 }
@@ -173,26 +257,45 @@ fn sample(rows: &[f32], dim: usize, most: usize, random: &mut SplitMix64) -> Vec
     numbers[..taken].iter().flat_map(row).copied().collect()
 }
 
+/// The squared distance of a row to its nearest centroid, from their product.
+fn squared_distance(row: &[f32], nearest: Nearest) -> f32 {
+    (Kernels::best().dot(row, row) - 2.0 * nearest.score).max(0.0)
+}
+
+/// The mean of the rows; zero if there is none.
+fn mean(rows: &[f32], dim: usize) -> Vec<f32> {
+    let mut sums = vec![0.0_f64; dim];
+    for row in rows.chunks_exact(dim) {
+        sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
+    }
+    let count = (rows.len() / dim).max(1) as f64;
+    sums.iter().map(|sum| (sum / count) as f32).collect()
+}
+
 /// Trains wide cells first, then cuts each into as many cells as its share of the sample.
-fn tree(sample: &[f32], dim: usize, cells: usize, random: &mut SplitMix64) -> Vec<f32> {
+fn tree(sample: &[f32], dim: usize, cells: usize, random: &mut SplitMix64) -> kmeans::Cells {
     let wide = kmeans::train(sample, dim, cells.isqrt(), random);
-    let mut members = vec![Vec::new(); wide.len() / dim];
-    for (row, nearest) in sample.chunks_exact(dim).zip(Panels::new(&wide, dim).nearest(sample)) {
+    let mut members = vec![Vec::new(); wide.radii.len()];
+    let nearest = Panels::new(&wide.centroids, dim).nearest(sample);
+    for (row, nearest) in sample.chunks_exact(dim).zip(nearest) {
         members[nearest.cell as usize].extend_from_slice(row);
     }
     let rows = sample.len() / dim;
     let (mut before, mut given) = (0, 0);
-    let mut centroids = Vec::with_capacity(cells * dim);
+    let mut all = kmeans::Cells::default();
     for members in members.iter().filter(|members| !members.is_empty()) {
         // Shares are cut from the whole, so that what is rounded off here is given there.
         before += members.len() / dim;
         let share = (before * cells / rows).saturating_sub(given).max(1);
         let narrow = kmeans::train(members, dim, share, random);
-        given += narrow.len() / dim;
-        centroids.extend_from_slice(&narrow);
+        given += narrow.radii.len();
+        all.centroids.extend(narrow.centroids);
+        all.radii.extend(narrow.radii);
     }
-    centroids
+    all
 }
 
+#[cfg(test)]
+mod bytes_tests;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@
 //! inputs that are checked in, on stable Rust. Must never need nightly itself, and never answer
 //! differently for the same bytes.
 
+mod cells;
 mod files;
 mod input;
 mod seal;
@@ -26,7 +27,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 14] = [
     Target {
         name: "framed_file",
         promise: "frames: a scan and an inspection agree, whatever the file",
@@ -86,6 +87,18 @@ pub const TARGETS: [Target; 12] = [
         promise: "foreign Parquet files: whole rows of one dimension, or an error",
         run: files::import,
         seeds: seeds::import,
+    },
+    Target {
+        name: "codebook",
+        promise: "codebooks: what is read is written the same, and every cell can be visited",
+        run: cells::codebook,
+        seeds: seeds::codebook,
+    },
+    Target {
+        name: "lists",
+        promise: "lists of codes: every row of every cell is scanned and copied, or none",
+        run: cells::lists,
+        seeds: seeds::lists,
     },
     Target {
         name: "filter",

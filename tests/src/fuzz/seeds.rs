@@ -4,6 +4,10 @@
 
 use super::input::{chunk, u16_at, u32_at, u64_at};
 use akidb::testing;
+use akidb_index::{
+    Metric,
+    rabitq::{Bits, Codec, pack_block},
+};
 use akidb_vfs::sim::SimFs;
 use akidb_vfs::{Fs, write_file_durably};
 use akidb_wal::{
@@ -23,6 +27,7 @@ const TOMBSTONES: &[u8] = include_bytes!("../../../engine/tests/golden/tombstone
 const KEYWORDS: &[u8] = include_bytes!("../../../engine/tests/golden/field-index-keyword-v1.bin");
 const FLOATS: &[u8] = include_bytes!("../../../engine/tests/golden/field-index-float-v1.bin");
 const COLD: &[u8] = include_bytes!("../../../engine/tests/golden/cold_v1.parquet");
+const CODEBOOK: &[u8] = include_bytes!("../../../index/tests/golden/codebook-v1.bin");
 
 pub(super) fn framed_file() -> Seeds {
     let with = |control: &[u8]| [control, WAL].concat();
@@ -124,6 +129,31 @@ pub(super) fn import() -> Seeds {
     let plain = plain();
     let with = |control: u8| [&[control][..], &plain].concat();
     vec![("named", with(3)), ("guessed", with(0)), ("numbered", with(4))]
+}
+
+pub(super) fn codebook() -> Seeds {
+    vec![("golden", CODEBOOK.to_vec())]
+}
+
+/// Cells of 1, 0 and 33 rows of 64 components.
+pub(super) fn lists() -> Seeds {
+    let codec = Codec::new(Metric::Dot, 64, 1);
+    let mut encoder = codec.encoder();
+    let mut row = |seed: u8| {
+        let row: Vec<f32> = (0..64_u8).map(|i| f32::from(i.wrapping_mul(seed)) - 99.0).collect();
+        encoder.set_row(&row, 1.0);
+        encoder.set_centre(&codec.origin_centre());
+        let mut code = vec![0; Bits::One.code_len(64)];
+        let factors = encoder.encode(Bits::One, &mut code);
+        (code, factors)
+    };
+    let mut input = vec![0, 0, 3, 0, 1, 1, 34];
+    for rows in [0..1, 1..33, 33..34_u8] {
+        let rows: Vec<_> = rows.map(&mut row).collect();
+        let rows: Vec<_> = rows.iter().map(|(code, factors)| (&**code, *factors)).collect();
+        pack_block(64, &rows, &mut input);
+    }
+    vec![("golden", input), ("sorted", vec![3, 1, 4, 9, 70, 3, 0, 31, 255, 255, 255])]
 }
 
 pub(super) fn filter() -> Seeds {

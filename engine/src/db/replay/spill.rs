@@ -47,6 +47,8 @@ impl<'a> Spill<'a> {
             random: &*recovery.parts.random,
             dir: &recovery.paths.segments,
             next_file: recovery.next_file,
+            // Whoever waits for the open does not wait for an index: compaction makes it.
+            index_rows_min: u64::MAX,
         };
         let Recovery { shared, collections, .. } = *recovery;
         Self { site, shared, collections, spilled: BTreeMap::new() }

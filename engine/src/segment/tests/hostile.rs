@@ -251,7 +251,7 @@ impl Forgery {
     fn of(bytes: &[u8]) -> Self {
         let len = bytes.len();
         let header = Header::decode(&bytes[..HEADER_LEN]).unwrap();
-        let tail = Tail::decode(&bytes[len - TAIL_LEN..], len as u64).unwrap();
+        let tail = Tail::decode(header.version, &bytes[len - TAIL_LEN..], len as u64).unwrap();
         let at = usize::try_from(tail.footer_offset).unwrap();
         let footer = Footer::decode(&bytes[at..len - TAIL_LEN], tail.footer_offset).unwrap();
         Self { bytes: bytes[..at].to_vec(), header, footer }
@@ -264,7 +264,7 @@ impl Forgery {
 
     /// The file with `footer` in place of its own.
     fn with_footer(&self, footer: &[u8]) -> Vec<u8> {
-        let tail = Tail::of(footer, self.bytes.len() as u64, self.header.salt);
+        let tail = Tail::of(self.header.version, footer, self.bytes.len() as u64, self.header.salt);
         [self.bytes.as_slice(), footer, &tail.encode()].concat()
     }
 
@@ -388,9 +388,9 @@ fn an_unknown_block_that_must_be_understood_needs_a_newer_binary() {
     let fs = disk(1);
     let meta = write(&fs, 9, 3, &small()).unwrap();
     let whole = bytes_of(&fs, 9);
-    let newer = add_block_of_kind_99(&fs, &meta, &whole, (false, 2));
+    let newer = add_block_of_kind_99(&fs, &meta, &whole, (false, 3));
     let error = open(&fs, &newer, 3, ReadMode::Mmap).unwrap_err();
-    assert!(matches!(error.cause(), Cause::Newer { found: 2, supported: 1, .. }), "{error}");
+    assert!(matches!(error.cause(), Cause::Newer { found: 3, supported: 2, .. }), "{error}");
     let impossible = add_block_of_kind_99(&fs, &meta, &whole, (false, 1));
     assert_corruption(&open(&fs, &impossible, 3, ReadMode::Mmap).unwrap_err(), 9);
 }
@@ -400,7 +400,7 @@ fn a_newer_file_is_refused_by_name() {
     let fs = disk(1);
     let meta = write(&fs, 9, 3, &small()).unwrap();
     let mut bytes = bytes_of(&fs, 9);
-    bytes[8] = 2;
+    bytes[8] = 3;
     let crc = crc32fast::hash(&bytes[..HEADER_LEN - 4]);
     bytes[HEADER_LEN - 4..HEADER_LEN].copy_from_slice(&crc.to_le_bytes());
     replace(&fs, 9, &bytes);

@@ -44,7 +44,7 @@ fn disk(seed: u64) -> SimFs {
 fn write(fs: &SimFs, number: u64, dim: u32, content: &Content) -> Result<SegmentMeta> {
     let random = SystemRandom::from_seed(number);
     let fs = Arc::new(fs.clone());
-    let mut writer = SegmentWriter::create(fs, &random, Path::new(DIR), number, params(dim))?;
+    let mut writer = SegmentWriter::create(fs, &random, Path::new(DIR), number, params(dim), None)?;
     for Row { id, lsn, vector, metadata } in &content.rows {
         writer.push(RowRef { id, lsn: *lsn, vector, metadata: metadata.as_bytes() })?;
     }

@@ -151,7 +151,7 @@ fn rows_that_validation_should_have_stopped_are_bugs_not_files() {
     let start = |number| {
         let random = SystemRandom::from_seed(1);
         let disk = Arc::new(fs.clone());
-        SegmentWriter::create(disk, &random, Path::new(DIR), number, params(2)).unwrap()
+        SegmentWriter::create(disk, &random, Path::new(DIR), number, params(2), None).unwrap()
     };
     let row = RowRef { id: &id, lsn: 1, vector: &[1.0, 2.0], metadata: b"{}" };
 
@@ -173,7 +173,7 @@ fn rows_that_validation_should_have_stopped_are_bugs_not_files() {
 
     let meta = start(3).finish(Vec::new()).unwrap();
     let (disk, random) = (Arc::new(fs.clone()), SystemRandom::from_seed(1));
-    let reused = SegmentWriter::create(disk, &random, Path::new(DIR), 3, params(2));
+    let reused = SegmentWriter::create(disk, &random, Path::new(DIR), 3, params(2), None);
     assert_eq!(reused.unwrap_err().kind(), ErrorKind::Bug, "a number is used once");
     open(&fs, &meta, 2, ReadMode::Mmap).unwrap().verify().unwrap();
 }

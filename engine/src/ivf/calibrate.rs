@@ -1,0 +1,229 @@
+//! How many cells a recall takes, measured on rows of the segment itself when it is written.
+//!
+//! Rows are taken as queries, spread over the whole segment and left out of their own answers. For
+//! each its nearest rows are found among all others, and how far down the order of cells each of
+//! them lies. The number of cells that covers a share of them is what a search for that share, and a
+//! little more for what the bounds of the codes lose, looks through.
+//!
+//! Depths matter because of filters: if one row in ten matches, the ten nearest matches are about
+//! the hundred nearest rows.
+
+#![deny(clippy::indexing_slicing)]
+
+use super::Clustering;
+use crate::{cursor::Cursor, error::Result, schema::Metric};
+use akidb_index::{
+    BLOCK_ROWS, Scorer, TopK, inv_norm,
+    rabitq::{Blocks, CONFIDENCE, block_len},
+};
+use std::borrow::Cow;
+
+/// Shares of the nearest rows that are measured.
+const TARGETS: [f32; 10] = [0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999];
+/// Numbers of nearest rows that are measured.
+const DEPTHS: [u32; 2] = [10, 100];
+/// Rows that are taken as queries.
+const QUERIES: u32 = 100;
+/// What the bounds of the codes lose of the rows in the cells that are searched, and a reserve for
+/// queries that resemble rows less than rows resemble each other.
+const LOST: f32 = 0.004;
+
+/// Cells that a share of the nearest rows takes, by depth and target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Calibration {
+    nprobe: [[u32; TARGETS.len()]; DEPTHS.len()],
+}
+
+impl Calibration {
+    /// Reads what [`Self::encode`] wrote; `None` if it cannot be of so many cells.
+    pub(crate) fn decode(bytes: &[u8], cells: u32) -> Option<Self> {
+        let mut fields = Cursor::new(bytes, 0);
+        let mut nprobe = [[0; TARGETS.len()]; DEPTHS.len()];
+        for slot in nprobe.as_flattened_mut() {
+            *slot = fields.u32().filter(|nprobe| (1..=cells).contains(nprobe))?;
+        }
+        (fields.remaining() == 0).then_some(Self { nprobe })
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        self.nprobe.as_flattened().iter().flat_map(|nprobe| nprobe.to_le_bytes()).collect()
+    }
+
+    /// How many of the nearest cells hold the share `target` of the `depth` nearest rows.
+    pub(crate) fn nprobe(&self, target: f32, depth: f32, cells: u32) -> u32 {
+        let above = TARGETS.iter().position(|measured| *measured >= target);
+        let Some(column) = above else { return cells };
+        let at = |row: &[u32; TARGETS.len()]| row.get(column).map_or(1.0, |nprobe| *nprobe as f32);
+        let [few, many] = &self.nprobe;
+        let [shallow, deep] = DEPTHS.map(|depth| depth as f32);
+        // A power of the depth between the two that were measured, and beyond.
+        let power = (at(many) / at(few)).max(1.0).ln() / (deep / shallow).ln();
+        let nprobe = at(few) * (depth.max(shallow) / shallow).powf(power);
+        (nprobe.ceil() as u32).clamp(1, cells)
+    }
+}
+
+/// The one-bit codes of a segment that is being written, and its rows.
+pub(crate) struct Subject<'a, F> {
+    pub(crate) clustering: &'a Clustering,
+    pub(crate) metric: Metric,
+    /// Where each cell begins, and the number of rows.
+    pub(crate) starts: &'a [u32],
+    /// The blocks of all cells.
+    pub(crate) codes: &'a [u8],
+    /// The vector of a row.
+    pub(crate) vector: F,
+}
+
+impl<'v, F: Fn(u32) -> Result<Cow<'v, [f32]>>> Subject<'_, F> {
+    /// Measures.
+    pub(crate) fn calibrate(&self) -> Result<Calibration> {
+        let cells = self.clustering.cells();
+        let rows = self.starts.last().copied().unwrap_or(0);
+        let queries = QUERIES.min(rows);
+        let mut ranks = DEPTHS.map(|_| Vec::new());
+        for query in 0..queries {
+            let row = u32::try_from(u64::from(query) * u64::from(rows) / u64::from(queries));
+            let row = row.unwrap_or(0);
+            let (order, nearest) = self.nearest(row)?;
+            for (found, at) in nearest.iter().zip(0_u32..) {
+                let cell = self.starts.partition_point(|start| start <= found) - 1;
+                let rank = order.get(cell).copied().unwrap_or(0);
+                let deep = DEPTHS.iter().zip(&mut ranks).filter(|(depth, _)| at < **depth);
+                deep.for_each(|(_, ranks)| ranks.push(rank));
+            }
+        }
+        let nprobe = ranks.map(|mut ranks| {
+            ranks.sort_unstable();
+            TARGETS.map(|target| covering(&ranks, (target + LOST).min(1.0)).clamp(1, cells))
+        });
+        Ok(Calibration { nprobe })
+    }
+
+    /// The rank of every cell for this row as a query, and its nearest rows, the nearest first.
+    fn nearest(&self, row: u32) -> Result<(Vec<u32>, Vec<u32>)> {
+        let vector = (self.vector)(row)?;
+        let query = self.clustering.codec().query(&vector, CONFIDENCE);
+        let scorer = Scorer::new(super::metric_of(self.metric), &vector);
+        let deepest = DEPTHS.iter().max().map_or(0, |depth| *depth as usize);
+        let mut best = TopK::new(deepest);
+        let mut order = vec![0; self.clustering.cells() as usize];
+        let block = block_len(self.clustering.codec().padded());
+        let firsts = self.first_blocks();
+        let mut failed = None;
+        for (rank, (cell, probe)) in
+            (0_u32..).zip(self.clustering.router().route(&query, usize::MAX))
+        {
+            let cell = cell as usize;
+            if let Some(slot) = order.get_mut(cell) {
+                *slot = rank;
+            }
+            let rows = self.starts.get(cell).zip(self.starts.get(cell + 1));
+            let codes = firsts.get(cell).zip(firsts.get(cell + 1));
+            let (Some((start, end)), Some((from, to))) = (rows, codes) else { continue };
+            let bytes = self.codes.get(from * block..to * block).unwrap_or_default();
+            let padded = self.clustering.codec().padded();
+            let Ok(blocks) = Blocks::new(bytes, padded, (end - start) as usize) else { continue };
+            let threshold = rank_units(self.metric, best.threshold());
+            blocks.scan(&query, &probe, None, threshold, |at, _| {
+                let other = start + at as u32;
+                match (self.vector)(other) {
+                    Ok(vector) if other != row => {
+                        best.push(scorer.score(&vector, inv_norm(&vector)), other);
+                    }
+                    Ok(_) => {}
+                    Err(error) => failed = Some(error),
+                }
+                rank_units(self.metric, best.threshold())
+            });
+        }
+        match failed {
+            Some(error) => Err(error),
+            None => {
+                Ok((order, best.into_sorted_vec().into_iter().map(|found| found.item).collect()))
+            }
+        }
+    }
+
+    /// The number of blocks before each cell, and of all.
+    fn first_blocks(&self) -> Vec<usize> {
+        let mut firsts = vec![0];
+        let mut blocks = 0;
+        for pair in self.starts.windows(2) {
+            if let [start, end] = pair {
+                blocks += (end.saturating_sub(*start) as usize).div_ceil(BLOCK_ROWS);
+            }
+            firsts.push(blocks);
+        }
+        firsts
+    }
+}
+
+/// A score as codes estimate it (see [`akidb_index::rabitq`]); minus infinity for none.
+pub(crate) fn rank_units(metric: Metric, score: Option<f32>) -> f32 {
+    match (score, metric) {
+        (None, _) => f32::NEG_INFINITY,
+        (Some(score), Metric::L2) => -(score * score),
+        (Some(score), Metric::Cosine | Metric::Dot) => score,
+    }
+}
+
+/// How many of the first cells hold the share of the rows, whose ranks are sorted.
+fn covering(ranks: &[u32], share: f32) -> u32 {
+    let wanted = (ranks.len() as f32 * share).ceil() as usize;
+    let last = ranks.get(wanted.min(ranks.len()).saturating_sub(1));
+    last.map_or(1, |rank| rank + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALIBRATION_LEN: usize = 4 * TARGETS.len() * DEPTHS.len();
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_table_is_read_back_and_one_that_cannot_be_is_refused() {
+        let mut table = Calibration { nprobe: [[3; TARGETS.len()]; DEPTHS.len()] };
+        table.nprobe[1][2] = 8;
+        let bytes = table.encode();
+        assert_eq!(bytes.len(), CALIBRATION_LEN);
+        assert_eq!(Calibration::decode(&bytes, 8), Some(table));
+        assert_eq!(Calibration::decode(&bytes, 7), None);
+        assert_eq!(Calibration::decode(&bytes[1..], 8), None);
+        assert_eq!(Calibration::decode(&[0; CALIBRATION_LEN], 8), None);
+    }
+
+    proptest! {
+        #[test]
+        fn more_recall_and_more_depth_never_take_fewer_cells(
+            mut few in prop::array::uniform10(1_u32..500),
+            mut more in prop::array::uniform10(0_u32..500),
+            low in 0.1_f32..1.0, high in 0.1_f32..1.0,
+            shallow in 1.0_f32..2_000.0, deep in 1.0_f32..2_000.0,
+        ) {
+            few.sort_unstable();
+            more.sort_unstable();
+            let many = std::array::from_fn(|i| few[i] + more[i]);
+            let table = Calibration { nprobe: [few, many] };
+            let (low, high) = (low.min(high), low.max(high));
+            let (shallow, deep) = (shallow.min(deep), shallow.max(deep));
+            let nprobe = table.nprobe(low, shallow, 1_000);
+            prop_assert!((1..=1_000).contains(&nprobe));
+            prop_assert!(nprobe <= table.nprobe(low, deep, 1_000));
+            // The power may differ between targets, so that deeper ones may cross.
+            prop_assert!(table.nprobe(low, 10.0, 1_000) <= table.nprobe(high, 10.0, 1_000));
+        }
+
+        #[test]
+        fn what_covers_a_share_covers_it(
+            mut ranks in prop::collection::vec(0_u32..50, 1..200),
+            share in 0.0_f32..1.0,
+        ) {
+            ranks.sort_unstable();
+            let cells = covering(&ranks, share);
+            let covered = ranks.iter().filter(|rank| **rank < cells).count();
+            prop_assert!(covered as f32 >= ranks.len() as f32 * share);
+        }
+    }
+}

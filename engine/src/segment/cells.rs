@@ -1,0 +1,201 @@
+//! Reading what belongs to cells: where they begin, and the codes of their rows, where they lie.
+//!
+//! The small blocks are read and checked once ([`CellTable`]); codes are handed out cell by cell, as
+//! bytes whose extents were compared with their checksums. Lengths are checked against the cells
+//! before anything is read; what codes and factors say cannot do harm.
+
+#![deny(clippy::indexing_slicing)]
+
+use super::{
+    Segment,
+    open::CellBlocks,
+    source::{Bytes, Source},
+};
+use crate::{
+    Error, Metric, Result,
+    ivf::{Calibration, Clustering, Clusterings},
+};
+use akidb_index::{
+    BLOCK_ROWS,
+    rabitq::{Bits, Blocks, Factors, block_len},
+};
+use std::{ops::Range, sync::Arc};
+
+/// Bytes of the factors of a row's fine code.
+const FACTORS_LEN: usize = 12;
+
+/// The cells of a segment.
+#[derive(Debug)]
+pub(crate) struct CellTable {
+    clustering: Arc<Clustering>,
+    calibration: Calibration,
+    starts: Box<[u32]>,
+    /// Blocks of 32 rows before each cell, and in all.
+    blocks: Box<[u64]>,
+}
+
+impl CellTable {
+    pub(crate) fn clustering(&self) -> &Arc<Clustering> {
+        &self.clustering
+    }
+
+    pub(crate) fn calibration(&self) -> &Calibration {
+        &self.calibration
+    }
+
+    /// The rows of a cell; none if there is no such cell.
+    pub(crate) fn rows(&self, cell: u32) -> Range<u32> {
+        let at = |cell: usize| self.starts.get(cell).copied().unwrap_or(0);
+        let cell = cell as usize;
+        at(cell)..at(cell + 1).max(at(cell))
+    }
+
+    /// The cell that holds a row.
+    pub(crate) fn cell_of(&self, row: u32) -> u32 {
+        let after = self.starts.partition_point(|start| *start <= row);
+        u32::try_from(after.saturating_sub(1)).unwrap_or(u32::MAX)
+    }
+}
+
+/// The one-bit codes of a cell.
+#[derive(Debug)]
+pub(crate) struct CellCodes<'a> {
+    rows: usize,
+    padded: usize,
+    bytes: Bytes<'a>,
+}
+
+impl CellCodes<'_> {
+    /// The blocks; row `i` is the `i`-th of the cell.
+    pub(crate) fn blocks(&self) -> Result<Blocks<'_>> {
+        Blocks::new(&self.bytes, self.padded, self.rows)
+            .map_err(|_| Error::bug("the codes of a cell have another length than its rows"))
+    }
+}
+
+/// The eight-bit codes of consecutive rows.
+#[derive(Debug)]
+pub(crate) struct FineCodes<'a> {
+    padded: usize,
+    codes: Bytes<'a>,
+    factors: Bytes<'a>,
+}
+
+impl FineCodes<'_> {
+    /// Code and factors of the `at`-th row; `None` past the last.
+    pub(crate) fn get(&self, at: usize) -> Option<(&[u8], Factors)> {
+        let start = at.checked_mul(self.padded)?;
+        let code = self.codes.get(start..start.checked_add(self.padded)?)?;
+        let (rows, _) = self.factors.as_chunks::<FACTORS_LEN>();
+        let (words, _) = rows.get(at)?.as_chunks::<4>();
+        let [add, scale, error] = words else { return None };
+        let [add, scale, error] = [add, scale, error].map(|word| f32::from_le_bytes(*word));
+        Some((code, Factors { add, scale, error }))
+    }
+}
+
+impl Segment {
+    /// True if the segment has cells.
+    pub(crate) fn has_cells(&self) -> bool {
+        self.parts().0.cells.is_some()
+    }
+
+    /// The cells; `None` for a segment without. Read once, by the first who asks.
+    ///
+    /// # Errors
+    /// Corruption of the blocks that hold them; a failed call.
+    pub(crate) fn cells(&self, known: &Clusterings) -> Result<Option<&CellTable>> {
+        let (blocks, source) = self.parts();
+        let Some(cells) = &blocks.cells else { return Ok(None) };
+        if let Some(table) = self.cell_table.get() {
+            return Ok(Some(table));
+        }
+        let table = self.read_cells(cells, source, known)?;
+        Ok(Some(self.cell_table.get_or_init(|| table)))
+    }
+
+    fn read_cells(
+        &self,
+        blocks: &CellBlocks,
+        source: &Source,
+        known: &Clusterings,
+    ) -> Result<CellTable> {
+        let bytes = blocks.codebook.all(source)?;
+        let clustering = known
+            .resolve(&bytes, self.metric(), self.dim())
+            .map_err(|error| blocks.codebook.damage(source, 0, &error.to_string()))?;
+        let bytes = blocks.cells.all(source)?;
+        let starts: Box<[u32]> =
+            bytes.as_chunks().0.iter().map(|start| u32::from_le_bytes(*start)).collect();
+        let whole = starts.first() == Some(&0)
+            && starts.last() == Some(&self.rows())
+            && starts.is_sorted()
+            && starts.len() as u64 == u64::from(clustering.cells()) + 1;
+        if !whole {
+            return Err(blocks.cells.damage(source, 0, "the cells do not divide the rows"));
+        }
+        let mut before = vec![0_u64];
+        let mut sum = 0;
+        for pair in starts.windows(2) {
+            if let [start, end] = pair {
+                sum += u64::from((end - start).div_ceil(BLOCK_ROWS as u32));
+            }
+            before.push(sum);
+        }
+        let padded = clustering.codec().padded();
+        if sum.checked_mul(block_len(padded) as u64) != Some(blocks.codes.len()) {
+            return Err(blocks.codes.damage(source, 0, "the codes are not those of the cells"));
+        }
+        if u64::from(self.rows()).checked_mul(padded as u64) != Some(blocks.fine.len()) {
+            return Err(blocks.fine.damage(source, 0, "the fine codes are not those of the rows"));
+        }
+        let bytes = blocks.calibration.all(source)?;
+        let calibration = Calibration::decode(&bytes, clustering.cells()).ok_or_else(|| {
+            blocks.calibration.damage(source, 0, "the calibration names cells that are not there")
+        })?;
+        Ok(CellTable { clustering, calibration, starts, blocks: before.into() })
+    }
+
+    fn cell_blocks(&self) -> Result<(&CellBlocks, &Source)> {
+        let (blocks, source) = self.parts();
+        let cells = blocks.cells.as_ref();
+        Ok((cells.ok_or_else(|| Error::bug("a segment without cells was asked for one"))?, source))
+    }
+
+    /// The one-bit codes of a cell of the segment's table.
+    pub(crate) fn cell_codes(&self, table: &CellTable, cell: u32) -> Result<CellCodes<'_>> {
+        let (blocks, source) = self.cell_blocks()?;
+        let padded = table.clustering.codec().padded();
+        let at = |cell: u32| table.blocks.get(cell as usize).copied().unwrap_or(0);
+        let len = block_len(padded) as u64;
+        let (start, end) = (at(cell) * len, at(cell.saturating_add(1)) * len);
+        let bytes = blocks.codes.bytes(source, start..end)?;
+        Ok(CellCodes { rows: table.rows(cell).len(), padded, bytes })
+    }
+
+    /// The eight-bit codes of consecutive rows.
+    pub(crate) fn fine_codes(&self, table: &CellTable, rows: Range<u32>) -> Result<FineCodes<'_>> {
+        let (blocks, source) = self.cell_blocks()?;
+        let padded = Bits::Eight.code_len(table.clustering.codec().padded());
+        let range =
+            |len: usize| u64::from(rows.start) * len as u64..u64::from(rows.end) * len as u64;
+        let codes = blocks.fine.bytes(source, range(padded))?;
+        let factors = blocks.factors.bytes(source, range(FACTORS_LEN))?;
+        Ok(FineCodes { padded, codes, factors })
+    }
+}
+
+impl Segment {
+    /// Checks the cells beyond their checksums: that they can be read, and divide the rows.
+    pub(crate) fn verify_cells(&self) -> Result<()> {
+        self.cells(&Clusterings::default()).map(drop)
+    }
+
+    fn metric(&self) -> Metric {
+        self.params().metric
+    }
+
+    fn dim(&self) -> u32 {
+        self.params().dim
+    }
+}

@@ -1,0 +1,197 @@
+//! Writing what belongs to cells: the codes of the rows, as these pass in the order of their cells.
+//!
+//! Fine codes go straight to their place in the file, which is known because the number of rows is;
+//! one-bit codes and factors, some 75 bytes a row at 384 dimensions, are collected and follow with
+//! the other blocks. Called by the writer alone.
+
+#![deny(clippy::indexing_slicing)]
+
+use super::{
+    SegmentParams,
+    directory::{BlockEntry, BlockKind},
+    format::{ALIGN, ALIGN_VECTORS},
+    sink::FileSink,
+};
+use crate::{
+    Error, Result,
+    ivf::{Calibration, Clustering, calibrate::Subject},
+};
+use akidb_index::{
+    BLOCK_ROWS,
+    rabitq::{Bits, Factors, pack_block},
+};
+use std::{borrow::Cow, mem, sync::Arc};
+
+/// In which cells the rows of a segment lie that is about to be written.
+#[derive(Clone, Debug)]
+pub(crate) struct CellPlan {
+    pub(crate) clustering: Arc<Clustering>,
+    /// Where each cell begins, and at last the number of rows.
+    pub(crate) starts: Vec<u32>,
+}
+
+impl CellPlan {
+    /// Rows in all cells.
+    pub(crate) fn rows(&self) -> u32 {
+        self.starts.last().copied().unwrap_or(0)
+    }
+}
+
+/// The codes of one row, or the memory for them.
+#[derive(Clone, Debug)]
+pub(crate) struct RowCodes {
+    pub(crate) one: Vec<u8>,
+    pub(crate) one_factors: Factors,
+    pub(crate) fine: Vec<u8>,
+    pub(crate) fine_factors: Factors,
+}
+
+impl RowCodes {
+    /// Memory for codes of `padded` components.
+    pub(crate) fn new(padded: usize) -> Self {
+        Self {
+            one: vec![0; Bits::One.code_len(padded)],
+            one_factors: Factors::default(),
+            fine: vec![0; Bits::Eight.code_len(padded)],
+            fine_factors: Factors::default(),
+        }
+    }
+}
+
+/// The blocks of cells, being written.
+#[derive(Debug)]
+pub(super) struct CodesWriter {
+    plan: CellPlan,
+    fine: FileSink,
+    fine_at: u64,
+    /// The cell of the next row, and its number.
+    cell: usize,
+    row: u32,
+    /// Rows of the block that is not full yet.
+    pending: Vec<(Vec<u8>, Factors)>,
+    blocks: Vec<u8>,
+    factors: Vec<f32>,
+}
+
+impl CodesWriter {
+    /// For the file that `sink` has begun.
+    pub(super) fn new(sink: &FileSink, params: SegmentParams, plan: CellPlan) -> Result<Self> {
+        // Vectors begin at their alignment behind the header, and there are as many as planned.
+        let vectors = u64::from(plan.rows()) * u64::from(params.dim) * 4;
+        let fine_at = (ALIGN_VECTORS + vectors).next_multiple_of(ALIGN);
+        let mut fine = sink.beside(fine_at);
+        fine.begin(BlockKind::FineCodes)?;
+        let mut writer = Self {
+            plan,
+            fine,
+            fine_at,
+            cell: 0,
+            row: 0,
+            pending: Vec::new(),
+            blocks: Vec::new(),
+            factors: Vec::new(),
+        };
+        writer.pass_ended_cells();
+        Ok(writer)
+    }
+
+    fn ends(&self) -> Option<u32> {
+        self.plan.starts.get(self.cell + 1).copied()
+    }
+
+    fn pass_ended_cells(&mut self) {
+        while self.ends() == Some(self.row) {
+            self.pack();
+            self.cell += 1;
+        }
+    }
+
+    fn padded(&self) -> usize {
+        self.plan.clustering.codec().padded()
+    }
+
+    fn pack(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let rows: Vec<_> = self.pending.iter().map(|(code, f)| (&**code, *f)).collect();
+        pack_block(self.plan.clustering.codec().padded(), &rows, &mut self.blocks);
+        self.pending.clear();
+    }
+
+    /// Takes the codes of the next row.
+    pub(super) fn push(&mut self, codes: &RowCodes) -> Result<()> {
+        if self.row >= self.plan.rows() {
+            return Err(Error::bug("a segment was given more rows than its cells have"));
+        }
+        self.fine.append(&codes.fine)?;
+        let Factors { add, scale, error } = codes.fine_factors;
+        self.factors.extend([add, scale, error]);
+        self.pending.push((codes.one.clone(), codes.one_factors));
+        self.row += 1;
+        if self.pending.len() == BLOCK_ROWS {
+            self.pack();
+        }
+        self.pass_ended_cells();
+        Ok(())
+    }
+
+    /// Ends the fine codes, which `sink` has reached, and goes on behind them.
+    pub(super) fn write_fine(&mut self, sink: &mut FileSink) -> Result<BlockEntry> {
+        if self.row != self.plan.rows() {
+            return Err(Error::bug("a segment was given fewer rows than its cells have"));
+        }
+        sink.align(ALIGN)?;
+        if sink.position() != self.fine_at {
+            return Err(Error::bug("a segment's vectors do not end where they should"));
+        }
+        let entry = self.fine.end(u64::from(self.row));
+        // What stays behind is a sink that nobody writes to.
+        let done = mem::replace(&mut self.fine, sink.beside(self.fine_at));
+        sink.join(done)?;
+        Ok(entry)
+    }
+
+    /// Measures how many cells a recall takes, and writes all blocks but the fine codes.
+    pub(super) fn write_blocks<'v>(
+        &self,
+        sink: &mut FileSink,
+        params: SegmentParams,
+        vector: impl Fn(u32) -> Result<Cow<'v, [f32]>>,
+    ) -> Result<Vec<BlockEntry>> {
+        let calibration = self.calibrate(params, vector)?.encode();
+        let clustering = &self.plan.clustering;
+        let starts: &[u8] = bytemuck::cast_slice(&self.plan.starts);
+        let rows = u64::from(self.row);
+        let parts: [(BlockKind, u64, &[u8]); 5] = [
+            (BlockKind::Codebook, u64::from(clustering.cells()), clustering.bytes()),
+            (BlockKind::Cells, self.plan.starts.len() as u64, starts),
+            (BlockKind::Codes, rows, &self.blocks),
+            (BlockKind::FineFactors, rows, bytemuck::cast_slice(&self.factors)),
+            (BlockKind::Calibration, 1, &calibration),
+        ];
+        let mut entries = Vec::with_capacity(parts.len());
+        for (kind, items, bytes) in parts {
+            sink.begin(kind)?;
+            sink.append(bytes)?;
+            entries.push(sink.end(items));
+        }
+        Ok(entries)
+    }
+
+    fn calibrate<'v>(
+        &self,
+        params: SegmentParams,
+        vector: impl Fn(u32) -> Result<Cow<'v, [f32]>>,
+    ) -> Result<Calibration> {
+        debug_assert_eq!(self.padded() % BLOCK_ROWS, 0, "codes fill words");
+        Subject {
+            clustering: &self.plan.clustering,
+            metric: params.metric,
+            starts: &self.plan.starts,
+            codes: &self.blocks,
+            vector,
+        }
+        .calibrate()
+    }
+}
