@@ -8,11 +8,11 @@ use plotters::{
     chart::ChartContext,
     coord::{CoordTranslate, Shift},
     prelude::{
-        ChartBuilder, Color, DrawingArea, IntoDrawingArea, IntoFont, IntoLogRange, LineSeries,
-        PathElement, RGBColor, Rectangle, SVGBackend, SeriesLabelPosition, WHITE,
+        BindKeyPoints, ChartBuilder, Color, DrawingArea, IntoDrawingArea, IntoFont, IntoLogRange,
+        LineSeries, PathElement, RGBColor, Rectangle, SVGBackend, SeriesLabelPosition, WHITE,
     },
 };
-use std::{error::Error, path::Path, result};
+use std::{error::Error, ops::Range, path::Path, result};
 
 const SIZE: (u32, u32) = (1200, 480);
 const TEXT: u32 = 14;
@@ -77,17 +77,18 @@ fn curves(area: &Area<'_>, found: &SearchResult) -> Drawn {
     let all: Vec<f64> = threads.iter().flat_map(|n| line(*n)).map(|(_, qps)| qps).collect();
     let lowest = all.iter().copied().fold(f64::INFINITY, f64::min).clamp(1.0, 1e9);
     let highest = all.iter().copied().fold(lowest, f64::max);
+    let range = lowest / 1.2..highest * 1.2;
+    let speeds = (range.clone().log_scale()).with_key_points(round_numbers(&range));
     let mut chart = ChartBuilder::on(area)
         .caption("recall against queries per second", ("sans-serif", TEXT + 4))
         .margin(12)
         .x_label_area_size(36)
         .y_label_area_size(72)
-        .build_cartesian_2d(RECALL_MIN..1.0, (lowest / 1.5..highest * 1.5).log_scale())?;
+        .build_cartesian_2d(RECALL_MIN..1.0, speeds)?;
     chart
         .configure_mesh()
         .x_desc("recall")
         .y_desc("queries/s")
-        .y_labels(12)
         .max_light_lines(0)
         .x_label_formatter(&|recall| format!("{recall:.2}"))
         .y_label_formatter(&|qps| format!("{qps:.0}"))
@@ -101,6 +102,13 @@ fn curves(area: &Area<'_>, found: &SearchResult) -> Drawn {
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
     }
     legend(&mut chart, SeriesLabelPosition::LowerLeft)
+}
+
+/// The numbers of one digit, 1, 2, 3, 5 or 7, in a range: labels of a logarithmic axis.
+fn round_numbers(range: &Range<f64>) -> Vec<f64> {
+    let powers = (0..12).map(|power| 10_f64.powi(power));
+    let numbers = powers.flat_map(|power| [1.0, 2.0, 3.0, 5.0, 7.0].map(|digit| digit * power));
+    numbers.filter(|number| range.contains(number)).collect()
 }
 
 /// One bar for each number of cells, as high as all time together.
@@ -157,4 +165,15 @@ fn legend<'a, C: CoordTranslate>(
         .label_font(("sans-serif", TEXT).into_font())
         .draw()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_round_numbers_within_the_range() {
+        assert_eq!(round_numbers(&(90.0..310.0)), [100.0, 200.0, 300.0]);
+        assert!(round_numbers(&(0.1..0.2)).is_empty());
+    }
 }
