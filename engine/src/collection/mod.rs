@@ -254,15 +254,15 @@ impl CollectionCore {
             .find_map(|memtable| memtable.first_lsn())
     }
 
-    /// Empties a collection that the manifest no longer names. Returns its segments and the
-    /// bytes its memtables held. Readers keep what they captured.
-    pub(crate) fn mark_dropped(&self) -> (Vec<Arc<SegmentPart>>, u64) {
+    /// Empties a collection that the manifest no longer names, and gives the memory of its
+    /// memtables back. Returns its segments. Readers keep what they captured.
+    pub(crate) fn mark_dropped(&self, pool: &MemoryPool) -> Vec<Arc<SegmentPart>> {
         let mut state = self.state.write();
         state.dropped = true;
-        let bytes = state.parts.memtables().map(|memtable| memtable.bytes()).sum();
+        state.parts.memtables().for_each(|memtable| memtable.leave(pool));
         state.cold.clear();
         let fresh = Memtable::new(&state.schema);
-        (state.parts.clear(fresh), bytes)
+        state.parts.clear(fresh)
     }
 }
 

@@ -5,7 +5,7 @@ use super::{SegmentPart, State};
 use crate::{
     Schema,
     ivf::Clusterings,
-    memtable::{Memtable, Rows},
+    memtable::{MemRow, Memtable, Rows},
 };
 use akidb_wal::Lsn;
 use roaring::RoaringBitmap;
@@ -16,6 +16,13 @@ use std::sync::Arc;
 pub(crate) struct MemView {
     pub(crate) memtable: Arc<Memtable>,
     pub(crate) rows: Rows,
+}
+
+impl MemView {
+    /// A published row with its slot.
+    pub(crate) fn slot(&self, slot: u32) -> Option<(u32, &MemRow)> {
+        Some((slot, self.rows.get(slot)?))
+    }
 }
 
 /// A segment and the rows of it that were hidden when the view was captured.

@@ -257,8 +257,7 @@ impl DbCore {
         let tombstones = self.named_tombstones(collection.id);
         self.commit_manifest(&edit)?;
         self.collections.write().remove(&collection.id);
-        let (segments, bytes) = collection.mark_dropped();
-        self.shared.pool.release(bytes);
+        let segments = collection.mark_dropped(&self.shared.pool);
         self.retire(segments);
         self.unlink_tombstones(tombstones);
         self.collect_garbage();

@@ -85,7 +85,7 @@ impl DbCore {
         check_query(&spec.query, &schema)?;
         check_filter(spec.filter.as_ref(), &schema)?;
         let (view, promoted) = self.local_view(collection)?;
-        let (hits, explain) = read::search(&view, spec, &*self.shared.clock)?;
+        let (hits, explain) = read::search(&view, spec, &*self.shared.clock, &self.shared.pool)?;
         Ok((hits, Explain { promoted, ..explain }))
     }
 

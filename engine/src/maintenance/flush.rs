@@ -76,7 +76,7 @@ fn flush_one(core: &DbCore, collection: &CollectionCore, memtable: &Arc<Memtable
         Ok(())
     })?;
     core.counters.flushed(captured.rows.len());
-    core.shared.pool.release(memtable.bytes());
+    memtable.leave(&core.shared.pool);
     core.trim_log();
     Ok(())
 }

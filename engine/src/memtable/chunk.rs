@@ -1,14 +1,15 @@
 //! Append-only row storage that one writer fills while readers scan: slots are set once, and a
 //! row is published by the length that a reader captured, never by looking into a slot.
 
-use super::Stored;
+use super::{ChunkCodes, Stored};
 use crate::PointId;
 use akidb_handoff::Grave;
+use akidb_index::rabitq::Codec;
 use akidb_wal::Lsn;
 use std::sync::{Arc, OnceLock};
 
 /// Rows per chunk.
-const CHUNK_ROWS: usize = 512;
+pub(crate) const CHUNK_ROWS: usize = 512;
 
 /// One version of a row in a memtable.
 #[derive(Debug)]
@@ -57,11 +58,31 @@ impl MemRow {
 }
 
 #[derive(Debug)]
-struct Chunk(Box<[OnceLock<MemRow>]>);
+pub(crate) struct Chunk {
+    rows: Box<[OnceLock<MemRow>]>,
+    codes: OnceLock<ChunkCodes>,
+}
 
 impl Chunk {
     fn new() -> Self {
-        Self((0..CHUNK_ROWS).map(|_| OnceLock::new()).collect())
+        let rows = (0..CHUNK_ROWS).map(|_| OnceLock::new()).collect();
+        Self { rows, codes: OnceLock::new() }
+    }
+
+    /// The row in a slot of the chunk, if one was put there.
+    pub(crate) fn row(&self, at: usize) -> Option<&MemRow> {
+        self.rows.get(at)?.get()
+    }
+
+    /// The codes, if somebody made them.
+    pub(crate) fn codes(&self) -> Option<&ChunkCodes> {
+        self.codes.get()
+    }
+
+    /// Makes the codes of a full chunk; false if somebody else did.
+    pub(super) fn encode(&self, codec: &Codec) -> bool {
+        let codes = ChunkCodes::new(codec, self.rows.iter().filter_map(OnceLock::get));
+        self.codes.set(codes).is_ok()
     }
 }
 
@@ -83,7 +104,7 @@ impl Rows {
         if slot.is_multiple_of(CHUNK_ROWS) {
             self.chunks.push(Arc::new(Chunk::new()));
         }
-        let cell = self.chunks.last().and_then(|chunk| chunk.0.get(slot % CHUNK_ROWS));
+        let cell = self.chunks.last().and_then(|chunk| chunk.rows.get(slot % CHUNK_ROWS));
         let set = cell.is_some_and(|cell| cell.set(row).is_ok());
         assert!(set, "a slot is filled once, by the one writer");
         self.len += 1;
@@ -96,12 +117,25 @@ impl Rows {
         if slot >= self.len {
             return None;
         }
-        self.chunks.get(slot / CHUNK_ROWS)?.0.get(slot % CHUNK_ROWS)?.get()
+        self.chunks.get(slot / CHUNK_ROWS)?.row(slot % CHUNK_ROWS)
+    }
+
+    /// The chunks that are full and published, each with the slot of its first row.
+    pub(crate) fn full_chunks(&self) -> impl Iterator<Item = (u32, &Chunk)> {
+        let full = self.chunks.iter().take(self.len / CHUNK_ROWS);
+        (0_u32..).step_by(CHUNK_ROWS).zip(full.map(|chunk| &**chunk))
+    }
+
+    /// The rows behind the full chunks, with their slots.
+    pub(crate) fn rest(&self) -> impl Iterator<Item = (u32, &MemRow)> {
+        let first = self.len / CHUNK_ROWS * CHUNK_ROWS;
+        let slots = (first..self.len).filter_map(|slot| u32::try_from(slot).ok());
+        slots.filter_map(|slot| Some((slot, self.get(slot)?)))
     }
 
     /// Every published row with its slot, in insertion order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &MemRow)> {
-        let cells = self.chunks.iter().flat_map(|chunk| chunk.0.iter());
+        let cells = self.chunks.iter().flat_map(|chunk| chunk.rows.iter());
         (0_u32..).zip(cells).take(self.len).filter_map(|(slot, cell)| Some((slot, cell.get()?)))
     }
 }

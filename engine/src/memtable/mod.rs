@@ -2,23 +2,29 @@
 //!
 //! Owns rows, the id table, the ids deleted, and the in-memory field indexes. Only the commit
 //! path (and recovery) writes, in LSN order, under the collection's state lock; any number of
-//! readers scan what they captured. It does no I/O and never decides when it is flushed.
+//! readers scan what they captured, with the help of codes that they make themselves (`codes`). It does no I/O and never decides when it is flushed.
 
 mod chunk;
+mod codes;
 mod stored;
 
-pub(crate) use chunk::{MemRow, Rows};
+pub(crate) use chunk::{CHUNK_ROWS, Chunk, MemRow, Rows};
+pub(crate) use codes::ChunkCodes;
 pub(crate) use stored::Stored;
 
 use crate::{
-    PointId, Schema, collection::parse_metadata, error::Result, field_index::MemFieldIndex,
-    point::Metadata, schema::FieldDef,
+    Metric, PointId, Schema, collection::parse_metadata, commit::MemoryPool, error::Result,
+    field_index::MemFieldIndex, ivf::metric_of, point::Metadata, schema::FieldDef,
 };
+use akidb_index::rabitq::Codec;
 use akidb_wal::Lsn;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -47,7 +53,16 @@ pub(crate) struct Memtable {
     last_lsn: AtomicU64,
     /// When it took its first row, by the monotonic clock.
     born: RwLock<Option<Duration>>,
+    /// How rows are coded; made by the first search that wants codes.
+    codec: OnceLock<Codec>,
+    metric: Metric,
+    dim: u32,
+    /// True when its memory was given back to the pool.
+    left: Mutex<bool>,
 }
+
+/// What the rotation of the codes is drawn from. Codes in memory outlive nothing: it may change.
+const CODEC_SEED: u64 = 1;
 
 /// Memory of a delete entry in the id table, about.
 const DELETE_BYTES: u64 = 120;
@@ -66,6 +81,10 @@ impl Memtable {
             first_lsn: AtomicU64::new(0),
             last_lsn: AtomicU64::new(0),
             born: RwLock::new(None),
+            codec: OnceLock::new(),
+            metric: schema.metric,
+            dim: schema.dim,
+            left: Mutex::new(false),
         }
     }
 
@@ -189,6 +208,38 @@ impl Memtable {
         read: impl FnOnce(&BTreeMap<String, MemFieldIndex>) -> T,
     ) -> T {
         read(&self.inner.read().fields)
+    }
+
+    /// How the rows are coded.
+    pub(crate) fn codec(&self) -> &Codec {
+        let new = || Codec::new(metric_of(self.metric), self.dim as usize, CODEC_SEED);
+        self.codec.get_or_init(new)
+    }
+
+    /// Makes the codes of a chunk of its rows, if the pool has room for them.
+    pub(crate) fn encode(&self, chunk: &Chunk, pool: &MemoryPool) {
+        if !pool.has_room() {
+            return;
+        }
+        let codec = self.codec();
+        if !chunk.encode(codec) {
+            return;
+        }
+        // Under the lock: the memory of a memtable that left is not the pool's any more.
+        let left = self.left.lock();
+        if !*left {
+            let bytes = ChunkCodes::bytes(codec);
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+            pool.charge(bytes);
+        }
+    }
+
+    /// Gives the memory back to the pool, once: the collection has let go of the memtable.
+    pub(crate) fn leave(&self, pool: &MemoryPool) {
+        let mut left = self.left.lock();
+        if !std::mem::replace(&mut *left, true) {
+            pool.release(self.bytes());
+        }
     }
 
     /// Bytes of memory, about.

@@ -5,6 +5,7 @@ mod cells;
 mod explain;
 mod filtering;
 mod get;
+mod memtable;
 mod place;
 mod scan;
 mod search;

@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     Hit, PointId,
-    collection::{MemView, SegmentView, View},
+    collection::{SegmentView, View},
+    commit::MemoryPool,
     error::{InputError, Result},
     filter::{CompiledFilter, Filter},
     ivf::metric_of,
@@ -97,19 +98,22 @@ impl Ord for Candidate {
 pub(super) struct Search<'a> {
     pub(super) view: &'a View,
     pub(super) spec: &'a SearchSpec,
-    filter: Option<CompiledFilter>,
+    pub(super) filter: Option<CompiledFilter>,
+    pub(super) pool: &'a MemoryPool,
     pub(super) clock: &'a dyn Clock,
     pub(super) scorer: Scorer,
     pub(super) queries: Queries,
     pub(super) best: TopK<Candidate>,
-    parts: Vec<PartExplain>,
+    pub(super) parts: Vec<PartExplain>,
 }
 
-/// Searches a view; returns the hits, nearest first, and what was done.
+/// Searches a view; returns the hits, nearest first, and what was done. Memory for codes comes from
+/// the pool.
 pub(crate) fn search(
     view: &View,
     spec: &SearchSpec,
     clock: &dyn Clock,
+    pool: &MemoryPool,
 ) -> Result<(Vec<Hit>, Explain)> {
     let start = clock.monotonic();
     let mut search = Search {
@@ -117,6 +121,7 @@ pub(crate) fn search(
         spec,
         queries: Queries::default(),
         filter: compile(spec.filter.as_ref(), &view.schema)?,
+        pool,
         clock,
         scorer: Scorer::new(metric_of(view.schema.metric), &spec.query),
         best: TopK::new(spec.k),
@@ -149,42 +154,6 @@ pub(super) fn micros(duration: Duration) -> u64 {
 }
 
 impl Search<'_> {
-    fn memtable(&mut self, at: usize, part: &MemView) -> Result<()> {
-        let start = self.clock.monotonic();
-        let allowed = match &self.filter {
-            Some(filter) => Some(filtering::matching_slots(part, self.view.lsn, filter)?),
-            None => None,
-        };
-        let filtered = self.clock.monotonic();
-        let mut scored = 0;
-        let rows = part.rows.iter().filter(|(slot, row)| match &allowed {
-            Some(allowed) => allowed.rows.contains(*slot),
-            None => row.live_at(self.view.lsn),
-        });
-        for (slot, row) in rows {
-            let score = self.scorer.score(&row.vector, row.inv_norm);
-            scored += 1;
-            if self.admits(score) {
-                let place = Place::Mem { part: at, slot };
-                self.best.push(score, Candidate { id: row.id.clone(), place });
-            }
-        }
-        let end = self.clock.monotonic();
-        let matched = allowed.as_ref().map(|allowed| allowed.rows.len());
-        self.parts.push(PartExplain {
-            part: "memtable".to_owned(),
-            rows: part.rows.len() as u64,
-            plan: "exact",
-            filter: allowed.map(|allowed| allowed.plan).unwrap_or_default(),
-            matched,
-            scored,
-            filter_us: micros(filtered.saturating_sub(start)),
-            score_us: micros(end.saturating_sub(filtered)),
-            ..PartExplain::default()
-        });
-        Ok(())
-    }
-
     fn segment(&mut self, at: usize, part: &SegmentView) -> Result<()> {
         let start = self.clock.monotonic();
         let segment = &part.part.segment;

@@ -133,16 +133,17 @@ fn what_is_wrong_with_a_codebook_is_said() {
 #[test]
 fn whatever_differs_gives_another_id() {
     let base = golden();
-    let parts = || (base.centroids().to_vec(), base.radii().to_vec(), base.origin().to_vec());
-    let with = |change: fn(&mut (Vec<f32>, Vec<f32>, Vec<f32>)), seed, rows| {
-        let mut parts = parts();
-        change(&mut parts);
-        Codebook::from_parts(parts.0, parts.1, parts.2, seed, rows)
+    let numbers = || [base.centroids(), base.radii(), base.origin()].map(<[f32]>::to_vec);
+    let with = |change: fn(&mut [Vec<f32>; 3]), seed, rows| {
+        let mut numbers = numbers();
+        change(&mut numbers);
+        let [centroids, radii, origin] = numbers;
+        Codebook::from_parts(centroids, radii, origin, seed, rows)
     };
     let others = [
-        with(|parts| parts.0[0] += 1.0, 0xA51D, 640),
-        with(|parts| parts.1[0] += 1.0, 0xA51D, 640),
-        with(|parts| parts.2[0] += 1.0, 0xA51D, 640),
+        with(|numbers| numbers[0][0] += 1.0, 0xA51D, 640),
+        with(|numbers| numbers[1][0] += 1.0, 0xA51D, 640),
+        with(|numbers| numbers[2][0] += 1.0, 0xA51D, 640),
         with(|_| (), 1, 640),
         with(|_| (), 0xA51D, 641),
     ];

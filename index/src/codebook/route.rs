@@ -1,20 +1,41 @@
 //! Which cells a query visits: centroids are coded like rows, so that choosing among a thousand
 //! costs microseconds.
+//!
+//! Centroids have codes of eight bits, whose products with the query are one pass over them. Of more
+//! than [`FLAT_CELLS`] cells the bounds of one-bit codes rule out most first. The
+//! estimate of a centroid's score is all that the rows of its cell need: what it may be off by is
+//! added to their margins ([`Probe::slack`]), and no centroid is read in full.
+//!
+//! Cells are ordered by what the best of their rows may be expected to score, not by their
+//! centroid alone: of two cells at one distance the wider one holds more of a query's neighbours. On
+//! 100,000 sentence embeddings in 1,024 cells that saves a tenth of the rows at the same recall.
 
 use super::Codebook;
 use crate::{
-    TopK,
-    rabitq::{Bits, Centre, Codec, Factors, Probe, Query},
+    BLOCK_ROWS, Metric,
+    rabitq::{Bits, Blocks, Centre, Codec, Encoder, Estimate, Factors, Probe, Query, pack_block},
 };
 
-/// The centroids of a codebook as codes of eight bits, and rotated for the chosen ones.
+/// Beyond as many cells their eight-bit codes leave the cache, and one-bit codes choose first.
+const FLAT_CELLS: usize = 2_048;
+/// One-bit codes choose first if at most one cell in this many is wanted.
+const FEW: usize = 6;
+/// What the best rows of a cell are expected to gain over its centroid, in terms of the cell's
+/// radius and the length of the query: measured, and flat from 0.2 to 0.4.
+const REACH: f32 = 0.3;
+
+/// The centroids of a codebook as codes, and rotated for coding rows.
 #[derive(Clone, Debug)]
 pub struct Router {
-    code_len: usize,
     codes: Vec<u8>,
     factors: Vec<Factors>,
+    /// One-bit codes in blocks; empty where there are few cells.
+    blocks: Vec<u8>,
+    radii: Vec<f32>,
     origin: Centre,
     centres: Vec<Centre>,
+    /// Of each centre the squared length and the product with the origin.
+    measures: Vec<(f32, f32)>,
 }
 
 impl Router {
@@ -26,18 +47,23 @@ impl Router {
         let origin = codec.origin_centre();
         let code_len = Bits::Eight.code_len(codec.padded());
         let mut codes = vec![0; book.cells() * code_len];
-        let mut encoder = codec.encoder();
         let mut factors = Vec::with_capacity(book.cells());
-        for (centroid, code) in
-            book.centroids().chunks_exact(book.dim()).zip(codes.chunks_exact_mut(code_len))
-        {
+        let mut encoder = codec.encoder();
+        let centroids = book.centroids().chunks_exact(book.dim());
+        for (centroid, code) in centroids.clone().zip(codes.chunks_exact_mut(code_len)) {
             // Centroids lie where they lie: under cosine, too, they are not stretched to length 1.
             encoder.set_row(centroid, 1.0);
             encoder.set_centre(&origin);
             factors.push(encoder.encode(Bits::Eight, code));
         }
-        let centres = book.centroids().chunks_exact(book.dim()).map(|c| codec.centre(c)).collect();
-        Self { code_len, codes, factors, origin, centres }
+        let blocks = if book.cells() > FLAT_CELLS {
+            one_bit_blocks(book, codec.padded(), &mut encoder, &origin)
+        } else {
+            Vec::new()
+        };
+        let centres: Vec<Centre> = centroids.map(|centroid| codec.centre(centroid)).collect();
+        let measures = centres.iter().map(Centre::measures).collect();
+        Self { codes, factors, blocks, radii: book.radii().to_vec(), origin, centres, measures }
     }
 
     /// The centre of a cell, for coding its rows; `None` if there is no such cell.
@@ -45,22 +71,138 @@ impl Router {
         self.centres.get(cell as usize)
     }
 
-    /// The `count` cells that are nearest to a query, the nearest first, each with what the query
-    /// has to do with its rows. Nearest is the least distance under L2 and the largest product
-    /// under the other metrics.
+    /// The `count` cells in which the best rows for a query are most likely, the likeliest first,
+    /// each with what the query has to do with its rows.
+    ///
+    /// # Panics
+    /// If the query is of another dimension, which is a bug of the caller.
     pub fn route(&self, query: &Query, count: usize) -> Vec<(u32, Probe)> {
-        let probe = query.probe(&self.origin);
-        let mut best = TopK::new(count);
-        let codes = self.codes.chunks_exact(self.code_len).zip(&self.factors);
-        for (cell, (code, factors)) in (0_u32..).zip(codes) {
-            best.push(query.estimate(Bits::Eight, code, *factors, &probe).score, cell);
-        }
-        let chosen = best.into_sorted_vec().into_iter().map(|found| found.item);
-        let mut cells: Vec<(u32, Probe)> = chosen
-            .filter_map(|cell| Some((cell, query.probe(self.centres.get(cell as usize)?))))
-            .collect();
-        // The estimates chose the cells; their order is exact.
-        cells.sort_by(|a, b| b.1.centre_score().total_cmp(&a.1.centre_score()));
-        cells
+        let estimates = self.preselected(query, count).unwrap_or_else(|| self.all(query));
+        let keys = estimates
+            .iter()
+            .zip(0..)
+            .map(|((cell, estimate), at)| key(self.appeal(query, *cell, estimate.score), at));
+        let chosen = best(keys.collect(), count).into_iter();
+        chosen
+            .map(|at| {
+                let (cell, estimate) = estimates[at as usize];
+                (cell, self.probe(query, cell, estimate))
+            })
+            .collect()
     }
+
+    /// What a query has to do with the rows of every cell, in the order of the cells: for scoring
+    /// rows that a filter chose, wherever they lie.
+    ///
+    /// # Panics
+    /// If the query is of another dimension, which is a bug of the caller.
+    pub fn probes(&self, query: &Query) -> Vec<Probe> {
+        let all = self.all(query).into_iter();
+        all.map(|(cell, estimate)| self.probe(query, cell, estimate)).collect()
+    }
+
+    /// Every cell by its eight-bit code.
+    fn all(&self, query: &Query) -> Vec<(u32, Estimate)> {
+        let mut products = vec![0; self.factors.len()];
+        query.kernels().dot_u8_all(&self.codes, query.whole(), &mut products);
+        self.estimates(query, 0.., &products)
+    }
+
+    /// The cells that may be among the `count` likeliest as far as the bounds of one-bit codes tell,
+    /// in their order, estimated by eight-bit codes. `None` where looking at all is less work.
+    fn preselected(&self, query: &Query, count: usize) -> Option<Vec<(u32, Estimate)>> {
+        let worth_it = count > 0 && count <= self.factors.len() / FEW;
+        if self.blocks.is_empty() || !worth_it {
+            return None;
+        }
+        let blocks = Blocks::new(&self.blocks, query.whole().len(), self.factors.len()).ok()?;
+        let (mut appeals, mut upper) = (Vec::with_capacity(self.factors.len()), Vec::new());
+        let probe = query.probe(&self.origin);
+        blocks.scan_estimates(query, &probe, None, f32::NEG_INFINITY, |cell, estimate| {
+            let appeal = self.appeal(query, cell as u32, estimate.score);
+            appeals.push(if appeal.is_nan() { f32::NEG_INFINITY } else { appeal });
+            upper.push(appeal + estimate.margin);
+            f32::NEG_INFINITY
+        });
+        let (_, last, _) = appeals.select_nth_unstable_by(count - 1, |a, b| b.total_cmp(a));
+        let last = *last;
+        // Not `>=`: nothing is known about a cell whose bound is no number.
+        let is_open =
+            |cell: &u32| upper.get(*cell as usize).is_some_and(|x| x.is_nan() || *x >= last);
+        let cells: Vec<u32> = (0..).take(upper.len()).filter(is_open).collect();
+        let mut products = vec![0; cells.len()];
+        query.kernels().dot_u8_rows(&self.codes, query.whole(), &cells, &mut products);
+        Some(self.estimates(query, cells.iter().copied(), &products))
+    }
+
+    fn estimates(
+        &self,
+        query: &Query,
+        cells: impl Iterator<Item = u32>,
+        products: &[i32],
+    ) -> Vec<(u32, Estimate)> {
+        let origin = query.probe(&self.origin);
+        let estimate = |(cell, product): (u32, &i32)| {
+            let factors = self.factors[cell as usize];
+            (cell, query.estimate_of(Bits::Eight, *product, factors, &origin))
+        };
+        cells.zip(products).map(estimate).collect()
+    }
+
+    /// What the best rows of a cell may be expected to score, up to what is the same for all cells:
+    /// see [`REACH`]. Under L2 the mean row lies farther than the centroid by the radius.
+    fn appeal(&self, query: &Query, cell: u32, score: f32) -> f32 {
+        let radius = self.radii[cell as usize];
+        match query.metric() {
+            Metric::Cosine | Metric::Dot => score + REACH * radius * query.squared().sqrt(),
+            Metric::L2 => score - radius * (radius - 2.0 * REACH * (-score).max(0.0).sqrt()),
+        }
+    }
+
+    fn probe(&self, query: &Query, cell: u32, estimate: Estimate) -> Probe {
+        let cell = cell as usize;
+        let estimated = query.probe_estimated(estimate, self.measures[cell]);
+        estimated.unwrap_or_else(|| query.probe(&self.centres[cell]))
+    }
+}
+
+/// A number that is the smaller, the larger the score is, and then the smaller `at` is. A score
+/// that is not a number is the smallest.
+fn key(score: f32, at: u32) -> u64 {
+    let bits = if score.is_nan() { f32::NEG_INFINITY } else { score }.to_bits();
+    let rising = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
+    u64::from(!rising) << 32 | u64::from(at)
+}
+
+/// What the `count` smallest keys belong to, in their order.
+fn best(mut keys: Vec<u64>, count: usize) -> Vec<u32> {
+    if count < keys.len() {
+        keys.select_nth_unstable(count);
+        keys.truncate(count);
+    }
+    keys.sort_unstable();
+    keys.into_iter().map(|key| key as u32).collect()
+}
+
+/// The centroids as blocks of one-bit codes.
+fn one_bit_blocks(
+    book: &Codebook,
+    padded: usize,
+    encoder: &mut Encoder<'_>,
+    origin: &Centre,
+) -> Vec<u8> {
+    let mut blocks = Vec::new();
+    for centroids in book.centroids().chunks(BLOCK_ROWS * book.dim()) {
+        let mut code_of = |centroid: &[f32]| {
+            let mut code = vec![0; Bits::One.code_len(padded)];
+            encoder.set_row(centroid, 1.0);
+            encoder.set_centre(origin);
+            let factors = encoder.encode(Bits::One, &mut code);
+            (code, factors)
+        };
+        let codes: Vec<_> = centroids.chunks_exact(book.dim()).map(&mut code_of).collect();
+        let codes: Vec<_> = codes.iter().map(|(code, factors)| (&**code, *factors)).collect();
+        pack_block(padded, &codes, &mut blocks);
+    }
+    blocks
 }

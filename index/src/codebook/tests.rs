@@ -91,7 +91,9 @@ fn routing_finds_the_cells_that_an_exact_comparison_finds() {
                 row.iter().map(move |x| x * scale)
             })
             .collect();
-        let book = Codebook::train(&rows, dim, 64, 1);
+        // Without radii: then nothing but the centroids decides.
+        let trained = Codebook::train(&rows, dim, 64, 1);
+        let book = Codebook::from_centroids(trained.centroids().to_vec(), dim);
         let codec = Codec::new(metric, dim, 2);
         let router = Router::new(&book, &codec);
         let mut same = 0;
@@ -107,10 +109,65 @@ fn routing_finds_the_cells_that_an_exact_comparison_finds() {
             let best = (0..cells).max_by(|a, b| score(*a).total_cmp(&score(*b))).unwrap();
             let found = router.route(&codec.query(row, CONFIDENCE), 5);
             assert_eq!(found.len(), 5);
-            assert!(found.is_sorted_by(|a, b| a.1.centre_score() >= b.1.centre_score()));
             same += usize::from(found[0].0 == best);
         }
         assert!(same >= 97, "{metric:?}: {same} of 100");
         assert!(router.centre(0).is_some() && router.centre(book.cells() as u32).is_none());
+    }
+}
+
+/// Random centroids: each a cell of its own, more of them than are compared one by one.
+fn many_cells(dim: usize) -> Codebook {
+    Codebook::from_centroids(clustered(2_500, 2_500, dim, 6), dim)
+}
+
+#[test]
+fn of_many_cells_nearly_those_are_chosen_that_would_be_of_all() {
+    let book = many_cells(48);
+    for metric in [Metric::Dot, Metric::L2] {
+        let codec = Codec::new(metric, 48, 2);
+        let router = Router::new(&book, &codec);
+        let (mut same, mut all) = (0, 0);
+        for row in book.centroids().chunks_exact(48).step_by(97) {
+            let query = codec.query(row, CONFIDENCE);
+            let (few, every) = (router.route(&query, 30), router.route(&query, usize::MAX));
+            assert_eq!((few.len(), every.len()), (30, book.cells()));
+            let of_all: Vec<u32> = every[..30].iter().map(|(cell, _)| *cell).collect();
+            same += few.iter().filter(|(cell, _)| of_all.contains(cell)).count();
+            all += few.len();
+        }
+        assert!(same * 100 >= all * 95, "{metric:?}: {same} of {all}");
+    }
+}
+
+#[test]
+fn an_estimated_probe_is_as_near_to_the_exact_one_as_it_says() {
+    for metric in [Metric::Cosine, Metric::Dot, Metric::L2] {
+        let book = Codebook::train(&clustered(40, 2_000, 65, 5), 65, 80, 1);
+        let codec = book.codec(metric);
+        let router = Router::new(&book, &codec);
+        let (mut held, mut all) = (0, 0);
+        for row in clustered(7, 30, 65, 8).chunks_exact(65) {
+            let query = codec.query(row, CONFIDENCE);
+            for (cell, probe) in (0..).zip(router.probes(&query)) {
+                let exact = query.probe(router.centre(cell).unwrap());
+                let off = (probe.centre_score() - exact.centre_score()).abs();
+                held += usize::from(off <= probe.slack() && probe.distance() >= exact.distance());
+                all += 1;
+            }
+        }
+        assert!(held * 100 >= all * 93, "{metric:?}: {held} of {all}");
+    }
+}
+
+#[test]
+fn the_likelier_of_two_cells_at_one_distance_is_the_wider_one() {
+    for metric in [Metric::Cosine, Metric::Dot] {
+        let centroids = vec![3.0, 1.0, 0.0, 3.0, 0.0, 1.0];
+        let book = Codebook::from_parts(centroids, vec![0.5, 2.0], vec![0.0; 3], 1, 9);
+        let codec = book.codec(metric);
+        let query = codec.query(&[1.0, 0.0, 0.0], CONFIDENCE);
+        let found = Router::new(&book, &codec).route(&query, 2);
+        assert_eq!(found[0].0, 1, "{metric:?}");
     }
 }

@@ -8,17 +8,17 @@ use super::{
     portable::{Affine, LANES},
 };
 use std::arch::x86_64::{
-    __m128i, __m256, __m256i, _CMP_NLT_UQ, _MM_HINT_T0, _mm_add_epi16, _mm_add_ps, _mm_add_ss,
-    _mm_cvtss_f32, _mm_loadu_si128, _mm_movehdup_ps, _mm_movehl_ps, _mm_prefetch, _mm_slli_epi16,
-    _mm_sub_epi16, _mm_unpackhi_epi16, _mm_unpacklo_epi16, _mm256_add_epi16, _mm256_add_epi32,
-    _mm256_add_ps, _mm256_and_si256, _mm256_castps256_ps128, _mm256_castsi256_ps,
-    _mm256_castsi256_si128, _mm256_cmp_ps, _mm256_cvtepi8_epi16, _mm256_cvtepi32_ps,
-    _mm256_cvtepu8_epi16, _mm256_cvtepu16_epi32, _mm256_extractf128_ps, _mm256_extracti128_si256,
-    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
-    _mm256_movemask_ps, _mm256_mul_ps, _mm256_permute_ps, _mm256_permute2f128_ps, _mm256_set1_epi8,
-    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_ps, _mm256_setzero_si256,
-    _mm256_shuffle_epi8, _mm256_srli_epi16, _mm256_storeu_ps, _mm256_storeu_si256,
-    _mm256_sub_epi32, _mm256_sub_ps, _mm256_xor_ps,
+    __m128i, __m256, __m256i, _CMP_NLT_UQ, _MM_HINT_T0, _mm_add_epi16, _mm_add_epi32, _mm_add_ps,
+    _mm_add_ss, _mm_cvtss_f32, _mm_loadu_si128, _mm_movehdup_ps, _mm_movehl_ps, _mm_prefetch,
+    _mm_slli_epi16, _mm_storeu_si128, _mm_sub_epi16, _mm_unpackhi_epi16, _mm_unpacklo_epi16,
+    _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_castps256_ps128,
+    _mm256_castsi256_ps, _mm256_castsi256_si128, _mm256_cmp_ps, _mm256_cvtepi8_epi16,
+    _mm256_cvtepi32_ps, _mm256_cvtepu8_epi16, _mm256_cvtepu16_epi32, _mm256_extractf128_ps,
+    _mm256_extracti128_si256, _mm256_hadd_epi32, _mm256_loadu_ps, _mm256_loadu_si256,
+    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_movemask_ps, _mm256_mul_ps, _mm256_permute_ps,
+    _mm256_permute2f128_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps,
+    _mm256_setr_ps, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_epi16, _mm256_storeu_ps,
+    _mm256_storeu_si256, _mm256_sub_epi32, _mm256_sub_ps, _mm256_xor_ps,
 };
 
 /// Half of the rows of a block: one register of bytes.
@@ -123,6 +123,35 @@ pub(super) fn dot_u8(code: &[u8], query: &[i8]) -> i32 {
         }
     }
     total(_mm256_add_epi32(sums[0], sums[1]))
+}
+
+/// The sums of the lanes of each of four registers.
+#[target_feature(enable = "avx2")]
+pub(super) fn four_totals(sums: [__m256i; 4]) -> [i32; 4] {
+    let pairs = [_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3])];
+    let halves = _mm256_hadd_epi32(pairs[0], pairs[1]);
+    let upper = _mm256_extracti128_si256::<1>(halves);
+    let four = _mm_add_epi32(_mm256_castsi256_si128(halves), upper);
+    let mut out = [0; 4];
+    // SAFETY: the array is writable for 16 bytes, and the store asks for no alignment.
+    unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), four) };
+    out
+}
+
+/// Four of [`dot_u8`], which share the widened query.
+#[target_feature(enable = "avx2")]
+pub(super) fn dot_u8_four(codes: [&[u8]; 4], query: &[i8]) -> [i32; 4] {
+    let (query, _) = query.as_chunks::<16>();
+    let [a, b, c, d] = codes.map(|code| code.as_chunks::<16>().0);
+    let mut sums = [_mm256_setzero_si256(); 4];
+    for (query, ((a, b), (c, d))) in query.iter().zip(a.iter().zip(b).zip(c.iter().zip(d))) {
+        let query = _mm256_cvtepi8_epi16(load_half_signed(query));
+        for (sum, code) in sums.iter_mut().zip([a, b, c, d]) {
+            let code = _mm256_cvtepu8_epi16(load_half(code));
+            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(code, query));
+        }
+    }
+    four_totals(sums)
 }
 
 /// See [`super::Kernels::dot_u4`]. Two products of 15 and 127 fit 16 bits: nothing saturates.

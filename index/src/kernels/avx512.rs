@@ -5,19 +5,19 @@
 
 use super::{
     BLOCK_ROWS, CHUNK_BYTES, FACTOR_BYTES, GROUP_BYTES,
-    avx2::{add_sums, fold_halves, fold8},
+    avx2::{add_sums, fold_halves, fold8, four_totals},
     portable::{Affine, LANES},
 };
 use std::arch::x86_64::{
-    __m256i, __m512, __m512i, _CMP_NLT_UQ, _mm256_add_epi16, _mm256_add_ps, _mm256_and_si256,
-    _mm256_loadu_si256, _mm256_set1_epi8, _mm256_srli_epi16, _mm512_add_epi16, _mm512_add_epi32,
-    _mm512_add_ps, _mm512_and_si512, _mm512_castps512_ps256, _mm512_castsi256_si512,
-    _mm512_castsi512_ps, _mm512_castsi512_si256, _mm512_cmp_ps_mask, _mm512_cvtepi32_ps,
-    _mm512_dpbusd_epi32, _mm512_extractf32x8_ps, _mm512_extracti64x4_epi64, _mm512_inserti64x4,
-    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_sub_ps, _mm512_mul_ps, _mm512_permute_ps,
-    _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps,
-    _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_shuffle_f32x4, _mm512_srli_epi16,
-    _mm512_storeu_ps, _mm512_sub_epi32,
+    __m256i, __m512, __m512i, _CMP_NLT_UQ, _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps,
+    _mm256_and_si256, _mm256_loadu_si256, _mm256_set1_epi8, _mm256_srli_epi16, _mm512_add_epi16,
+    _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512, _mm512_castps512_ps256,
+    _mm512_castsi256_si512, _mm512_castsi512_ps, _mm512_castsi512_si256, _mm512_cmp_ps_mask,
+    _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_extractf32x8_ps, _mm512_extracti64x4_epi64,
+    _mm512_inserti64x4, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_sub_ps, _mm512_mul_ps,
+    _mm512_permute_ps, _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_shuffle_f32x4,
+    _mm512_srli_epi16, _mm512_storeu_ps, _mm512_sub_epi32,
 };
 
 pub(super) use super::avx2::prefetch;
@@ -87,6 +87,24 @@ pub(super) fn dot_u8(code: &[u8], query: &[i8]) -> i32 {
         sums[i % 2] = _mm512_dpbusd_epi32(sums[i % 2], load(code), load_signed(query));
     }
     _mm512_reduce_add_epi32(_mm512_add_epi32(sums[0], sums[1]))
+}
+
+/// Four of [`dot_u8`], which share the loads of the query and the sums across registers.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) fn dot_u8_four(codes: [&[u8]; 4], query: &[i8]) -> [i32; 4] {
+    let (query, _) = query.as_chunks::<64>();
+    let [a, b, c, d] = codes.map(|code| code.as_chunks::<64>().0);
+    let mut sums = [_mm512_setzero_si512(); 4];
+    for (query, ((a, b), (c, d))) in query.iter().zip(a.iter().zip(b).zip(c.iter().zip(d))) {
+        let query = load_signed(query);
+        for (sum, code) in sums.iter_mut().zip([a, b, c, d]) {
+            *sum = _mm512_dpbusd_epi32(*sum, load(code), query);
+        }
+    }
+    four_totals(sums.map(|sum| {
+        let upper = _mm512_extracti64x4_epi64::<1>(sum);
+        _mm256_add_epi32(_mm512_castsi512_si256(sum), upper)
+    }))
 }
 
 /// See [`super::Kernels::dot_u4`].

@@ -77,6 +77,12 @@ pub(super) fn dot_u8(code: &[u8], query: &[i8]) -> i32 {
     vaddvq_s32(vaddq_s32(sums[0], sums[1]))
 }
 
+/// Four of [`dot_u8`].
+#[target_feature(enable = "neon")]
+pub(super) fn dot_u8_four(codes: [&[u8]; 4], query: &[i8]) -> [i32; 4] {
+    codes.map(|code| dot_u8(code, query))
+}
+
 /// See [`super::Kernels::dot_u4`].
 #[target_feature(enable = "neon")]
 pub(super) fn dot_u4(code: &[u8], query: &[i8]) -> i32 {

@@ -23,6 +23,11 @@ pub(super) fn dot_u8(code: &[u8], query: &[i8]) -> i32 {
     code.iter().zip(query).map(|(c, q)| i32::from(*c) * i32::from(*q)).sum()
 }
 
+/// Four of [`dot_u8`].
+pub(super) fn dot_u8_four(codes: [&[u8]; 4], query: &[i8]) -> [i32; 4] {
+    codes.map(|code| dot_u8(code, query))
+}
+
 /// See [`super::Kernels::dot_u4`].
 pub(super) fn dot_u4(code: &[u8], query: &[i8]) -> i32 {
     let (code, _) = code.as_chunks::<32>();

@@ -56,12 +56,17 @@ struct Table {
     dot_rows: Scattered<f32, f32, f32>,
     l2_squared_rows: Scattered<f32, f32, f32>,
     dot_u8_rows: Scattered<u8, i8, i32>,
+    dot_u8_all: unsafe fn(&[u8], &[i8], &mut [i32]),
     dot_u8: unsafe fn(&[u8], &[i8]) -> i32,
     dot_u4: unsafe fn(&[u8], &[i8]) -> i32,
+    prefetch: unsafe fn(&[u8]),
 }
 
 /// How many rows ahead the memory of scattered rows is asked for.
 const AHEAD: usize = 2;
+
+/// Codes of a byte per component that are multiplied at once.
+const FOUR: usize = 4;
 
 /// A row of a matrix; empty if none is named.
 #[inline(always)]
@@ -121,14 +126,44 @@ macro_rules! table {
             }
             $(#[target_feature(enable = $feature)])?
             fn dot_u8_rows(codes: &[u8], query: &[i8], wanted: &[u32], out: &mut [i32]) {
-                for (at, out) in out.iter_mut().enumerate() {
-                    $own::prefetch(row_of(codes, query.len(), wanted.get(at + 2 * AHEAD)));
-                    *out = $own::dot_u8(row_of(codes, query.len(), wanted.get(at)), query);
+                for (group, out) in out.chunks_mut(FOUR).enumerate() {
+                    let row = |at: usize| {
+                        row_of(codes, query.len(), wanted.get(group * FOUR + at))
+                    };
+                    for at in FOUR..2 * FOUR {
+                        $own::prefetch(row(at));
+                    }
+                    if out.len() == FOUR {
+                        let products = $own::dot_u8_four([row(0), row(1), row(2), row(3)], query);
+                        out.copy_from_slice(&products);
+                    } else {
+                        for (at, out) in out.iter_mut().enumerate() {
+                            *out = $own::dot_u8(row(at), query);
+                        }
+                    }
+                }
+            }
+            $(#[target_feature(enable = $feature)])?
+            fn dot_u8_all(codes: &[u8], query: &[i8], out: &mut [i32]) {
+                for (codes, out) in codes.chunks(FOUR * query.len()).zip(out.chunks_mut(FOUR)) {
+                    let row = |at: usize| &codes[at * query.len()..][..query.len()];
+                    if out.len() == FOUR {
+                        let products = $own::dot_u8_four([row(0), row(1), row(2), row(3)], query);
+                        out.copy_from_slice(&products);
+                    } else {
+                        for (at, out) in out.iter_mut().enumerate() {
+                            *out = $own::dot_u8(row(at), query);
+                        }
+                    }
                 }
             }
             $(#[target_feature(enable = $feature)])?
             fn nearest(rows: &[f32], panels: &[f32], offsets: &[f32], best: &mut [Nearest]) {
                 portable::nearest(rows, panels, offsets, best);
+            }
+            $(#[target_feature(enable = $feature)])?
+            fn prefetch(bytes: &[u8]) {
+                $own::prefetch(bytes);
             }
             Table {
                 rotate,
@@ -142,8 +177,10 @@ macro_rules! table {
                 dot_rows,
                 l2_squared_rows,
                 dot_u8_rows,
+                dot_u8_all,
                 dot_u8: $own::dot_u8,
                 dot_u4: $own::dot_u4,
+                prefetch,
             }
         };
     };
@@ -270,6 +307,17 @@ impl Kernels {
         unsafe { (self.table.dot_u8_rows)(codes, query, wanted, out) }
     }
 
+    /// [`Self::dot_u8`] of a query with each of the codes, which lie one behind the other.
+    ///
+    /// # Panics
+    /// If there is not a place in `out` for each code, or like [`Self::dot_u8`].
+    pub fn dot_u8_all(self, codes: &[u8], query: &[i8], out: &mut [i32]) {
+        assert_eq!(codes.len(), query.len() * out.len(), "each code has its place");
+        assert!(is_padded(query), "codes have whole words of 64 components");
+        // SAFETY: the machine has the level's instructions, or this table could not be had.
+        unsafe { (self.table.dot_u8_all)(codes, query, out) }
+    }
+
     /// FastScan: adds up, for each of 32 rows, the table entries that its code picks.
     ///
     /// `codes` holds 16 bytes per group of four components: byte `j` has the four bits of row `j`
@@ -352,6 +400,13 @@ impl Kernels {
         unsafe { (self.table.rotate)(v, signs) }
     }
 
+    /// Asks memory for bytes that are needed soon; the first 2 KiB of them, behind which the machine
+    /// sees by itself where it goes on.
+    pub(crate) fn prefetch(self, bytes: &[u8]) {
+        // SAFETY: the machine has the level's instructions, or this table could not be had.
+        unsafe { (self.table.prefetch)(bytes) }
+    }
+
     /// One bit per component of a residual, and the sums for its factors.
     pub(crate) fn encode_bits(self, residual: &[f32], centre: &[f32], code: &mut [u8]) -> Sums {
         // SAFETY: the machine has the level's instructions, or this table could not be had.
@@ -369,6 +424,11 @@ impl Kernels {
         // SAFETY: the machine has the level's instructions, or this table could not be had.
         unsafe { (self.table.encode_levels)(residual, centre, grid, levels) }
     }
+}
+
+/// True for the components of a code, which are whole words.
+fn is_padded(query: &[i8]) -> bool {
+    !query.is_empty() && query.len().is_multiple_of(crate::PAD)
 }
 
 /// True if the machine has every instruction of [`Level::Avx512`].

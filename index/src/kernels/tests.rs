@@ -131,6 +131,12 @@ proptest! {
                 kernels.dot_u8(&codes[*row as usize * code.len()..][..code.len()], &query)
             };
             prop_assert_eq!(out, wanted.iter().map(single).collect::<Vec<_>>());
+            let all: Vec<u32> = (0..3).chain(wanted.iter().copied()).collect();
+            let lined = |row: &u32| &codes[*row as usize * code.len()..][..code.len()];
+            let codes: Vec<u8> = all.iter().flat_map(lined).copied().collect();
+            let mut out = vec![7; all.len()];
+            kernels.dot_u8_all(&codes, &query, &mut out);
+            prop_assert_eq!(out, all.iter().map(single).collect::<Vec<_>>());
         }
     }
 

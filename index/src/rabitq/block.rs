@@ -10,7 +10,7 @@
 
 #![deny(clippy::indexing_slicing)]
 
-use super::{Bits, Factors, Probe, Query};
+use super::{Bits, Estimate, Factors, Probe, Query};
 use crate::kernels::{BLOCK_ROWS, Block, FACTOR_BYTES, GROUP_BYTES};
 
 /// Bytes of a block of codes of `padded` components.
@@ -129,14 +129,29 @@ impl<'a> Blocks<'a> {
         query: &Query,
         probe: &Probe,
         mask: Option<&[u32]>,
-        mut threshold: f32,
+        threshold: f32,
         mut visit: impl FnMut(usize, f32) -> f32,
+    ) {
+        self.scan_estimates(query, probe, mask, threshold, |row, found| visit(row, found.score));
+    }
+
+    /// Like [`Self::scan`], with the margin of each estimate.
+    ///
+    /// # Panics
+    /// Like [`Self::scan`].
+    pub fn scan_estimates(
+        &self,
+        query: &Query,
+        probe: &Probe,
+        mask: Option<&[u32]>,
+        mut threshold: f32,
+        mut visit: impl FnMut(usize, Estimate) -> f32,
     ) {
         assert_eq!(query.rotated().len(), self.padded, "a query has the dimension of the codes");
         let blocks = self.rows.div_ceil(BLOCK_ROWS);
         assert!(mask.is_none_or(|mask| mask.len() >= blocks), "a mask has a bit for every row");
-        let (affine, kernels) = (query.affine(probe), query.kernels());
-        let mut estimates = [0.0; BLOCK_ROWS];
+        let (affine, kernels, slack) = (query.affine(probe), query.kernels(), probe.slack());
+        let mut scores = [0.0; BLOCK_ROWS];
         for (number, block) in self.blocks().enumerate() {
             let wanted = mask.and_then(|mask| mask.get(number)).copied().unwrap_or(u32::MAX)
                 & present(self.rows - number * BLOCK_ROWS);
@@ -144,16 +159,22 @@ impl<'a> Blocks<'a> {
                 continue;
             }
             let tables = query.tables();
-            let near = kernels.scan_block(block, tables, &affine, threshold, &mut estimates);
+            let near = kernels.scan_block(block, tables, &affine, threshold - slack, &mut scores);
             let mut left = near & wanted;
             while left != 0 {
                 let row = left.trailing_zeros() as usize;
                 left &= left - 1;
-                if let Some(estimate) = estimates.get(row) {
-                    threshold = visit(number * BLOCK_ROWS + row, *estimate);
+                if let (Some(score), Some(error)) = (scores.get(row), factor(block, ERROR, row)) {
+                    let found = Estimate { score: *score, margin: error * affine.reach + slack };
+                    threshold = visit(number * BLOCK_ROWS + row, found);
                 }
             }
         }
+    }
+
+    /// Asks memory for the first of the blocks, which are to be scanned soon.
+    pub fn prefetch(&self, query: &Query) {
+        query.kernels().prefetch(self.bytes);
     }
 
     /// The blocks as codes and factors.
@@ -179,12 +200,18 @@ impl<'a> Blocks<'a> {
         for byte in code.iter_mut() {
             *byte = nibbles.next()? | (nibbles.next()? << 4);
         }
-        let (words, _) = block.factors.as_chunks::<4>();
-        let value = |array: usize| {
-            words.get(array * BLOCK_ROWS + slot).map(|bytes| f32::from_le_bytes(*bytes))
-        };
-        Some(Factors { add: value(0)?, scale: value(1)?, error: value(2)? })
+        let value = |array| factor(block, array, slot);
+        Some(Factors { add: value(0)?, scale: value(1)?, error: value(ERROR)? })
     }
+}
+
+/// Which of the three arrays of factors holds the errors.
+const ERROR: usize = 2;
+
+/// One of the factors of a row of a block.
+fn factor(block: Block<'_>, array: usize, slot: usize) -> Option<f32> {
+    let (words, _) = block.factors.as_chunks::<4>();
+    words.get(array * BLOCK_ROWS + slot).map(|bytes| f32::from_le_bytes(*bytes))
 }
 
 /// A bit for each of the rows that are left, as far as a block goes.

@@ -161,6 +161,13 @@ pub struct Centre {
     pub(super) origin_product: f32,
 }
 
+impl Centre {
+    /// The squared length, and the product with the origin.
+    pub(crate) fn measures(&self) -> (f32, f32) {
+        (Kernels::best().dot(&self.point, &self.point), self.origin_product)
+    }
+}
+
 /// Inner products of a residual.
 #[derive(Clone, Copy, Debug, Default)]
 struct Measures {

@@ -32,12 +32,16 @@
 //! - The same row, centre, origin and seed give the same code and factors on every machine.
 
 mod block;
+mod collector;
 mod encode;
+mod fine;
 mod query;
 mod shortlist;
 
 pub use block::{BadBlocks, Blocks, block_len, pack_block};
+pub use collector::{CellCodes, Collector};
 pub use encode::{Centre, Codec, Encoder, Factors};
+pub use fine::{BadFineCodes, FACTORS_LEN, FineCodes};
 pub use query::{CONFIDENCE, Estimate, Probe, Query};
 pub use shortlist::Shortlist;
 
@@ -72,5 +76,7 @@ impl Bits {
     }
 }
 
+#[cfg(test)]
+mod collector_tests;
 #[cfg(test)]
 mod tests;

@@ -52,19 +52,26 @@ pub struct Query {
 pub struct Probe {
     /// The part of every score that is the centre's.
     base: f32,
-    /// The distance of query and centre.
+    /// The distance of query and centre, or a little more.
     distance: f32,
+    /// How far off the base is at most: what is added to the margin of every row.
+    slack: f32,
 }
 
 impl Probe {
-    /// The score of the centre itself, in rank units.
+    /// The score of the centre itself, in rank units; as estimated if the centre was.
     pub fn centre_score(&self) -> f32 {
         self.base
     }
 
-    /// The distance between the query and the centre.
+    /// The distance between the query and the centre; not less than it, if the centre was estimated.
     pub fn distance(&self) -> f32 {
         self.distance
+    }
+
+    /// How far off the score of the centre is at most: 0 unless the centre was estimated.
+    pub fn slack(&self) -> f32 {
+        self.slack
     }
 }
 
@@ -133,7 +140,36 @@ impl Query {
                 product + centre.origin_product + self.origin_product
             }
         };
-        Probe { base, distance: squared_distance.sqrt() }
+        Probe { base, distance: squared_distance.sqrt(), slack: 0.0 }
+    }
+
+    /// Prepares the query for the rows of a centre from an estimate of the centre's own score, which
+    /// was made like that of a row of the origin's. `centre` is the squared length of the centre and
+    /// its product with the origin. `None` if nothing is known about the centre.
+    ///
+    /// Bounds of rows stay right: what the estimate may be off by widens each.
+    pub(crate) fn probe_estimated(&self, estimate: Estimate, centre: (f32, f32)) -> Option<Probe> {
+        let Estimate { score, margin } = estimate;
+        let squared_distance = match self.metric {
+            Metric::L2 => margin - score,
+            Metric::Cosine | Metric::Dot => {
+                let product = score - centre.1 - self.origin_product;
+                self.squared + centre.0 + 2.0 * (margin - product)
+            }
+        };
+        let distance = squared_distance.max(0.0).sqrt();
+        let known = margin.is_finite() && score.is_finite() && distance.is_finite();
+        known.then_some(Probe { base: score, distance, slack: margin })
+    }
+
+    /// The metric of the codec.
+    pub(crate) fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    /// The query rounded to whole numbers, as [`Kernels::dot_u8`] takes it.
+    pub(crate) fn whole(&self) -> &[i8] {
+        &self.whole
     }
 
     /// What the stored error of a row is multiplied with. Never 0, so that a row without bounds
@@ -150,24 +186,38 @@ impl Query {
     /// # Panics
     /// If the code is not [`Bits::code_len`] long, which is a bug of the caller.
     pub fn estimate(&self, bits: Bits, code: &[u8], factors: Factors, probe: &Probe) -> Estimate {
-        let whole = i64::from(self.whole_sum);
+        let product = match bits {
+            Bits::One => return self.estimate_of_bit(code, factors, probe),
+            Bits::Four => self.kernels.dot_u4(code, &self.whole),
+            Bits::Eight => self.kernels.dot_u8(code, &self.whole),
+        };
+        self.estimate_of(bits, product, factors, probe)
+    }
+
+    /// The estimate from the inner product of a code of 4 or 8 bits with [`Self::whole`].
+    pub(crate) fn estimate_of(
+        &self,
+        bits: Bits,
+        product: i32,
+        factors: Factors,
+        probe: &Probe,
+    ) -> Estimate {
+        let levels = if bits == Bits::Four { 15 } else { 255 };
         // Twice the inner product, so that the half steps of the levels are whole numbers; in 64
         // bits, because that of 65,535 components is beyond 32.
-        let (doubled, step) = match bits {
-            Bits::One => (i64::from(self.doubled_sum_of_signs(code)), self.coarse.step),
-            Bits::Four => {
-                let product = i64::from(self.kernels.dot_u4(code, &self.whole));
-                (2 * product - 15 * whole, self.fine.step)
-            }
-            Bits::Eight => {
-                let product = i64::from(self.kernels.dot_u8(code, &self.whole));
-                (2 * product - 255 * whole, self.fine.step)
-            }
-        };
-        let product = doubled as f32 * (0.5 * step);
+        let doubled = 2 * i64::from(product) - levels * i64::from(self.whole_sum);
+        self.estimated(bits, doubled as f32 * (0.5 * self.fine.step), factors, probe)
+    }
+
+    fn estimate_of_bit(&self, code: &[u8], factors: Factors, probe: &Probe) -> Estimate {
+        let doubled = self.doubled_sum_of_signs(code);
+        self.estimated(Bits::One, doubled as f32 * (0.5 * self.coarse.step), factors, probe)
+    }
+
+    fn estimated(&self, bits: Bits, product: f32, factors: Factors, probe: &Probe) -> Estimate {
         Estimate {
             score: probe.base + (factors.add + factors.scale * product),
-            margin: factors.error * self.reach(bits, probe),
+            margin: factors.error * self.reach(bits, probe) + probe.slack,
         }
     }
 

@@ -80,7 +80,7 @@ impl<'a> Spill<'a> {
         let part = written.map(|(meta, _)| self.open(collection, &meta)).transpose()?;
         let added: Vec<_> = part.clone().into_iter().collect();
         collection.state.write().parts.install(added, |_| false, Some(oldest));
-        self.shared.pool.release(oldest.bytes());
+        oldest.leave(&self.shared.pool);
         let spilled = self.spilled.entry(collection.id).or_insert_with(|| Spilled {
             collection: collection.clone(),
             parts: Vec::new(),
