@@ -183,12 +183,12 @@ struct HnswRs {
     ef: usize,
 }
 
-/// One minus the inner product.
+/// One minus the inner product, and 0 where rounding would make it less: hnsw_rs panics there.
 struct Dot;
 
 impl Distance<f32> for Dot {
     fn eval(&self, a: &[f32], b: &[f32]) -> f32 {
-        1.0 - dot(a, b)
+        (1.0 - dot(a, b)).max(0.0)
     }
 }
 

@@ -20,6 +20,10 @@ use std::{
 const MARKS: [f64; 4] = [0.90, 0.95, 0.98, 0.99];
 /// Each effort of the sweep is this much larger than the one before.
 const GROWTH: f64 = 1.4;
+/// The sweep ends early when this many steps in a row found nothing more; not before this effort,
+/// because a graph takes an `ef` below `k` for `k`.
+const FLAT: usize = 4;
+const FLAT_FROM: usize = 100;
 /// Nothing tries harder.
 const EFFORT_MAX: usize = 20_000;
 
@@ -124,10 +128,10 @@ fn sweep(library: &mut dyn Library, data: &Data, k: usize) -> Result<Vec<Point>>
     };
     let mut grid: Vec<(usize, f64)> = Vec::new();
     let (mut next, mut flat) = (1, 0);
-    while next <= EFFORT_MAX && flat < 4 {
+    while next <= EFFORT_MAX && flat < FLAT {
         let found = recall(next)?;
         let last = grid.last().map_or(0.0, |(_, found)| *found);
-        flat = if found <= last { flat + 1 } else { 0 };
+        flat = if found <= last && next > FLAT_FROM { flat + 1 } else { 0 };
         grid.push((next, found));
         if MARKS.iter().all(|mark| found >= *mark) {
             break;

@@ -96,7 +96,7 @@ fn tiers(
     let step = tiers::Step { rows: result.rows, time: Duration::from_secs_f64(result.compact_s) };
     let warm = warm.after("built", step);
     result.tiers.push(match result.points.iter().find(|point| is_usual(point)) {
-        Some(point) => warm.searched(&point.times),
+        Some(point) => warm.searched(&point.times, point.recall),
         None => warm,
     });
     if args.no_tiers {
