@@ -2,6 +2,7 @@
 //! anything; a view never changes under a reader.
 
 mod cells;
+mod choice;
 mod explain;
 mod filtering;
 mod get;

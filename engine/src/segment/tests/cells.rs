@@ -89,10 +89,10 @@ fn read_codes(segment: &Segment) -> Result<(CellPlan, Vec<(Vec<u8>, Factors, Vec
             assert_eq!(table.cell_of(range.start + at as u32), cell);
             let mut one = vec![0; Bits::One.code_len(table.clustering().codec().padded())];
             let one_factors = ones.copy_row(at, &mut one).expect("a row of the cell");
-            let (code, factors) = fine.get(at).expect("a row of the cell");
+            let (code, factors) = fine.view()?.get(at).expect("a row of the cell");
             rows.push((one, one_factors, code.to_vec(), factors));
         }
-        assert!(fine.get(range.len()).is_none());
+        assert!(fine.view()?.get(range.len()).is_none());
     }
     Ok((CellPlan { clustering: table.clustering().clone(), starts }, rows))
 }
