@@ -1,18 +1,23 @@
-//! `akidb-rivals`: AkiDB beside RocksDB, fjall and redb, on the same rows, in the same run, in turn.
+//! `akidb-rivals`: AkiDB beside other engines and libraries, on the same rows, in the same run, in
+//! turn. `storage` compares durable writes and recovery, `search` approximate nearest neighbours;
+//! each is a feature, so that one can be built without what the other brings.
+//!
 //! A bench, not a product: it may unwrap what the product may not, and it uses the standard
 //! library's files where it only copies directories. README.md says what it measures and what not.
 
-mod engines;
-mod recovery;
-mod rows;
-mod write;
+#[cfg(feature = "search")]
+mod search;
+#[cfg(feature = "storage")]
+mod storage;
 
-use clap::{Args, Parser, Subcommand};
-use engines::{Kind, Result};
-use std::path::PathBuf;
+use clap::{Parser, Subcommand};
+use std::{error::Error, path::PathBuf};
+
+/// Whatever went wrong, in the words of the engine.
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 #[derive(Debug, Parser)]
-#[command(about = "Measures AkiDB beside other embedded engines")]
+#[command(about = "Measures AkiDB beside other embedded engines and search libraries")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -21,61 +26,38 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Durable inserts, one row per call, from several threads.
-    Write(write::WriteArgs),
+    #[cfg(feature = "storage")]
+    Write(storage::write::WriteArgs),
     /// Opening what a killed writer left.
-    Recovery(recovery::RecoveryArgs),
+    #[cfg(feature = "storage")]
+    Recovery(storage::recovery::RecoveryArgs),
     /// The child that is killed.
+    #[cfg(feature = "storage")]
     #[command(hide = true)]
-    Writer(recovery::WriterArgs),
+    Writer(storage::recovery::WriterArgs),
     /// The child that opens.
+    #[cfg(feature = "storage")]
     #[command(hide = true)]
-    Opener(recovery::OpenerArgs),
+    Opener(storage::recovery::OpenerArgs),
+    /// Approximate nearest neighbours: build time, and queries per second at the same recall.
+    #[cfg(feature = "search")]
+    Search(search::SearchArgs),
 }
 
-/// What all measurements share.
-#[derive(Debug, Args)]
-struct Common {
-    /// Rows in all, for each engine and round.
-    #[arg(long, default_value_t = 100_000)]
-    rows: u64,
-
-    /// Numbers in a vector.
-    #[arg(long, default_value_t = 384)]
-    dim: usize,
-
-    /// The engines, with commas between them.
-    #[arg(long, value_delimiter = ',', default_value = "akidb,rocksdb,fjall,redb")]
-    engines: Vec<Kind>,
-
-    /// Rounds; in each one every engine has its turn.
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
-
-    /// Where the databases are made [default: the system's temporary directory].
-    #[arg(long)]
-    dir: Option<PathBuf>,
-
-    /// Also writes the figures here.
-    #[arg(long)]
-    json: Option<PathBuf>,
+fn scratch(dir: Option<&PathBuf>) -> Result<tempfile::TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("akidb-rivals-");
+    Ok(match dir {
+        Some(dir) => builder.tempdir_in(dir)?,
+        None => builder.tempdir()?,
+    })
 }
 
-impl Common {
-    fn scratch(&self) -> Result<tempfile::TempDir> {
-        let mut builder = tempfile::Builder::new();
-        builder.prefix("akidb-rivals-");
-        Ok(match &self.dir {
-            Some(dir) => builder.tempdir_in(dir)?,
-            None => builder.tempdir()?,
-        })
+fn write_json(path: Option<&PathBuf>, figures: &serde_json::Value) -> Result<()> {
+    if let Some(path) = path {
+        std::fs::write(path, serde_json::to_string_pretty(figures)?)?;
     }
-
-    fn report(&self, figures: &serde_json::Value) -> Result<()> {
-        if let Some(path) = &self.json {
-            std::fs::write(path, serde_json::to_string_pretty(figures)?)?;
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 /// The middle one, and the least and the greatest.
@@ -87,9 +69,15 @@ fn median(mut values: Vec<f64>) -> (f64, f64, f64) {
 
 fn main() -> Result<()> {
     match Cli::parse().command {
-        Command::Write(args) => write::run(&args),
-        Command::Recovery(args) => recovery::run(&args),
-        Command::Writer(args) => recovery::write_until_killed(&args),
-        Command::Opener(args) => recovery::open_once(&args),
+        #[cfg(feature = "storage")]
+        Command::Write(args) => storage::write::run(&args),
+        #[cfg(feature = "storage")]
+        Command::Recovery(args) => storage::recovery::run(&args),
+        #[cfg(feature = "storage")]
+        Command::Writer(args) => storage::recovery::write_until_killed(&args),
+        #[cfg(feature = "storage")]
+        Command::Opener(args) => storage::recovery::open_once(&args),
+        #[cfg(feature = "search")]
+        Command::Search(args) => search::run(&args),
     }
 }

@@ -5,15 +5,19 @@
 //! Called by `main`; the values are read by the module of each command.
 
 mod bench;
+mod bench_search;
+mod generate;
 mod tools;
 mod values;
 
 use akidb::{Durability, FieldDef, Filter, Metric, WalBackend};
 pub(crate) use bench::{
-    BenchArgs, BenchCommand, BenchRecoveryArgs, BenchSearchArgs, BenchWriteArgs,
-    RecoveryReaderArgs, RecoveryWriterArgs,
+    BenchArgs, BenchCommand, BenchRecoveryArgs, BenchWriteArgs, RecoveryReaderArgs,
+    RecoveryWriterArgs,
 };
+pub(crate) use bench_search::BenchSearchArgs;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+pub(crate) use generate::GenArgs;
 use std::path::PathBuf;
 pub(crate) use tools::{
     InspectArgs, ReadOnlyArgs, RepairArgs, VerifyArgs, WalArgs, WalCommand, WalDumpArgs,
@@ -70,6 +74,8 @@ pub(crate) enum Command {
     Wal(WalArgs),
     /// Measure this machine; the JSON is meant to be kept and compared.
     Bench(BenchArgs),
+    /// Make a Parquet file of rows that look like embeddings.
+    Gen(GenArgs),
     /// The child process that the demo kills.
     #[command(hide = true)]
     DemoWriter(DemoWriterArgs),
@@ -238,6 +244,18 @@ pub(crate) struct SearchArgs {
     #[arg(long, value_name = "JSON", value_parser = values::filter)]
     pub(crate) filter: Option<Filter>,
 
+    /// The share of the true nearest rows to find, above 0 and at most 1 [default: 0.95].
+    #[arg(long, value_name = "SHARE", value_parser = values::share)]
+    pub(crate) recall: Option<f64>,
+
+    /// Search so many cells of each segment, whatever recall that gives.
+    #[arg(long, value_name = "CELLS", conflicts_with = "recall", value_parser = values::at_least_one)]
+    pub(crate) nprobe: Option<usize>,
+
+    /// Score every row: the true answer.
+    #[arg(long, conflicts_with_all = ["recall", "nprobe"])]
+    pub(crate) exact: bool,
+
     /// Also say what the search did.
     #[arg(long)]
     pub(crate) explain: bool,
@@ -351,6 +369,18 @@ mod tests {
         assert!(parse(&["--vector", "q.json"]));
         assert!(!parse(&[]));
         assert!(!parse(&["--id", "a", "--vector", "q.json"]));
+    }
+
+    #[test]
+    fn a_search_tries_hard_in_one_way() {
+        let place = ["akidb", "search", "--dir", "d", "-C", "c", "--id", "a"];
+        let parse = |more: &[&str]| Cli::try_parse_from(place.iter().chain(more)).is_ok();
+        for fine in [["--recall", "0.9"].as_slice(), &["--nprobe", "3"], &["--exact"], &[]] {
+            assert!(parse(fine), "{fine:?}");
+        }
+        assert!(!parse(&["--exact", "--nprobe", "3"]));
+        assert!(!parse(&["--recall", "0.9", "--nprobe", "3"]));
+        assert!(!parse(&["--recall", "1.1"]));
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub(crate) enum CliError {
     NoRows { file: PathBuf },
     #[error("the vectors of {} have {found} numbers, those of the data have {expected}", file.display())]
     QueryDimension { file: PathBuf, expected: u32, found: u32 },
+    #[error("cannot write {}: {detail}", file.display())]
+    WriteFile { file: PathBuf, detail: String },
     /// Everything that could be read of them was printed.
     #[error("{damaged} of {of} files of the log are damaged")]
     DamagedFiles { damaged: usize, of: usize },
@@ -71,7 +73,7 @@ impl CliError {
                 ErrorKind::Closed => "closed",
                 _ => "bug",
             },
-            Self::Fs(_) | Self::TempDir(_) => "io",
+            Self::Fs(_) | Self::TempDir(_) | Self::WriteFile { .. } => "io",
             Self::NoDatabase { .. } | Self::NoCollection { .. } => "not_found",
             Self::NoRow { .. } | Self::MissingRows { .. } => "not_found",
             Self::NotEmpty { .. } => "already_exists",

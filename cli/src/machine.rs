@@ -51,6 +51,24 @@ pub(crate) fn peak_rss_bytes() -> Option<u64> {
     proc_text("/proc/self/status").and_then(|text| kilobytes(&text, "VmHWM"))
 }
 
+/// What this process has in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Resident {
+    /// Of its own: heap and stacks.
+    pub(crate) anonymous_bytes: u64,
+    /// Pages of mapped files, which the system may take back.
+    pub(crate) mapped_bytes: u64,
+}
+
+/// What is resident now; `None` where the system does not say.
+pub(crate) fn resident() -> Option<Resident> {
+    let status = proc_text("/proc/self/status")?;
+    Some(Resident {
+        anonymous_bytes: kilobytes(&status, "RssAnon")?,
+        mapped_bytes: kilobytes(&status, "RssFile")?,
+    })
+}
+
 /// The bytes that this process handed to the system's write calls so far; `None` where the system
 /// does not count them. Linux's other count, of what it will write to disks (`write_bytes`), takes a
 /// small write into a large page of its cache for all of that page.

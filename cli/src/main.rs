@@ -11,6 +11,7 @@ mod database;
 mod delete;
 mod demo;
 mod error;
+mod generate;
 mod get;
 mod ingest;
 mod inspect;
@@ -61,6 +62,7 @@ fn run(command: &Command, output: Output) -> Result<ExitCode> {
         Command::Inspect(args) => inspect::run(args, output),
         Command::Wal(args) => wal::run(args, output),
         Command::Bench(args) => bench::run(args, output),
+        Command::Gen(args) => generate::run(args, output),
         Command::DemoWriter(args) => demo::write_until_killed(args, output),
         Command::RecoveryWriter(args) => bench::write_until_killed(args, output),
         Command::RecoveryReader(args) => bench::read_once(args, output),

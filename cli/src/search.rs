@@ -8,7 +8,7 @@ use crate::{
     units,
 };
 use akidb::{
-    Explain, FilterStep, FilterStrategy, Hit, Metadata,
+    Explain, FilterStep, FilterStrategy, Hit, Metadata, PartExplain,
     blocking::Collection,
     vfs::{RealFs, read_file},
 };
@@ -74,20 +74,24 @@ impl Report for Found {
 }
 
 fn explain_text(explain: &Explain) -> String {
-    let mut table =
-        output::table(["part", "rows", "scored", "filter", "filter time", "score time"]);
+    let mut table = output::table([
+        "part", "rows", "plan", "cells", "scanned", "decided", "scored", "filter", "times",
+    ]);
     for part in &explain.parts {
         let filter: Vec<String> = part.filter.iter().map(filter_text).collect();
         table.add_row([
             part.part.clone(),
             units::count(part.rows),
+            part.plan.to_owned(),
+            units::count(part.cells),
+            units::count(part.scanned),
+            units::count(part.decided),
             units::count(part.scored),
             if filter.is_empty() { "-".to_owned() } else { filter.join("; ") },
-            units::micros(part.filter_us as f64),
-            units::micros(part.score_us as f64),
+            times_text(part),
         ]);
     }
-    output::align_right(&mut table, [1, 2, 4, 5]);
+    output::align_right(&mut table, [1, 3, 4, 5, 6]);
     let promoted = if explain.promoted { ", promoted from the cold tier first" } else { "" };
     format!(
         "plan: {}; saw every write up to LSN {}; {} in all{promoted}\n{table}",
@@ -95,6 +99,20 @@ fn explain_text(explain: &Explain) -> String {
         explain.lsn,
         units::micros(explain.total_us as f64),
     )
+}
+
+/// The stages that took any time.
+fn times_text(part: &PartExplain) -> String {
+    let stages = [
+        ("filter", part.filter_us),
+        ("route", part.route_us),
+        ("scan", part.scan_us),
+        ("score", part.score_us),
+    ];
+    let took = stages.into_iter().filter(|(_, us)| *us > 0);
+    let texts: Vec<_> =
+        took.map(|(stage, us)| format!("{stage} {}", units::micros(us as f64))).collect();
+    texts.join(", ")
 }
 
 fn filter_text(step: &FilterStep) -> String {
@@ -118,6 +136,12 @@ pub(crate) fn run(args: &SearchArgs, output: Output) -> Result<()> {
     if let Some(filter) = &args.filter {
         search = search.filter(filter.clone());
     }
+    search = match (args.recall, args.nprobe) {
+        _ if args.exact => search.exact(true),
+        (Some(share), _) => search.recall_target(share as f32),
+        (_, Some(cells)) => search.nprobe(cells),
+        (None, None) => search,
+    };
     let (hits, explain) = search.explain()?;
     db.close()?;
     output.report(&Found {

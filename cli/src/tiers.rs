@@ -84,6 +84,8 @@ pub(crate) struct Tier {
     pub(crate) rows_per_s: Option<f64>,
     /// Of searches that found the rows here.
     pub(crate) search_p50_us: Option<f64>,
+    /// Of the same searches: the share of the true nearest rows that they found.
+    pub(crate) search_recall: Option<f64>,
 }
 
 impl Tier {
@@ -130,6 +132,7 @@ impl Tier {
             bytes_per_row_disk,
             rows_per_s: None,
             search_p50_us: None,
+            search_recall: None,
         }
     }
 
@@ -140,9 +143,10 @@ impl Tier {
         self
     }
 
-    /// The same tier, answering this fast.
-    pub(crate) fn searched(mut self, latency: &Latency) -> Self {
+    /// The same tier, answering this fast and this well.
+    pub(crate) fn searched(mut self, latency: &Latency, recall: f64) -> Self {
         self.search_p50_us = Some(latency.percentiles().p50_us);
+        self.search_recall = Some(recall);
         self
     }
 }
@@ -162,4 +166,14 @@ pub(crate) fn search_all(
         latency.record(clock.monotonic().saturating_sub(start));
     }
     Ok((answers, latency))
+}
+
+/// Answers the queries by scoring every row.
+pub(crate) fn search_exactly(
+    collection: &Collection,
+    queries: &[Query],
+    k: usize,
+) -> Result<Vec<Vec<Hit>>> {
+    let exact = |query: &Query| Ok(collection.search(&query.vector).k(k).exact(true).run()?);
+    queries.iter().map(exact).collect()
 }

@@ -220,7 +220,37 @@ pub fn check_hits(
     k: usize,
     hits: &[Hit],
 ) -> Result<(), String> {
-    const SLACK: f64 = 1e-4;
+    let rest = check_found(schema, rows, query, k, hits)?;
+    let Some(last) = hits.last() else { return Ok(()) };
+    for (id, row) in rest {
+        let missed = score(schema.metric, query, &row.vector);
+        if missed > f64::from(last.score) + SLACK {
+            return Err(format!("{id} with score {missed} was left out, {} was not", last.score));
+        }
+        // Whole numbers are scored without rounding, so there a tie is a tie.
+        let exact = schema.metric == Metric::Dot && missed == f64::from(last.score);
+        if exact && id < last.id {
+            return Err(format!("{id} ties with {} and is smaller, but was left out", last.id));
+        }
+    }
+    Ok(())
+}
+
+/// How far a score of the database may be from one in double precision.
+const SLACK: f64 = 1e-4;
+
+/// Checks what an approximate search promises: as many hits as it can give, each a row that belongs
+/// there, once, with its true score, in order. Returns the rows that are not among them.
+///
+/// # Errors
+/// What is wrong.
+pub fn check_found<'r>(
+    schema: &Schema,
+    rows: &BTreeMap<PointId, &'r Row>,
+    query: &[f32],
+    k: usize,
+    hits: &[Hit],
+) -> Result<BTreeMap<PointId, &'r Row>, String> {
     if hits.len() != k.min(rows.len()) {
         return Err(format!("{} hits of k {k}, {} rows match", hits.len(), rows.len()));
     }
@@ -243,17 +273,5 @@ pub fn check_hits(
             return Err(format!("{} stands before {}", hit.id, next.id));
         }
     }
-    let Some(last) = hits.last() else { return Ok(()) };
-    for (id, row) in rest {
-        let missed = score(schema.metric, query, &row.vector);
-        if missed > f64::from(last.score) + SLACK {
-            return Err(format!("{id} with score {missed} was left out, {} was not", last.score));
-        }
-        // Whole numbers are scored without rounding, so there a tie is a tie.
-        let exact = schema.metric == Metric::Dot && missed == f64::from(last.score);
-        if exact && id < last.id {
-            return Err(format!("{id} ties with {} and is smaller, but was left out", last.id));
-        }
-    }
-    Ok(())
+    Ok(rest)
 }

@@ -114,6 +114,7 @@ pub fn tiny_settings() -> Settings {
         compaction_fanout: 2,
         compaction_dead_share: 0.5,
         disk_reserve_bytes: 0,
+        index_rows_min: 8,
         ..Settings::default()
     }
 }

@@ -1,6 +1,6 @@
 //! The options of `akidb bench` and of its child process.
 
-use super::{ColumnArgs, values};
+use super::{bench_search::BenchSearchArgs, values};
 use akidb::{Durability, WalBackend};
 use clap::{Args, Subcommand};
 use std::{ffi::OsString, path::PathBuf};
@@ -8,7 +8,7 @@ use std::{ffi::OsString, path::PathBuf};
 const EXAMPLES: &str = "\
 Examples:
   akidb bench write --writers 64 --rows 100000 --json
-  akidb bench search --data rows.parquet --queries queries.parquet --threads 1 --json
+  akidb bench search --input rows.parquet --queries queries.parquet --threads 1,2 --json
   akidb bench recovery --rows 100000 --json
 
 Build with --release before believing a number. The JSON is one object: `version`, `command`,
@@ -26,8 +26,8 @@ pub(crate) struct BenchArgs {
 pub(crate) enum BenchCommand {
     /// Durable inserts from several threads: rows per second and time to acknowledgement.
     Write(BenchWriteArgs),
-    /// Build a collection from a file and search it: recall, queries per second, latency.
-    Search(BenchSearchArgs),
+    /// Build a collection and search it: recall against queries per second, latency, stages.
+    Search(Box<BenchSearchArgs>),
     /// Kill a writer and time how fast the log is recovered.
     Recovery(BenchRecoveryArgs),
 }
@@ -60,38 +60,6 @@ pub(crate) struct BenchWriteArgs {
     /// How the log writes: std, auto (io_uring where it works), uring or tokio-uring.
     #[arg(long, default_value = "std", value_parser = values::wal_backend)]
     pub(crate) wal_backend: WalBackend,
-
-    /// Where the database is made, which must be new or empty; it is kept [default: a temporary
-    /// directory, removed at the end].
-    #[arg(long, value_name = "DIR")]
-    pub(crate) dir: Option<PathBuf>,
-}
-
-/// Build a collection from a file and search it: recall, queries per second, latency.
-///
-/// Ingests durably, flushes, compacts to one segment (together `build_s`), searches, then moves
-/// the collection to the cold tier and back, so that each tier's bytes and speeds are known.
-#[derive(Debug, Args)]
-pub(crate) struct BenchSearchArgs {
-    /// Parquet file of rows [default: the built-in sample].
-    #[arg(long, value_name = "FILE", requires = "queries")]
-    pub(crate) data: Option<PathBuf>,
-
-    /// Parquet file of queries with a vector column and, for recall, a `neighbours` column: ids
-    /// of the exact nearest rows, nearest first.
-    #[arg(long, value_name = "FILE", requires = "data")]
-    pub(crate) queries: Option<PathBuf>,
-
-    /// Hits per query; recall is recall at this k.
-    #[arg(short, long = "k", default_value_t = 10, value_parser = values::at_least_one)]
-    pub(crate) k: usize,
-
-    /// Threads that search at the same time.
-    #[arg(long, default_value_t = 1, value_parser = values::at_least_one)]
-    pub(crate) threads: usize,
-
-    #[command(flatten)]
-    pub(crate) columns: ColumnArgs,
 
     /// Where the database is made, which must be new or empty; it is kept [default: a temporary
     /// directory, removed at the end].

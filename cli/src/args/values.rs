@@ -71,6 +71,14 @@ pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Above 0, at most 1.
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|share| *share > 0.0 && *share <= 1.0)
+        .ok_or_else(|| "give a number above 0 and at most 1".to_owned())
+}
+
 pub(super) fn dimension(text: &str) -> Result<u32, String> {
     text.parse()
         .ok()
@@ -99,6 +107,14 @@ mod tests {
         assert_eq!((def.name.as_str(), def.field_type), ("a:b", FieldType::Integer));
         assert!(field("pos").unwrap_err().contains("pos:keyword"));
         assert!(field("pos:text").unwrap_err().contains("keyword, integer"));
+    }
+
+    #[test]
+    fn a_share_is_of_something_and_not_of_more_than_all() {
+        assert_eq!((share("1"), share("0.001")), (Ok(1.0), Ok(0.001)));
+        for wrong in ["0", "-0.5", "1.01", "NaN", "inf", "half"] {
+            assert!(share(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

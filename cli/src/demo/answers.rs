@@ -9,7 +9,7 @@ use crate::{
     source::Query,
     units,
 };
-use akidb::{Filter, Hit, blocking::Collection};
+use akidb::{Filter, Hit, PointId, blocking::Collection};
 use serde::Serialize;
 
 /// How many queries are shown, and how many hits of each.
@@ -71,6 +71,15 @@ pub(super) fn table(answers: &[Answer], profile: &Profile) -> String {
     table.to_string()
 }
 
+/// The share of the exact answers' hits that other answers have too.
+pub(super) fn recall(exact: &[Vec<Hit>], found: &[Vec<Hit>]) -> f64 {
+    let has = |found: &[Hit], id: &PointId| found.iter().any(|hit| hit.id == *id);
+    let both = exact.iter().zip(found);
+    let common = both.map(|(exact, found)| exact.iter().filter(|hit| has(found, &hit.id)).count());
+    let all: usize = exact.iter().map(Vec::len).sum();
+    if all == 0 { 1.0 } else { common.sum::<usize>() as f64 / all as f64 }
+}
+
 /// Checks that the rows' way through the tiers changed no answer, not even a score's last bit.
 pub(super) fn check_same(tier: &str, before: &[Vec<Hit>], after: &[Vec<Hit>]) -> Result<()> {
     let key = |hits: &Vec<Hit>| {
@@ -81,4 +90,21 @@ pub(super) fn check_same(tier: &str, before: &[Vec<Hit>], after: &[Vec<Hit>]) ->
         return Ok(());
     }
     Err(CliError::Check { detail: format!("{changed} answers changed in {tier}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hits(ids: &[&str]) -> Vec<Hit> {
+        let hit = |id: &&str| Hit { id: (*id).into(), score: 0.0, vector: None, metadata: None };
+        ids.iter().map(hit).collect()
+    }
+
+    #[test]
+    fn recall_is_of_all_hits_together_in_any_order() {
+        let exact = [hits(&["a", "b", "c"]), hits(&["d"])];
+        assert_eq!(recall(&exact, &[hits(&["c", "x", "a"]), hits(&["d"])]), 0.75);
+        assert_eq!(recall(&[hits(&[])], &[hits(&[])]), 1.0);
+    }
 }

@@ -1,6 +1,7 @@
 //! The JSON of `bench` is an interface: these keys, these types.
 
 use crate::run;
+use akidb::vfs::{RealFs, read_file};
 use serde_json::Value;
 
 /// Every measurement says what, by which version and where.
@@ -63,9 +64,10 @@ fn write_keeps_the_database_it_was_given_a_place_for() {
 }
 
 #[test]
-fn exact_search_of_the_sample_finds_the_exact_neighbours() {
+fn search_reports_the_curve_and_exact_search_finds_the_exact_neighbours() {
     let dir = tempfile::tempdir().unwrap();
-    let line = "bench search --data DATA --queries QUERIES --k 10 --threads 2 --json";
+    let line = "bench search --data DATA --queries QUERIES --k 10 --threads 2 --rounds 2 \
+                --point-ms 1 --json";
     let result = run(dir.path(), line).json();
     check_envelope(&result, "bench search");
     check_positive(
@@ -80,14 +82,25 @@ fn exact_search_of_the_sample_finds_the_exact_neighbours() {
     );
     assert_eq!((result["rows"].as_u64(), result["queries"].as_u64()), (Some(5000), Some(100)));
     let points = result["points"].as_array().unwrap();
-    assert_eq!(points.len(), 1);
-    check_percentiles(&points[0]);
-    check_positive(&points[0], &["qps"]);
-    assert_eq!(points[0]["params"]["k"], 10);
-    assert_eq!(points[0]["params"]["threads"], 2);
+    for point in points {
+        check_percentiles(point);
+        check_positive(point, &["qps"]);
+        assert_eq!(point["params"]["k"], 10);
+        assert_eq!(point["params"]["threads"], 2);
+        assert_eq!(point["short_answers"], 0);
+        let shares = point["stages"].as_array().unwrap().iter();
+        let sum: f64 = shares.map(|stage| stage["share"].as_f64().unwrap()).sum();
+        assert!((sum - 1.0).abs() < 1e-6, "{point}");
+    }
+    let of = |key: &'static str| points.iter().filter(move |p| !p["params"][key].is_null());
+    assert!(of("nprobe").count() >= 1);
+    assert_eq!(of("recall_target").count(), 4);
+    assert!(of("nprobe").all(|point| point["qps_rounds"].as_array().unwrap().len() == 2));
     // The last digit of a score may differ from the file's arithmetic and swap the tenth and
     // eleventh.
-    assert!(points[0]["recall"].as_f64().unwrap() >= 0.999, "{}", points[0]);
+    let exact = points.last().unwrap();
+    assert!(exact["recall"].as_f64().unwrap() >= 0.999, "{exact}");
+    assert_eq!(result["at_recall"].as_array().unwrap().len(), 4);
     let tiers: Vec<&str> = result["tiers"]
         .as_array()
         .unwrap()
@@ -95,6 +108,64 @@ fn exact_search_of_the_sample_finds_the_exact_neighbours() {
         .filter_map(|tier| tier["tier"].as_str())
         .collect();
     assert_eq!(tiers, ["log", "warm", "cold"]);
+}
+
+#[test]
+fn search_measures_filters_memtables_and_ingest_where_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let line = "bench search --generate 3000 --dim 24 --query-count 20 --k 5 --rounds 1 \
+                --point-ms 1 --no-tiers --nprobe 1,4 --recall-target 0.9 --random-filter 0.5,0.01 \
+                --memtable-rows 500,4000 --ingest --svg DIR/curve.svg --json";
+    let result = run(dir.path(), line).json();
+    assert_eq!((result["rows"].as_u64(), result["dim"].as_u64()), (Some(3000), Some(24)));
+    // Two numbers of cells, a target, and exact, whose neighbours the bench found by itself.
+    let points = result["points"].as_array().unwrap();
+    assert_eq!(points.len(), 4);
+    assert_eq!(points[3]["recall"], 1.0);
+    let filters = result["filters"].as_array().unwrap();
+    let share = |at: usize| filters[at]["selectivity"].as_f64().unwrap();
+    assert!((0.4..0.6).contains(&share(0)) && (0.002..0.02).contains(&share(1)), "{filters:?}");
+    for filter in filters {
+        let points = filter["points"].as_array().unwrap();
+        assert_eq!(points.len(), 2);
+        assert!(points.iter().all(|point| point["short_answers"] == 0), "{filter}");
+        assert_eq!(points[1]["recall"], 1.0);
+    }
+    let memtables = result["memtables"].as_array().unwrap();
+    assert_eq!((&memtables[0]["rows"], &memtables[1]["rows"]), (&500.into(), &4000.into()));
+    for memtable in memtables {
+        check_positive(memtable, &["insert_rows_per_s", "bytes_per_row_memory"]);
+        assert_eq!(memtable["points"][1]["recall"], 1.0);
+    }
+    assert_eq!(result["ingest"]["rows"], 3000);
+    check_positive(&result["ingest"], &["rows_per_s"]);
+    let svg =
+        String::from_utf8(read_file(&RealFs, &dir.path().join("curve.svg")).unwrap()).unwrap();
+    assert!(svg.contains("recall against queries per second") && svg.ends_with("</svg>\n"));
+}
+
+#[test]
+fn a_generated_file_is_the_same_each_time_and_can_be_ingested() {
+    let dir = tempfile::tempdir().unwrap();
+    let make = |name: &str, rows: usize| {
+        let line =
+            format!("gen --rows {rows} --dim 12 --seed 7 --queries 5 DIR/{name}.parquet --json");
+        let made = run(dir.path(), &line).json();
+        assert_eq!(
+            (made["command"].as_str(), made["rows"].as_u64()),
+            (Some("gen"), Some(rows as u64))
+        );
+        check_positive(&made, &["bytes", "rows_per_s"]);
+        read_file(&RealFs, &dir.path().join(format!("{name}.parquet"))).unwrap()
+    };
+    assert_eq!(make("a", 300), make("b", 300));
+    let line = "ingest --dir DIR/db -C rows --data DIR/a.parquet --index bucket:integer --json";
+    let ingested = run(dir.path(), line).json();
+    assert_eq!((ingested["rows"].as_u64(), ingested["dim"].as_u64()), (Some(300), Some(12)));
+    let row = run(dir.path(), "get --dir DIR/db -C rows 0 --json").json();
+    assert!(row.to_string().contains("\"topic\""), "{row}");
+    // An existing file is not replaced.
+    assert!(run(dir.path(), "gen --rows 10 DIR/a.parquet").fails(1).contains("a.parquet"));
 }
 
 #[test]

@@ -72,9 +72,12 @@ fn a_filter_keeps_only_what_matches_and_explain_says_how() {
 #[test]
 fn people_get_tables_with_texts_and_scores() {
     let dir = with_sample();
-    let text = run(dir.path(), "search --dir DIR -C words --id n13766896 -k 3 --explain").ok();
-    for expected in ["score", "metadata", "n13766896", "1.0000", "plan: exact"] {
-        assert!(text.contains(expected), "{expected} is missing in:\n{text}");
+    let search = "search --dir DIR -C words --id n13766896 -k 3 --explain";
+    for (effort, plan) in [("--recall 0.9", "plan: approximate"), ("--exact", "plan: exact")] {
+        let text = run(dir.path(), &format!("{search} {effort}")).ok();
+        for expected in ["score", "metadata", "n13766896", "1.0000", "scanned", plan] {
+            assert!(text.contains(expected), "{expected} is missing in:\n{text}");
+        }
     }
     let text = run(dir.path(), "stats --dir DIR").ok();
     for expected in ["words", "warm", "cosine", "5,000", "pos (keyword)", "opened in"] {

@@ -20,6 +20,7 @@ fn the_demo_tells_its_whole_story() {
         "the same answers, bit for bit, in every tier",
         "Parquet object",
         "search p50",
+        "recall",
     ] {
         assert!(text.contains(expected), "{expected} is missing in:\n{text}");
     }
@@ -40,6 +41,11 @@ fn for_machines_it_is_one_object() {
         .filter_map(|tier| tier["tier"].as_str())
         .collect();
     assert_eq!(tiers, ["log", "warm", "warm", "cold", "warm"]);
+    for tier in result["tiers"].as_array().unwrap() {
+        let recall = tier["search_recall"].as_f64();
+        assert_eq!(recall.is_some(), tier["tier"] != "cold", "{tier}");
+        assert!(recall.is_none_or(|recall| recall > 0.8 && recall <= 1.0), "{tier}");
+    }
     let filtered = result["filtered_answers"].as_array().unwrap();
     let verbs = |answer: &Value| {
         answer["hits"].as_array().unwrap().iter().all(|hit| hit["metadata"]["pos"] == "verb")

@@ -55,13 +55,17 @@ fn akidb<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Ran {
     }
 }
 
-/// Runs a command line that is given as one text; `DIR` and `DATA` in it become paths.
+/// Runs a command line that is given as one text; `DIR`, `DIR/...`, `DATA` and `QUERIES` in it become
+/// paths.
 fn run(dir: &Path, line: &str) -> Ran {
     let words = line.split(' ').map(|word| match word {
         "DIR" => dir.display().to_string(),
         "DATA" => sample().display().to_string(),
         "QUERIES" => sample_queries().display().to_string(),
-        other => other.to_owned(),
+        other => match other.strip_prefix("DIR/") {
+            Some(file) => dir.join(file).display().to_string(),
+            None => other.to_owned(),
+        },
     });
     akidb(words)
 }

@@ -62,7 +62,7 @@ impl<'a> LiveRows<'a> {
         let codes = segment.cell_codes(table, cell)?;
         out.one_factors = codes.blocks()?.copy_row(at, &mut out.one).ok_or_else(missing)?;
         let fine = segment.fine_codes(table, row..row + 1)?;
-        let (code, factors) = fine.get(0).ok_or_else(missing)?;
+        let (code, factors) = fine.view()?.get(0).ok_or_else(missing)?;
         out.fine.copy_from_slice(code);
         out.fine_factors = factors;
         Ok(true)

@@ -2,6 +2,8 @@
 //! anything; a view never changes under a reader.
 
 mod cells;
+mod choice;
+mod counted;
 mod explain;
 mod filtering;
 mod get;

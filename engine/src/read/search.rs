@@ -5,7 +5,8 @@
 //! read in runs of rows; when few rows of a run match, they are read one by one.
 
 use super::{
-    cells::{Queries, Rows},
+    cells::Queries,
+    counted::Rows,
     explain::{Explain, PartExplain},
     filtering::{self, compile},
     place::{Columns, Fetched, Place, fetch},

@@ -17,12 +17,9 @@ use crate::{
 };
 use akidb_index::{
     BLOCK_ROWS,
-    rabitq::{Bits, Blocks, Factors, block_len},
+    rabitq::{self, Bits, Blocks, FACTORS_LEN, block_len},
 };
 use std::{ops::Range, sync::Arc};
-
-/// Bytes of the factors of a row's fine code.
-const FACTORS_LEN: usize = 12;
 
 /// The cells of a segment.
 #[derive(Debug)]
@@ -41,6 +38,11 @@ impl CellTable {
 
     pub(crate) fn calibration(&self) -> &Calibration {
         &self.calibration
+    }
+
+    /// Rows in all cells.
+    pub(crate) fn row_count(&self) -> u64 {
+        self.starts.last().map_or(0, |rows| u64::from(*rows))
     }
 
     /// The rows of a cell; none if there is no such cell.
@@ -82,15 +84,10 @@ pub(crate) struct FineCodes<'a> {
 }
 
 impl FineCodes<'_> {
-    /// Code and factors of the `at`-th row; `None` past the last.
-    pub(crate) fn get(&self, at: usize) -> Option<(&[u8], Factors)> {
-        let start = at.checked_mul(self.padded)?;
-        let code = self.codes.get(start..start.checked_add(self.padded)?)?;
-        let (rows, _) = self.factors.as_chunks::<FACTORS_LEN>();
-        let (words, _) = rows.get(at)?.as_chunks::<4>();
-        let [add, scale, error] = words else { return None };
-        let [add, scale, error] = [add, scale, error].map(|word| f32::from_le_bytes(*word));
-        Some((code, Factors { add, scale, error }))
+    /// The codes and their factors.
+    pub(crate) fn view(&self) -> Result<rabitq::FineCodes<'_>> {
+        rabitq::FineCodes::new(&self.codes, &self.factors, self.padded)
+            .map_err(|_| Error::bug("fine codes and factors are not of one number of rows"))
     }
 }
 

@@ -20,7 +20,7 @@ use akidb_index::{
     BLOCK_ROWS,
     rabitq::{Bits, Factors, pack_block},
 };
-use std::{borrow::Cow, mem, sync::Arc};
+use std::{borrow::Cow, sync::Arc};
 
 /// In which cells the rows of a segment lie that is about to be written.
 #[derive(Clone, Debug)]
@@ -62,7 +62,8 @@ impl RowCodes {
 #[derive(Debug)]
 pub(super) struct CodesWriter {
     plan: CellPlan,
-    fine: FileSink,
+    /// Until it is joined with the rest of the file.
+    fine: Option<FileSink>,
     fine_at: u64,
     /// The cell of the next row, and its number.
     cell: usize,
@@ -83,7 +84,7 @@ impl CodesWriter {
         fine.begin(BlockKind::FineCodes)?;
         let mut writer = Self {
             plan,
-            fine,
+            fine: Some(fine),
             fine_at,
             cell: 0,
             row: 0,
@@ -124,7 +125,8 @@ impl CodesWriter {
         if self.row >= self.plan.rows() {
             return Err(Error::bug("a segment was given more rows than its cells have"));
         }
-        self.fine.append(&codes.fine)?;
+        let fine = self.fine.as_mut();
+        fine.ok_or_else(|| Error::bug("codes came after the last row"))?.append(&codes.fine)?;
         let Factors { add, scale, error } = codes.fine_factors;
         self.factors.extend([add, scale, error]);
         self.pending.push((codes.one.clone(), codes.one_factors));
@@ -145,10 +147,10 @@ impl CodesWriter {
         if sink.position() != self.fine_at {
             return Err(Error::bug("a segment's vectors do not end where they should"));
         }
-        let entry = self.fine.end(u64::from(self.row));
-        // What stays behind is a sink that nobody writes to.
-        let done = mem::replace(&mut self.fine, sink.beside(self.fine_at));
-        sink.join(done)?;
+        let fine = self.fine.take();
+        let mut fine = fine.ok_or_else(|| Error::bug("fine codes were ended twice"))?;
+        let entry = fine.end(u64::from(self.row));
+        sink.join(fine)?;
         Ok(entry)
     }
 

@@ -93,6 +93,13 @@ impl<'a, T: Ord + Copy> Collector<'a, T> {
         Self { query, k, list, pending, scanned: 0, decided: 0 }
     }
 
+    /// Leaves out rows below `floor`, too: the `k`-th best score that was found elsewhere.
+    #[must_use]
+    pub fn above(mut self, floor: f32) -> Self {
+        self.list = self.list.above(floor);
+        self
+    }
+
     /// A row whose upper bound is below this is not among the best.
     pub fn threshold(&self) -> f32 {
         self.list.threshold()
@@ -176,6 +183,11 @@ impl<'a, T: Ord + Copy> Collector<'a, T> {
             let fine = self.query.estimate(Bits::Eight, pending.code, factors, &pending.probe);
             self.list.offer(pending.item, fine);
         }
+    }
+
+    /// Decides what is on its way, so that [`Self::decided`] is final.
+    pub fn settle(&mut self) {
+        self.decide_all();
     }
 
     /// The rows that bounds cannot rule out, among which are the `k` best as far as bounds hold:

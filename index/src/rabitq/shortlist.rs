@@ -4,7 +4,8 @@
 //! bound a row cannot be among the `k` best any more, so that the scan skips most of them.
 //!
 //! # Invariants
-//! - A row is left out only if `k` other rows have lower bounds above its upper bound. So as long
+//! - A row is left out only if `k` other rows have lower bounds above its upper bound (or the
+//!   caller's floor is above it). So as long
 //!   as bounds hold, the true best are on the list, in whatever order rows came.
 //! - The list stays small: what later rows ruled out is dropped when it has grown to twice what was
 //!   left after the last time.
@@ -33,12 +34,20 @@ pub struct Shortlist<T> {
     /// Upper bounds and rows.
     kept: Vec<(f32, T)>,
     room: usize,
+    floor: f32,
 }
 
 impl<T: Ord + Copy> Shortlist<T> {
     /// An empty list for the `k` best; for `k` of 0 it stays empty.
     pub fn new(k: usize) -> Self {
-        Self { k, lower: TopK::new(k), kept: Vec::new(), room: ROOM }
+        let floor = f32::NEG_INFINITY;
+        Self { k, lower: TopK::new(k), kept: Vec::new(), room: ROOM, floor }
+    }
+
+    /// Leaves out rows below `floor`, too: the `k`-th best score that was found elsewhere.
+    #[must_use]
+    pub fn above(self, floor: f32) -> Self {
+        Self { floor, ..self }
     }
 
     /// Offers a row, once; true if it may be among the best for now.
@@ -60,7 +69,7 @@ impl<T: Ord + Copy> Shortlist<T> {
     /// A row whose upper bound is below this is not among the best. Give it to
     /// [`super::Blocks::scan`].
     pub fn threshold(&self) -> f32 {
-        self.lower.threshold().unwrap_or(f32::NEG_INFINITY)
+        self.lower.threshold().map_or(self.floor, |lower| lower.max(self.floor))
     }
 
     fn drop_ruled_out(&mut self) {

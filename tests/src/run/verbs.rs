@@ -4,7 +4,7 @@ use super::{Pending, Runner};
 use crate::{
     condition::{Condition, field_def},
     ops::{Op, Step},
-    oracle::{Change, Row, Rows, Snapshot, check_hits},
+    oracle::{Change, Row, Rows, Snapshot, check_found, check_hits},
 };
 use akidb::{
     Durability, Error, ErrorKind, Metadata, Point, PointId, Receipt, Result, Schema,
@@ -218,20 +218,28 @@ impl Runner {
         collection: &Collection,
         queries: &[(Vec<f32>, usize, Option<Condition>)],
     ) {
-        let requests = queries.iter().map(|(query, k, condition)| {
-            let search = collection.search(query).k(*k).with_vectors(true).with_metadata(true);
-            match condition {
-                Some(condition) => search.filter(condition.to_filter()),
-                None => search,
-            }
-        });
-        let Some(answers) = self.read(collection.search_batch(requests)) else { return };
-        assert_eq!(answers.len(), queries.len(), "an answer for each query");
-        let schema = &self.oracle.collections[collection.name()].schema;
-        for ((query, k, condition), hits) in queries.iter().zip(answers) {
-            let rows = self.matching(collection.name(), condition.as_ref());
-            if let Err(wrong) = check_hits(schema, &rows, query, *k, &hits) {
-                panic!("search {query:?} k {k} {condition:?}: {wrong}\n{hits:?}");
+        for exact in [true, false] {
+            let requests = queries.iter().map(|(query, k, condition)| {
+                let search = collection.search(query).k(*k).exact(exact);
+                let search = search.with_vectors(true).with_metadata(true);
+                match condition {
+                    Some(condition) => search.filter(condition.to_filter()),
+                    None => search,
+                }
+            });
+            let Some(answers) = self.read(collection.search_batch(requests)) else { return };
+            assert_eq!(answers.len(), queries.len(), "an answer for each query");
+            let schema = &self.oracle.collections[collection.name()].schema;
+            for ((query, k, condition), hits) in queries.iter().zip(answers) {
+                let rows = self.matching(collection.name(), condition.as_ref());
+                let checked = if exact {
+                    check_hits(schema, &rows, query, *k, &hits)
+                } else {
+                    check_found(schema, &rows, query, *k, &hits).map(drop)
+                };
+                if let Err(wrong) = checked {
+                    panic!("search {query:?} k {k} {condition:?} exact {exact}: {wrong}\n{hits:?}");
+                }
             }
         }
     }

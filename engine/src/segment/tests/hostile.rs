@@ -6,7 +6,7 @@ use crate::{
     Cause, Error, ErrorKind,
     segment::{
         describe,
-        directory::{BlockEntry, Footer},
+        directory::{BlockEntry, BlockKind, Footer},
         format::{EXTENT, HEADER_LEN, Header, TAIL_LEN, Tail, extent_crc},
     },
 };
@@ -241,14 +241,14 @@ fn a_bit_that_flips_on_the_way_is_noticed() {
 }
 
 /// The parts of a segment file, to be changed and signed again: a lie with right checksums.
-struct Forgery {
-    bytes: Vec<u8>,
+pub(super) struct Forgery {
+    pub(super) bytes: Vec<u8>,
     header: Header,
-    footer: Footer,
+    pub(super) footer: Footer,
 }
 
 impl Forgery {
-    fn of(bytes: &[u8]) -> Self {
+    pub(super) fn of(bytes: &[u8]) -> Self {
         let len = bytes.len();
         let header = Header::decode(&bytes[..HEADER_LEN]).unwrap();
         let tail = Tail::decode(header.version, &bytes[len - TAIL_LEN..], len as u64).unwrap();
@@ -257,7 +257,14 @@ impl Forgery {
         Self { bytes: bytes[..at].to_vec(), header, footer }
     }
 
-    fn data(&self, block: usize) -> Range<usize> {
+    /// What each block holds.
+    pub(super) fn names(&self) -> Vec<&'static str> {
+        let name =
+            |entry: &BlockEntry| BlockKind::from_code(entry.kind).map_or("", BlockKind::name);
+        self.footer.blocks.iter().map(name).collect()
+    }
+
+    pub(super) fn data(&self, block: usize) -> Range<usize> {
         let entry = &self.footer.blocks[block];
         usize::try_from(entry.offset).unwrap()..usize::try_from(entry.end()).unwrap()
     }
@@ -269,7 +276,7 @@ impl Forgery {
     }
 
     /// The file with the checksums of its changed data.
-    fn sign(mut self) -> Vec<u8> {
+    pub(super) fn sign(mut self) -> Vec<u8> {
         for block in 0..self.footer.blocks.len() {
             let data = self.data(block);
             let entry = &mut self.footer.blocks[block];

@@ -1,5 +1,6 @@
 //! Segments as specifications. Helpers here; one behaviour per file.
 
+mod cells;
 mod faults;
 pub(crate) mod golden;
 mod hostile;

@@ -1,11 +1,11 @@
 //! Durable inserts: so many threads, each writing one row per call and waiting until it is synced.
 
-use crate::{
+use super::{
     Common,
-    engines::{self, Kind, Mode, Result},
-    median,
+    engines::{self, Kind, Mode},
     rows::Rows,
 };
+use crate::{Result, median};
 use clap::Args;
 use serde_json::json;
 use std::{

@@ -4,12 +4,12 @@
 //! Two modes of opening: with bounded memory, where the log has more than fits and is flushed on the
 //! way, and unflushed, where all of it stays in memory.
 
-use crate::{
+use super::{
     Common,
-    engines::{self, Kind, Mode, Result},
-    median,
+    engines::{self, Kind, Mode},
     rows::Rows,
 };
+use crate::{Result, median};
 use clap::Args;
 use serde_json::{Value, json};
 use std::{

@@ -1,12 +1,10 @@
 //! The engines, each behind the same few calls and each used the way its documentation calls best
 //! for many durable writers. What was chosen, and why, stands at each.
 
-use crate::rows::{Rows, key};
+use super::rows::{Rows, key};
+use crate::Result;
 use clap::ValueEnum;
-use std::{error::Error, path::Path};
-
-/// Whatever went wrong, in the words of the engine.
-pub type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+use std::path::Path;
 
 /// More than any run here writes, and no more than a disk has: RocksDB reserves as much for its log.
 const NEVER: u64 = 6 << 30;

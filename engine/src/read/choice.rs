@@ -1,0 +1,85 @@
+//! Which cells of a segment a search looks through.
+//!
+//! Without a filter: the nearest, as many as the recall takes. With a filter that leaves few rows,
+//! cells without a match are passed over, and what counts is the share of the matches that is
+//! looked at. If matches were spread like all rows that share would be that of the cells; but the
+//! cells near a query may hold few matches though there are many elsewhere ("animals" for a sentence
+//! on music). Then the order of the cells says little about where the nearest matches are, and more
+//! of them are looked at: the share is raised to a power below 1 that falls with how much scarcer
+//! matches are in the nearest cells than in all.
+
+use super::counted::{Counted, Rows};
+use crate::segment::CellTable;
+use akidb_index::rabitq::{Probe, Query};
+
+/// Filters that leave more than one row in so many are masks and nothing else.
+const SPARSE: u64 = 4;
+/// The power of the share for a filter without a match near the query.
+const SCARCE: f64 = 0.25;
+/// How the power falls with scarcity: measured on two filters of sentence embeddings.
+const FALL: f64 = 0.4;
+
+/// A segment, and what counts in it.
+pub(super) struct Choice<'a> {
+    pub(super) table: &'a CellTable,
+    pub(super) query: &'a Query,
+    pub(super) rows: &'a Counted<'a>,
+    /// How many of them the cells must hold at least.
+    pub(super) wanted: u64,
+}
+
+impl Choice<'_> {
+    /// The cells, the most promising first: about `nprobe`, more where those do not do.
+    pub(super) fn cells(&self, nprobe: usize) -> Vec<(u32, Probe)> {
+        let router = self.table.clustering().router();
+        let all = self.table.row_count();
+        match self.rows.which() {
+            Rows::Only(_) if self.rows.all() * SPARSE <= all => self.among_matches(nprobe),
+            _ => {
+                let order = router.route(self.query, nprobe);
+                let held: u64 =
+                    order.iter().map(|(cell, _)| self.table.rows(*cell).len() as u64).sum();
+                // As many as these may be hidden.
+                let safe = held.saturating_sub(all - self.rows.all()) >= self.wanted;
+                if safe || self.held(&order) >= self.wanted {
+                    order
+                } else {
+                    router.route(self.query, usize::MAX)
+                }
+            }
+        }
+    }
+
+    /// Rows that count in some cells.
+    fn held(&self, order: &[(u32, Probe)]) -> u64 {
+        order.iter().map(|(cell, _)| self.rows.count_in(&self.table.rows(*cell))).sum()
+    }
+
+    fn among_matches(&self, nprobe: usize) -> Vec<(u32, Probe)> {
+        let of = |cell: &u32| self.rows.count_in(&self.table.rows(*cell));
+        let order = self.table.clustering().router().route(self.query, usize::MAX);
+        let nearest = order.iter().take(nprobe);
+        let (mut near, mut near_rows) = (0, 0);
+        for (cell, _) in nearest {
+            near += of(cell);
+            near_rows += self.table.rows(*cell).len() as u64;
+        }
+        let share = nprobe as f64 / order.len().max(1) as f64;
+        let expected = self.rows.all() as f64 * near_rows as f64 / self.table.row_count() as f64;
+        let power = (near as f64 / expected.max(1.0)).powf(FALL).clamp(SCARCE, 1.0);
+        let enough = (self.rows.all() as f64 * share.powf(power)).ceil() as u64;
+        let enough = enough.max(self.wanted);
+        let (mut at, mut held) = (0, 0);
+        let mut chosen = order;
+        chosen.retain(|(cell, _)| {
+            at += 1;
+            if at > nprobe && held >= enough {
+                return false;
+            }
+            let matching = of(cell);
+            held += matching;
+            matching > 0
+        });
+        chosen
+    }
+}
