@@ -7,7 +7,7 @@ use crate::{
     segment::{CellPlan, CellTable, RowCodes},
 };
 use akidb_index::{
-    inv_norm,
+    Serial, inv_norm,
     rabitq::{Bits, CONFIDENCE},
 };
 use akidb_vfs::read_file;
@@ -32,7 +32,7 @@ fn coded() -> Coded {
         })
         .collect();
     let rows: Vec<f32> = vectors.iter().flatten().copied().collect();
-    let clustering = Arc::new(Clustering::train(Metric::L2, DIM as u32, &rows, 4));
+    let clustering = Arc::new(Clustering::train(&Serial, Metric::L2, DIM as u32, &rows, 4));
     let cell = |vector: &Vec<f32>| clustering.book().assign(vector)[0].cell;
     vectors.sort_by_key(cell);
     let cells: Vec<u32> = vectors.iter().map(cell).collect();
