@@ -7,10 +7,10 @@ use super::{
     ingest::Ingest,
     input::{Built, Input},
     measure::Point,
+    memory::Memory,
     memtable::Memtable,
 };
 use crate::{
-    machine::{self, Resident},
     output::{self, Report},
     tiers::Tier,
     units,
@@ -45,28 +45,6 @@ pub(super) struct SearchResult {
     pub(super) filters: Vec<Filtered>,
     pub(super) memtables: Vec<Memtable>,
     pub(super) ingest: Option<Ingest>,
-}
-
-/// What the process had in memory after all searches, beyond what it had before the database was
-/// opened. Pages of mapped files can be taken away at any time; the rest cannot.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub(super) struct Memory {
-    pub(super) anonymous_bytes_per_row: Option<f64>,
-    pub(super) mapped_bytes_per_row: Option<f64>,
-}
-
-impl Memory {
-    pub(super) fn since(before: Option<Resident>, rows: u64) -> Self {
-        let now = machine::resident();
-        let grown = |of: fn(&Resident) -> u64| {
-            let (before, now) = (of(before.as_ref()?), of(now.as_ref()?));
-            Some(now.saturating_sub(before) as f64 / rows.max(1) as f64)
-        };
-        Self {
-            anonymous_bytes_per_row: grown(|resident| resident.anonymous_bytes),
-            mapped_bytes_per_row: grown(|resident| resident.mapped_bytes),
-        }
-    }
 }
 
 impl SearchResult {
