@@ -144,6 +144,7 @@ fn search_measures_filters_memtables_and_ingest_where_asked() {
     assert_eq!((&memtables[0]["rows"], &memtables[1]["rows"]), (&500.into(), &4000.into()));
     for memtable in memtables {
         check_positive(memtable, &["insert_rows_per_s", "bytes_per_row_memory"]);
+        check_positive(memtable, &["flush_s", "flush_rows_per_s", "merge_rows_per_s"]);
         assert_eq!(memtable["points"][1]["recall"], 1.0);
     }
     assert_eq!(result["ingest"]["rows"], 5000);

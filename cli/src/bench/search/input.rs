@@ -5,7 +5,7 @@ use super::{filters, truth::Truth};
 use crate::{
     args::BenchSearchArgs,
     error::Result,
-    generate,
+    generate, machine,
     output::Output,
     progress::Progress,
     source::{self, Query, Source},
@@ -46,11 +46,12 @@ impl Input {
     }
 
     /// The true neighbours: those of the file, or computed.
-    pub(super) fn truth(&self, k: usize, threads: &[usize]) -> Result<Truth> {
-        let threads = threads.iter().copied().max().unwrap_or(1);
+    pub(super) fn truth(&self, k: usize) -> Result<Truth> {
         match Truth::given(&self.queries, k) {
             Some(truth) => Ok(truth),
-            None => Truth::computed(&self.queries, k, threads, || self.source.batches(BATCH)),
+            None => {
+                Truth::computed(&self.queries, k, machine::cores(), || self.source.batches(BATCH))
+            }
         }
     }
 }

@@ -80,7 +80,7 @@ fn search(
     result: &mut SearchResult,
 ) -> Result<()> {
     output.say(format_args!("finding the true neighbours of {} queries", input.queries.len()))?;
-    let truth = &input.truth(args.k, &args.threads)?;
+    let truth = &input.truth(args.k)?;
     let task = Task { collection, queries: &input.queries, truth, filter: None, k: args.k };
     output.say(format_args!("measuring the curve, {} rounds", args.rounds))?;
     result.points = curve::curve(task, wanted)?;

@@ -93,10 +93,14 @@ impl Report for SearchResult {
         }
         for memtable in &self.memtables {
             let title = format!(
-                "memtable of {} rows: inserts {}, {:.0} bytes a row in memory",
+                "memtable of {} rows: inserts {}, {:.0} bytes a row in memory, flushed in {} ({}), \
+                 merged with as many at {}",
                 units::count(memtable.rows as u64),
                 units::rows_per_s(memtable.insert_rows_per_s),
                 memtable.bytes_per_row_memory,
+                units::micros(memtable.flush_s * 1e6),
+                units::rows_per_s(memtable.flush_rows_per_s),
+                memtable.merge_rows_per_s.map_or_else(|| "-".to_owned(), units::rows_per_s),
             );
             section(&mut text, &title, &curve_table(&memtable.points));
         }
