@@ -77,18 +77,15 @@ impl Router {
     /// # Panics
     /// If the query is of another dimension, which is a bug of the caller.
     pub fn route(&self, query: &Query, count: usize) -> Vec<(u32, Probe)> {
-        let estimates = self.preselected(query, count).unwrap_or_else(|| self.all(query));
-        let keys = estimates
-            .iter()
-            .zip(0..)
-            .map(|((cell, estimate), at)| key(self.appeal(query, *cell, estimate.score), at));
+        let products = self.preselected(query, count).unwrap_or_else(|| self.all(query));
+        let (origin, length) = (query.probe(&self.origin), query.squared().sqrt());
+        let keys = (0..).zip(&products).map(|(at, (cell, product))| {
+            let score = self.estimate(query, *cell, *product, &origin).score;
+            key(self.appeal(query.metric(), length, *cell, score), at)
+        });
         let chosen = best(keys.collect(), count).into_iter();
-        chosen
-            .map(|at| {
-                let (cell, estimate) = estimates[at as usize];
-                (cell, self.probe(query, cell, estimate))
-            })
-            .collect()
+        let chosen = chosen.filter_map(|at| products.get(at as usize));
+        chosen.map(|(cell, product)| (*cell, self.probe(query, *cell, *product, &origin))).collect()
     }
 
     /// What a query has to do with the rows of every cell, in the order of the cells: for scoring
@@ -97,69 +94,61 @@ impl Router {
     /// # Panics
     /// If the query is of another dimension, which is a bug of the caller.
     pub fn probes(&self, query: &Query) -> Vec<Probe> {
+        let origin = query.probe(&self.origin);
         let all = self.all(query).into_iter();
-        all.map(|(cell, estimate)| self.probe(query, cell, estimate)).collect()
+        all.map(|(cell, product)| self.probe(query, cell, product, &origin)).collect()
     }
 
-    /// Every cell by its eight-bit code.
-    fn all(&self, query: &Query) -> Vec<(u32, Estimate)> {
+    /// Every cell, and the product of its eight-bit code with the query.
+    fn all(&self, query: &Query) -> Vec<(u32, i32)> {
         let mut products = vec![0; self.factors.len()];
         query.kernels().dot_u8_all(&self.codes, query.whole(), &mut products);
-        self.estimates(query, 0.., &products)
+        (0..).zip(products).collect()
     }
 
-    /// The cells that may be among the `count` likeliest as far as the bounds of one-bit codes tell,
-    /// in their order, estimated by eight-bit codes. `None` where looking at all is less work.
-    fn preselected(&self, query: &Query, count: usize) -> Option<Vec<(u32, Estimate)>> {
+    /// Like [`Self::all`], for the cells alone that may be among the `count` likeliest as far as the
+    /// bounds of one-bit codes tell. `None` where looking at all is less work.
+    fn preselected(&self, query: &Query, count: usize) -> Option<Vec<(u32, i32)>> {
         let worth_it = count > 0 && count <= self.factors.len() / FEW;
         if self.blocks.is_empty() || !worth_it {
             return None;
         }
         let blocks = Blocks::new(&self.blocks, query.whole().len(), self.factors.len()).ok()?;
         let (mut appeals, mut upper) = (Vec::with_capacity(self.factors.len()), Vec::new());
-        let probe = query.probe(&self.origin);
-        blocks.scan_estimates(query, &probe, None, f32::NEG_INFINITY, |cell, estimate| {
-            let appeal = self.appeal(query, cell as u32, estimate.score);
+        let (origin, length) = (query.probe(&self.origin), query.squared().sqrt());
+        blocks.scan_estimates(query, &origin, None, f32::NEG_INFINITY, |cell, estimate| {
+            let appeal = self.appeal(query.metric(), length, cell as u32, estimate.score);
             appeals.push(if appeal.is_nan() { f32::NEG_INFINITY } else { appeal });
             upper.push(appeal + estimate.margin);
             f32::NEG_INFINITY
         });
         let (_, last, _) = appeals.select_nth_unstable_by(count - 1, |a, b| b.total_cmp(a));
         let last = *last;
-        // Not `>=`: nothing is known about a cell whose bound is no number.
-        let is_open =
-            |cell: &u32| upper.get(*cell as usize).is_some_and(|x| x.is_nan() || *x >= last);
-        let cells: Vec<u32> = (0..).take(upper.len()).filter(is_open).collect();
+        // Nothing is known about a cell whose bound is no number.
+        let open = (0_u32..).zip(upper).filter(|(_, upper)| upper.is_nan() || *upper >= last);
+        let cells: Vec<u32> = open.map(|(cell, _)| cell).collect();
         let mut products = vec![0; cells.len()];
         query.kernels().dot_u8_rows(&self.codes, query.whole(), &cells, &mut products);
-        Some(self.estimates(query, cells.iter().copied(), &products))
+        Some(cells.into_iter().zip(products).collect())
     }
 
-    fn estimates(
-        &self,
-        query: &Query,
-        cells: impl Iterator<Item = u32>,
-        products: &[i32],
-    ) -> Vec<(u32, Estimate)> {
-        let origin = query.probe(&self.origin);
-        let estimate = |(cell, product): (u32, &i32)| {
-            let factors = self.factors[cell as usize];
-            (cell, query.estimate_of(Bits::Eight, *product, factors, &origin))
-        };
-        cells.zip(products).map(estimate).collect()
+    fn estimate(&self, query: &Query, cell: u32, product: i32, origin: &Probe) -> Estimate {
+        query.estimate_of(Bits::Eight, product, self.factors[cell as usize], origin)
     }
 
     /// What the best rows of a cell may be expected to score, up to what is the same for all cells:
-    /// see [`REACH`]. Under L2 the mean row lies farther than the centroid by the radius.
-    fn appeal(&self, query: &Query, cell: u32, score: f32) -> f32 {
+    /// see [`REACH`]. Under L2 the mean row lies farther than the centroid by the radius. `length` is
+    /// that of the query.
+    fn appeal(&self, metric: Metric, length: f32, cell: u32, score: f32) -> f32 {
         let radius = self.radii[cell as usize];
-        match query.metric() {
-            Metric::Cosine | Metric::Dot => score + REACH * radius * query.squared().sqrt(),
+        match metric {
+            Metric::Cosine | Metric::Dot => score + REACH * radius * length,
             Metric::L2 => score - radius * (radius - 2.0 * REACH * (-score).max(0.0).sqrt()),
         }
     }
 
-    fn probe(&self, query: &Query, cell: u32, estimate: Estimate) -> Probe {
+    fn probe(&self, query: &Query, cell: u32, product: i32, origin: &Probe) -> Probe {
+        let estimate = self.estimate(query, cell, product, origin);
         let cell = cell as usize;
         let estimated = query.probe_estimated(estimate, self.measures[cell]);
         estimated.unwrap_or_else(|| query.probe(&self.centres[cell]))
