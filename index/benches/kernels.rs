@@ -6,7 +6,11 @@
 
 use akidb_index::{
     BLOCK_ROWS, Kernels, Metric, Rotation,
-    rabitq::{Bits, Blocks, CONFIDENCE, Codec, block_len, pack_block},
+    codebook::{Codebook, Router},
+    rabitq::{
+        Bits, Blocks, CONFIDENCE, CellCodes, Codec, Collector, Factors, FineCodes, block_len,
+        pack_block,
+    },
 };
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
@@ -110,10 +114,89 @@ fn scan(c: &mut Criterion) {
     group.finish();
 }
 
+/// Choosing cells, and finding the cells of rows.
+fn cells(c: &mut Criterion) {
+    for cells in [256, 1_024, 4_096_u32] {
+        let book = Codebook::from_centroids((0..cells).flat_map(vector).collect(), DIM);
+        let codec = book.codec(Metric::Cosine);
+        let router = Router::new(&book, &codec);
+        let query = codec.query(&vector(5), CONFIDENCE);
+        let probed = cells as usize * 7 / 100;
+        c.bench_function(&format!("route among {cells} cells"), |x| {
+            x.iter(|| router.route(black_box(&query), probed));
+        });
+        let rows: Vec<f32> = (0..256).flat_map(|row| vector(row * 7 + 3)).collect();
+        let mut group = c.benchmark_group("assign");
+        group.throughput(Throughput::Elements(256));
+        group.bench_function(format!("rows to {cells} cells"), |x| {
+            x.iter(|| book.assign(black_box(&rows)));
+        });
+        group.finish();
+    }
+}
+
+/// A search of 80 cells of 96 rows: all but the exact scores.
+fn collect(c: &mut Criterion) {
+    let codec = Codec::new(Metric::Cosine, DIM, 1);
+    let centre = codec.origin_centre();
+    let mut encoder = codec.encoder();
+    let (mut blocks, mut codes, mut factors) = (Vec::new(), Vec::new(), Vec::new());
+    let rows = 80 * 96_u32;
+    let mut ones: Vec<(Vec<u8>, Factors)> = Vec::new();
+    for row in 0..rows {
+        encoder.set_row(&vector(row * 13), 0.1);
+        encoder.set_centre(&centre);
+        let (mut one, mut fine) = (vec![0; Bits::One.code_len(DIM)], vec![0; DIM]);
+        let of_one = encoder.encode(Bits::One, &mut one);
+        factors.extend(encoder.encode(Bits::Eight, &mut fine).to_bytes());
+        codes.extend(fine);
+        ones.push((one, of_one));
+    }
+    for block in ones.chunks(BLOCK_ROWS) {
+        let block: Vec<_> = block.iter().map(|(code, factors)| (&**code, *factors)).collect();
+        pack_block(DIM, &block, &mut blocks);
+    }
+    let query = codec.query(&vector(5), CONFIDENCE);
+    let probe = query.probe(&centre);
+    let cell = |cell: usize| CellCodes {
+        blocks: Blocks::new(&blocks[cell * 3 * block_len(DIM)..][..3 * block_len(DIM)], DIM, 96)
+            .expect("three blocks"),
+        fine: FineCodes::new(
+            &codes[cell * 96 * DIM..][..96 * DIM],
+            &factors[cell * 1_152..][..1_152],
+            DIM,
+        )
+        .expect("96 rows"),
+        mask: None,
+    };
+    let mut group = c.benchmark_group("search by codes");
+    group.throughput(Throughput::Elements(u64::from(rows)));
+    group.bench_function("80 cells", |x| {
+        x.iter(|| {
+            let mut found = Collector::new(&query, 10);
+            for number in 0..80 {
+                found.scan(&cell(number), &probe, |row| (number, row));
+            }
+            found.finish()
+        });
+    });
+    let fine = FineCodes::new(&codes, &factors, DIM).expect("all rows");
+    let wanted: Vec<u32> = (0..1_000).map(|i| i * 7_919 % rows).collect();
+    let mut out = Vec::new();
+    group.throughput(Throughput::Elements(wanted.len() as u64));
+    group.bench_function("scattered rows of a filter", |x| {
+        x.iter(|| {
+            out.clear();
+            query.estimate_rows(&fine, black_box(&wanted), |_| probe, &mut out);
+        });
+    });
+    group.finish();
+}
+
 fn quick() -> Criterion {
     let second = std::time::Duration::from_secs(1);
     Criterion::default().sample_size(20).warm_up_time(second / 4).measurement_time(second)
 }
 
-criterion_group! { name = benches; config = quick(); targets = per_level, scattered_rows, codec, scan }
+criterion_group! { name = benches; config = quick(); targets = per_level, scattered_rows, codec, scan, cells, collect }
 criterion_main!(benches);

@@ -15,6 +15,7 @@
 //! - Cells may be empty (of rows that are all alike), never not a number, as long as rows are finite.
 
 mod bytes;
+mod drift;
 mod kmeans;
 mod nearest;
 mod panels;
@@ -30,6 +31,7 @@ use crate::{
     rotation::SplitMix64,
 };
 pub use bytes::{BadCodebook, DIM_MAX};
+pub use drift::{Drift, STALE_SKEW, STALE_SPREAD};
 use nearest::RoundedCells;
 use panels::{Panels, squared_distance};
 pub use route::Router;
