@@ -2,8 +2,8 @@
 //!
 //! Rows are taken as queries, spread over the whole segment and left out of their own answers. For
 //! each its nearest rows are found among all others, and how far down the order of cells each of
-//! them lies. The number of cells that covers a share of them is what a search for that share, and a
-//! little more for what the bounds of the codes lose, looks through.
+//! them lies. The number of cells that covers a share of them, and half of the rest, is what a search
+//! for that share looks through.
 //!
 //! Depths matter because of filters: if one row in ten matches, the ten nearest matches are about
 //! the hundred nearest rows.
@@ -24,9 +24,10 @@ const TARGETS: [f32; 10] = [0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0
 const DEPTHS: [u32; 2] = [10, 100];
 /// Rows that are taken as queries.
 const QUERIES: u32 = 100;
-/// What the bounds of the codes lose of the rows in the cells that are searched, and a reserve for
-/// queries that resemble rows less than rows resemble each other.
-const LOST: f32 = 0.004;
+/// Of the misses that a target allows, the share that rows as queries may make. The rest is for what
+/// the bounds of the codes lose, and for queries that resemble rows less than rows resemble each
+/// other: sentences asked of 100,000 glosses had a recall of 0.91 where glosses had 0.95.
+const MISSES: f32 = 0.5;
 
 /// Cells that a share of the nearest rows takes, by depth and target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +96,7 @@ impl<'v, F: Fn(u32) -> Result<Cow<'v, [f32]>>> Subject<'_, F> {
         }
         let nprobe = ranks.map(|mut ranks| {
             ranks.sort_unstable();
-            TARGETS.map(|target| covering(&ranks, (target + LOST).min(1.0)).clamp(1, cells))
+            TARGETS.map(|target| covering(&ranks, 1.0 - MISSES * (1.0 - target)).clamp(1, cells))
         });
         Ok(Calibration { nprobe })
     }
