@@ -72,7 +72,7 @@ broken() {
         if ! cargo test --quiet --package "akidb-${files%%/*}" --test models --no-run </dev/null; then
             echo "DOES NOT BUILD: $files: $change"
             survived=1
-        elif LOOM_MAX_PREEMPTIONS=2 timeout 300 \
+        elif LOOM_MAX_PREEMPTIONS=3 timeout 300 \
             cargo test --quiet --package "akidb-${files%%/*}" --test models -- "$model" \
             >output.txt 2>&1 </dev/null; then
             # Nor does an empty selection pass for a failure.

@@ -15,7 +15,7 @@ pub(crate) use bench::{
     BenchArgs, BenchCommand, BenchRecoveryArgs, BenchWriteArgs, RecoveryReaderArgs,
     RecoveryWriterArgs,
 };
-pub(crate) use bench_search::BenchSearchArgs;
+pub(crate) use bench_search::{BenchSearchArgs, SearchReaderArgs};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 pub(crate) use generate::GenArgs;
 use std::path::PathBuf;
@@ -85,6 +85,9 @@ pub(crate) enum Command {
     /// The child processes that `bench recovery` times.
     #[command(hide = true)]
     RecoveryReader(RecoveryReaderArgs),
+    /// The child process of `bench search` that measures memory.
+    #[command(hide = true)]
+    SearchReader(SearchReaderArgs),
 }
 
 /// Which columns of a foreign Parquet file are the id and the vector.

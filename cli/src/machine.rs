@@ -31,7 +31,7 @@ impl Machine {
         let memory = proc_text("/proc/meminfo").and_then(|text| kilobytes(&text, "MemTotal"));
         Self {
             cpu,
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            cores: cores(),
             memory_bytes: memory,
             os: std::env::consts::OS,
             kernel: proc_text("/proc/sys/kernel/osrelease").map(|text| text.trim().to_owned()),
@@ -49,6 +49,11 @@ impl Machine {
 /// not say.
 pub(crate) fn peak_rss_bytes() -> Option<u64> {
     proc_text("/proc/self/status").and_then(|text| kilobytes(&text, "VmHWM"))
+}
+
+/// Threads that can run at the same time.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// What this process has in memory.

@@ -66,6 +66,7 @@ fn run(command: &Command, output: Output) -> Result<ExitCode> {
         Command::DemoWriter(args) => demo::write_until_killed(args, output),
         Command::RecoveryWriter(args) => bench::write_until_killed(args, output),
         Command::RecoveryReader(args) => bench::read_once(args, output),
+        Command::SearchReader(args) => bench::read_and_tell(args, output),
     }?;
     Ok(ExitCode::SUCCESS)
 }

@@ -118,6 +118,9 @@ pub struct Settings {
     /// without reading all of them; in smaller ones every row is scored. Default: 4,096. Lower it
     /// where vectors are long; about 450 bytes of disk a row (at 384 components) are the price.
     pub index_rows_min: u64,
+    /// Threads that find the cells of rows when a segment is written. 0 (default) means one per core.
+    /// They run for a part of a flush or merge only; lower it where searches must not feel that.
+    pub build_threads: usize,
     /// Segments are mapped into memory (default) or read with positional reads, which is slower
     /// but cannot end in SIGBUS when the disk fails under a mapped page.
     pub read_mode: ReadMode,
@@ -155,6 +158,7 @@ impl Default for Settings {
             compaction_dead_share: 0.2,
             compaction_auto: true,
             index_rows_min: 4096,
+            build_threads: 0,
             read_mode: ReadMode::Mmap,
             search_threads: 0,
             k_max: 10_000,

@@ -244,6 +244,8 @@ fn whole_row_groups_of_a_damaged_object_are_saved_and_the_others_are_named() {
     let mut settings = tiny_settings();
     (settings.memtable_bytes, settings.memtable_pool_bytes) = (4 << 20, 16 << 20);
     (settings.wal_file_bytes, settings.wal_bytes_max) = (4 << 20, 64 << 20);
+    // Rows stay in the order of their writes, so that it is known which row group holds which.
+    settings.index_rows_min = u64::MAX;
     let world = World::new(5, settings);
     let db = world.open().expect("an empty disk opens");
     let cold = db.create_collection("cold", plain_schema()).expect("a new name");

@@ -68,10 +68,10 @@ impl Fixture {
     }
 
     /// The answer by looking at every row, and checks that no approximate one contradicts it.
-    fn truth(&self, query: &[f32], k: usize, filter: Option<Filter>) -> Vec<Hit> {
-        let all = self.docs.count(filter.as_ref()).expect("a count");
-        let search = || match filter.clone() {
-            Some(filter) => self.docs.search(query).filter(filter),
+    fn truth(&self, query: &[f32], k: usize, filter: Option<&Filter>) -> Vec<Hit> {
+        let all = self.docs.count(filter).expect("a count");
+        let search = || match filter {
+            Some(filter) => self.docs.search(query).filter(filter.clone()),
             None => self.docs.search(query),
         };
         let truth = search().k(k).exact(true).run().expect("an exact search");
@@ -197,6 +197,9 @@ fn every_dimension_and_metric_finds_the_vector_itself() {
     }
 }
 
+/// The vector of a row by its number.
+type Shape<'a> = &'a dyn Fn(u64) -> Vec<f32>;
+
 #[test]
 fn data_without_shape_is_searched_like_any_other() {
     let constant = |_: u64| vec![0.25, -1.0, 3.0];
@@ -206,7 +209,7 @@ fn data_without_shape_is_searched_like_any_other() {
     let tiny = |n: u64| vec![1e-18 * noise(n, 1), 1e-19, 1e-18];
     let far = |n: u64| vec![1e4 + noise(n, 1), 1e4 + noise(n, 2), 1e4];
     let one_far = |n: u64| if n == 99 { vec![1e9, 1e9, 1e9] } else { clustered(n, 3) };
-    let shapes: [(&str, &dyn Fn(u64) -> Vec<f32>); 7] = [
+    let shapes: [(&str, Shape<'_>); 7] = [
         ("constant", &constant),
         ("zero", &zero),
         ("two", &two),
@@ -257,9 +260,9 @@ fn filters_always_give_k_and_equal_filters_equal_answers() {
     for query in 0..12 {
         let query = clustered(31_000 + query, 20);
         for below in [1_i64, 9, 80, 800, 4_000, 7_999] {
-            let filter = || Filter::from(field("n").lt(below));
-            let truth = fixture.truth(&query, 10, Some(filter()));
-            let same = Filter::from(field("n").lte(below - 1));
+            let filter = || field("n").lt(below);
+            let truth = fixture.truth(&query, 10, Some(&filter()));
+            let same = field("n").lte(below - 1);
             let search = |filter: Filter| {
                 let search = fixture.docs.search(&query).filter(filter);
                 search.explain().expect("a search")
@@ -363,6 +366,6 @@ proptest! {
         let mut query = clustered(5, dim as usize);
         query[0] += 0.02;
         fixture.truth(&query, k, None);
-        fixture.truth(&query, k, Some(field("n").lt(700).into()));
+        fixture.truth(&query, k, Some(&field("n").lt(700)));
     }
 }

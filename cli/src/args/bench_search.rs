@@ -3,7 +3,7 @@
 use super::{ColumnArgs, values};
 use akidb::{FieldDef, Filter};
 use clap::Args;
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -119,4 +119,41 @@ pub(crate) struct BenchSearchArgs {
     /// directory, removed at the end].
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
+}
+
+/// Arguments of the child process of `bench search` that measures memory.
+#[derive(Debug, Args)]
+pub(crate) struct SearchReaderArgs {
+    /// The database directory.
+    #[arg(long)]
+    pub(crate) dir: PathBuf,
+
+    /// The Parquet file of queries.
+    #[arg(long)]
+    pub(crate) queries: PathBuf,
+
+    /// Numbers in a vector.
+    #[arg(long, value_parser = values::dimension)]
+    pub(crate) dim: u32,
+
+    /// Hits per query.
+    #[arg(long = "k")]
+    pub(crate) k: usize,
+
+    #[command(flatten)]
+    pub(crate) columns: ColumnArgs,
+}
+
+impl SearchReaderArgs {
+    /// The command line that gives these.
+    pub(crate) fn to_words(&self) -> Vec<OsString> {
+        let mut words: Vec<OsString> = vec!["search-reader".into(), "--dir".into()];
+        words.extend([self.dir.clone().into(), "--queries".into(), self.queries.clone().into()]);
+        words.extend(["--dim".into(), self.dim.to_string().into()]);
+        words.extend(["--k".into(), self.k.to_string().into()]);
+        if let Some(column) = &self.columns.vector_column {
+            words.extend(["--vector-column".into(), column.into()]);
+        }
+        words
+    }
 }

@@ -18,6 +18,7 @@ use crate::{
 use akidb::vfs::thread::spawn_scoped;
 pub(crate) use latency::Latency;
 pub(crate) use recovery::{read_once, write_until_killed};
+pub(crate) use search::read_and_tell;
 use serde::Serialize;
 use start::in_parallel_timed;
 use std::{io, panic::resume_unwind, path::Path, thread};

@@ -67,7 +67,7 @@ fn write_keeps_the_database_it_was_given_a_place_for() {
 fn search_reports_the_curve_and_exact_search_finds_the_exact_neighbours() {
     let dir = tempfile::tempdir().unwrap();
     let line = "bench search --data DATA --queries QUERIES --k 10 --threads 2 --rounds 2 \
-                --point-ms 1 --json";
+                --nprobe 2,8 --point-ms 1 --json";
     let result = run(dir.path(), line).json();
     check_envelope(&result, "bench search");
     check_positive(
@@ -81,6 +81,9 @@ fn search_reports_the_curve_and_exact_search_finds_the_exact_neighbours() {
         ],
     );
     assert_eq!((result["rows"].as_u64(), result["queries"].as_u64()), (Some(5000), Some(100)));
+    if cfg!(target_os = "linux") {
+        check_positive(&result["memory"], &["anonymous_bytes_per_row", "mapped_bytes_per_row"]);
+    }
     let points = result["points"].as_array().unwrap();
     for point in points {
         check_percentiles(point);
@@ -93,7 +96,7 @@ fn search_reports_the_curve_and_exact_search_finds_the_exact_neighbours() {
         assert!((sum - 1.0).abs() < 1e-6, "{point}");
     }
     let of = |key: &'static str| points.iter().filter(move |p| !p["params"][key].is_null());
-    assert!(of("nprobe").count() >= 1);
+    assert_eq!(of("nprobe").count(), 2);
     assert_eq!(of("recall_target").count(), 4);
     assert!(of("nprobe").all(|point| point["qps_rounds"].as_array().unwrap().len() == 2));
     // The last digit of a score may differ from the file's arithmetic and swap the tenth and
@@ -113,15 +116,21 @@ fn search_reports_the_curve_and_exact_search_finds_the_exact_neighbours() {
 #[test]
 fn search_measures_filters_memtables_and_ingest_where_asked() {
     let dir = tempfile::tempdir().unwrap();
-    let line = "bench search --generate 3000 --dim 24 --query-count 20 --k 5 --rounds 1 \
-                --point-ms 1 --no-tiers --nprobe 1,4 --recall-target 0.9 --random-filter 0.5,0.01 \
+    let line = "bench search --generate 5000 --dim 24 --query-count 20 --k 5 --rounds 1 \
+                --point-ms 1 --no-tiers --recall-target 0.9 --random-filter 0.5,0.01 \
                 --memtable-rows 500,4000 --ingest --svg DIR/curve.svg --json";
     let result = run(dir.path(), line).json();
-    assert_eq!((result["rows"].as_u64(), result["dim"].as_u64()), (Some(3000), Some(24)));
-    // Two numbers of cells, a target, and exact, whose neighbours the bench found by itself.
+    assert_eq!((result["rows"].as_u64(), result["dim"].as_u64()), (Some(5000), Some(24)));
+    // Growing numbers of cells, a target, and exact, whose neighbours the bench found by itself.
     let points = result["points"].as_array().unwrap();
-    assert_eq!(points.len(), 4);
-    assert_eq!(points[3]["recall"], 1.0);
+    assert_eq!(points.last().unwrap()["recall"], 1.0);
+    let cells: Vec<u64> =
+        points.iter().filter_map(|point| point["params"]["nprobe"].as_u64()).collect();
+    assert!(cells.len() > 4 && cells.is_sorted(), "{cells:?}");
+    assert_eq!(cells.len() + 2, points.len());
+    for mark in result["at_recall"].as_array().unwrap() {
+        assert!(mark["recall"].as_f64() >= mark["mark"].as_f64(), "{mark}");
+    }
     let filters = result["filters"].as_array().unwrap();
     let share = |at: usize| filters[at]["selectivity"].as_f64().unwrap();
     assert!((0.4..0.6).contains(&share(0)) && (0.002..0.02).contains(&share(1)), "{filters:?}");
@@ -135,9 +144,10 @@ fn search_measures_filters_memtables_and_ingest_where_asked() {
     assert_eq!((&memtables[0]["rows"], &memtables[1]["rows"]), (&500.into(), &4000.into()));
     for memtable in memtables {
         check_positive(memtable, &["insert_rows_per_s", "bytes_per_row_memory"]);
+        check_positive(memtable, &["flush_s", "flush_rows_per_s", "merge_rows_per_s"]);
         assert_eq!(memtable["points"][1]["recall"], 1.0);
     }
-    assert_eq!(result["ingest"]["rows"], 3000);
+    assert_eq!(result["ingest"]["rows"], 5000);
     check_positive(&result["ingest"], &["rows_per_s"]);
     let svg =
         String::from_utf8(read_file(&RealFs, &dir.path().join("curve.svg")).unwrap()).unwrap();

@@ -33,7 +33,7 @@ use crate::{
     collection::{CollectionCore, SegmentPart},
     commit::{CommitSink, Shared},
     error::{Cause, Error, Result},
-    maintenance::build::SegmentSite,
+    maintenance::{Threads, build::SegmentSite},
     manifest::{CollectionManifest, Edit, ManifestStore},
     memtable::Memtable,
     schema::validate_name,
@@ -107,6 +107,7 @@ impl DbCore {
             dir: &self.paths.segments,
             next_file: &self.next_file,
             index_rows_min: self.shared.settings.index_rows_min,
+            threads: self.build_threads(),
         }
     }
 
@@ -123,6 +124,14 @@ impl DbCore {
         let mode = self.shared.settings.read_mode;
         let segment = Segment::open(&*self.fs, &self.paths.segments, meta, params, mode)?;
         Ok(Arc::new(SegmentPart::new(segment, dead)))
+    }
+
+    /// Threads of a flush or merge; one alone where all work is done by callers.
+    fn build_threads(&self) -> Threads {
+        match self.background.is_inline() {
+            true => Threads(1),
+            false => Threads::new(self.shared.settings.build_threads),
+        }
     }
 
     /// An edit that changes nothing but the high-water marks. `retiring` is a memtable of a

@@ -9,6 +9,7 @@
 
 use crate::schema::Metric;
 use akidb_index::{
+    Executor,
     codebook::{BadCodebook, Codebook, Router},
     rabitq::Codec,
 };
@@ -21,6 +22,9 @@ use std::{
 /// Rows per cell that a codebook is trained for. Small cells cost little, because choosing among
 /// them does: see `docs/design/013-cells.md`.
 const ROWS_PER_CELL: u64 = 96;
+/// With more cells than this, they grow with the rows to the power of three quarters: choosing among
+/// them and training them cost more with each, and the sample has its limit.
+const CELLS_IN_PROPORTION: u64 = 1_024;
 /// The most cells: choosing among more would cost more than it saves.
 const CELLS_MAX: u64 = 16_384;
 /// The most bytes that centroids may take in each segment.
@@ -40,7 +44,11 @@ pub(crate) fn metric_of(metric: Metric) -> akidb_index::Metric {
 /// How many cells suit so many rows of `dim` numbers.
 pub(crate) fn cells_for(rows: u64, dim: u32) -> u64 {
     let most = (CENTROID_BYTES_MAX / (4 * u64::from(dim.max(1)))).clamp(1, CELLS_MAX);
-    (rows / ROWS_PER_CELL).clamp(1, most)
+    let cells = (rows / ROWS_PER_CELL).max(1);
+    let beyond = (cells as f64 / CELLS_IN_PROPORTION as f64).max(1.0);
+    // Roots, not a power: they are the same bits on every machine.
+    let slower = CELLS_IN_PROPORTION as f64 * beyond.sqrt() * beyond.sqrt().sqrt();
+    cells.min(slower as u64).min(most)
 }
 
 /// Bytes that are not a clustering of the collection.
@@ -79,8 +87,14 @@ impl fmt::Debug for Clustering {
 impl Clustering {
     /// Trains about `cells` cells on finite rows, which lie one behind the other; under cosine
     /// they have unit length.
-    pub(crate) fn train(metric: Metric, dim: u32, rows: &[f32], cells: usize) -> Self {
-        let book = Codebook::train(rows, dim as usize, cells, SEED);
+    pub(crate) fn train(
+        executor: &dyn Executor,
+        metric: Metric,
+        dim: u32,
+        rows: &[f32],
+        cells: usize,
+    ) -> Self {
+        let book = Codebook::train_on(executor, rows, dim as usize, cells, SEED);
         Self::assemble(book.encode().into(), book, metric)
     }
 
@@ -179,11 +193,12 @@ impl Clusterings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use akidb_index::Serial;
     use proptest::prelude::*;
 
     fn trained() -> Clustering {
         let rows: Vec<f32> = (0..600).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect();
-        Clustering::train(Metric::L2, 3, &rows, 4)
+        Clustering::train(&Serial, Metric::L2, 3, &rows, 4)
     }
 
     #[test]
@@ -211,7 +226,7 @@ mod tests {
         let again = known.resolve(coarse.bytes(), Metric::L2, 3).unwrap();
         assert!(Arc::ptr_eq(&coarse, &again));
         let rows: Vec<f32> = (0..600).map(|i| (i * 17 % 103) as f32).collect();
-        let fine = known.insert(Clustering::train(Metric::L2, 3, &rows, 9));
+        let fine = known.insert(Clustering::train(&Serial, Metric::L2, 3, &rows, 9));
         for (cells, found) in [(1, Some(&coarse)), (3, Some(&fine)), (8, Some(&fine)), (30, None)] {
             let fitting = known.fitting(cells);
             assert_eq!(fitting.as_ref().map(|one| one.id()), found.map(|one| one.id()), "{cells}");

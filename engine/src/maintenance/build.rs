@@ -1,6 +1,7 @@
 //! Builds one segment file from rows: the writer plus the field indexes. The one way in which
 //! flush, compaction, promotion, re-indexing and restore make segments.
 
+use super::Threads;
 use crate::{
     FieldDef, PointId, Schema,
     collection::parse_metadata,
@@ -33,6 +34,8 @@ pub(crate) struct SegmentSite<'a> {
     pub(crate) next_file: &'a AtomicU64,
     /// Segments of fewer rows have no cells.
     pub(crate) index_rows_min: u64,
+    /// What trains codebooks and finds the cells of rows.
+    pub(crate) threads: Threads,
 }
 
 /// Codes the rows of a segment as they pass in the order of its cells.

@@ -168,7 +168,7 @@ fn write_output(
     if u64::from(rows.count()) != live {
         return Err(Error::bug("compaction lost or made rows"));
     }
-    let ordered = order(&rows, core.shared.settings.index_rows_min, &known, &schema)?;
+    let ordered = order(&rows, core.site(), &known, &schema)?;
     let plan = ordered.as_ref().map(|ordered| &ordered.plan);
     let mut builder = SegmentBuilder::start(core.site(), collection.id, &schema, plan)?;
     let by_cell = ordered.as_ref().map(|ordered| &*ordered.rows);

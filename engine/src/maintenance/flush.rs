@@ -96,7 +96,7 @@ pub(crate) fn write_segment(
     }
     let schema = collection.schema();
     let known = collection.clusterings();
-    let ordered = order(&Live(&live), site.index_rows_min, &known, &schema)?;
+    let ordered = order(&Live(&live), site, &known, &schema)?;
     let plan = ordered.as_ref().map(|ordered| &ordered.plan);
     let mut builder = SegmentBuilder::start(site, collection.id, &schema, plan)?;
     let by_cell = ordered.as_ref().map(|ordered| &*ordered.rows);

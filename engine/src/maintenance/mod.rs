@@ -10,3 +10,6 @@ pub(crate) mod moves;
 mod order;
 pub(crate) mod reindex;
 pub(crate) mod snapshot;
+mod threads;
+
+pub(crate) use threads::Threads;

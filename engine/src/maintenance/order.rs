@@ -2,24 +2,27 @@
 //! the rows have outgrown it, under a new one. Called by flush and compaction, before they write.
 //!
 //! # Invariants
-//! - Memory is bounded by the rows' numbers, 8 bytes each, and one sample of [`SAMPLE_BYTES`].
+//! - Memory is bounded by the rows' numbers, 8 bytes each, one sample of [`SAMPLE_BYTES`], and
+//!   [`RUN_BYTES`] of vectors.
+//! - Threads change nothing but the time.
 //! - Rows whose cell is known under the same clustering are not assigned again.
 
+use super::build::SegmentSite;
 use crate::{
     error::{Error, Result},
     ivf::{Clustering, Clusterings, cells_for},
     schema::{Metric, Schema},
     segment::CellPlan,
 };
-use akidb_index::inv_norm;
+use akidb_index::{Executor, inv_norm};
 use std::{borrow::Cow, sync::Arc};
 
 /// Rows of the sample per cell to train.
 const SAMPLE_PER_CELL: u64 = akidb_index::codebook::SAMPLE_PER_CELL as u64;
 /// The most memory of a sample.
-const SAMPLE_BYTES: u64 = 128 << 20;
-/// Rows that are assigned at once.
-const RUN: u32 = 1024;
+const SAMPLE_BYTES: u64 = 192 << 20;
+/// Vectors that are assigned at once, in bytes.
+const RUN_BYTES: usize = 16 << 20;
 
 /// The rows of a segment to come, by the number that its maker gives each.
 pub(crate) trait Rows {
@@ -41,18 +44,19 @@ pub(crate) struct Ordered {
     pub(crate) rows: Vec<u32>,
 }
 
-/// Orders rows by cell; `None` if there are fewer than `least`, which a search is as fast without.
+/// Orders rows by cell; `None` if they are so few that a search is as fast without.
 pub(crate) fn order(
     rows: &impl Rows,
-    least: u64,
+    site: SegmentSite<'_>,
     known: &Clusterings,
     schema: &Schema,
 ) -> Result<Option<Ordered>> {
-    if u64::from(rows.count()) < least.max(1) {
+    if u64::from(rows.count()) < site.index_rows_min.max(1) {
         return Ok(None);
     }
-    let clustering = clustering(rows, known, schema)?;
-    let cells = assign(rows, &clustering, schema.metric)?;
+    let executor = &site.threads;
+    let clustering = clustering(executor, rows, known, schema)?;
+    let cells = assign(executor, rows, &clustering, schema.metric)?;
     let mut starts = vec![0_u32; clustering.cells() as usize + 1];
     for cell in &cells {
         starts[*cell as usize + 1] += 1;
@@ -71,7 +75,12 @@ pub(crate) fn order(
 }
 
 /// The clustering for so many rows: the one there is, or a new one.
-fn clustering(rows: &impl Rows, known: &Clusterings, schema: &Schema) -> Result<Arc<Clustering>> {
+fn clustering(
+    executor: &dyn Executor,
+    rows: &impl Rows,
+    known: &Clusterings,
+    schema: &Schema,
+) -> Result<Arc<Clustering>> {
     let want = cells_for(u64::from(rows.count()), schema.dim);
     if let Some(fitting) = known.fitting(want) {
         return Ok(fitting);
@@ -86,7 +95,7 @@ fn clustering(rows: &impl Rows, known: &Clusterings, schema: &Schema) -> Result<
         let row = u32::try_from(at * count / taken).unwrap_or(0);
         push_placed(&mut sample, &rows.vector(row)?, schema.metric);
     }
-    let new = Clustering::train(schema.metric, schema.dim, &sample, want as usize);
+    let new = Clustering::train(executor, schema.metric, schema.dim, &sample, want as usize);
     Ok(known.insert(new))
 }
 
@@ -97,11 +106,16 @@ fn push_placed(out: &mut Vec<f32>, vector: &[f32], metric: Metric) {
 }
 
 /// The cell of every row.
-fn assign(rows: &impl Rows, clustering: &Clustering, metric: Metric) -> Result<Vec<u32>> {
+fn assign(
+    executor: &dyn Executor,
+    rows: &impl Rows,
+    clustering: &Clustering,
+    metric: Metric,
+) -> Result<Vec<u32>> {
     let mut cells = vec![0; rows.count() as usize];
     let (mut run, mut places) = (Vec::new(), Vec::new());
     let mut settle = |run: &mut Vec<f32>, places: &mut Vec<u32>| -> Result<()> {
-        for (place, found) in places.drain(..).zip(clustering.book().assign(run)) {
+        for (place, found) in places.drain(..).zip(clustering.book().assign_on(executor, run)) {
             let cell = cells.get_mut(place as usize);
             *cell.ok_or_else(|| Error::bug("a row that is not there was assigned"))? = found.cell;
         }
@@ -118,7 +132,7 @@ fn assign(rows: &impl Rows, clustering: &Clustering, metric: Metric) -> Result<V
                 places.push(row);
             }
         }
-        if places.len() == RUN as usize {
+        if size_of_val(&*run) >= RUN_BYTES {
             settle(&mut run, &mut places)?;
         }
     }

@@ -48,11 +48,12 @@ impl<'a> Counted<'a> {
         self.bits.get_or_init(|| {
             // One word more, so that the bits behind any row can be read.
             let mut bits = vec![0; self.segment_rows as usize / 64 + 2];
-            for row in allowed {
+            // Not a loop: the bitmap's own walk is twice as fast as asking it for each next row.
+            allowed.iter().for_each(|row| {
                 if let Some(word) = bits.get_mut(row as usize / 64) {
                     *word |= 1_u64 << (row % 64);
                 }
-            }
+            });
             bits
         })
     }

@@ -173,7 +173,7 @@ impl Sweep<'_> {
             None => CHUNK_ROWS as u64,
         };
         let threshold = list.threshold().max(*floor);
-        let mask = words.as_ref().map(|words| words.as_slice());
+        let mask = words.as_ref().map(<[u32; CHUNK_ROWS / BLOCK_ROWS]>::as_slice);
         blocks.scan(query, probe, mask, threshold, |at, _| {
             // Whether a row is live is looked up for the few that the scan leaves.
             if let (Some(row), Some((code, factors))) = (chunk.row(at), codes.fine(at))

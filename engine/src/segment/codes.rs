@@ -38,7 +38,7 @@ impl CellPlan {
 }
 
 /// The codes of one row, or the memory for them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RowCodes {
     pub(crate) one: Vec<u8>,
     pub(crate) one_factors: Factors,
@@ -150,7 +150,7 @@ impl CodesWriter {
         let fine = self.fine.take();
         let mut fine = fine.ok_or_else(|| Error::bug("fine codes were ended twice"))?;
         let entry = fine.end(u64::from(self.row));
-        sink.join(fine)?;
+        sink.join(&fine)?;
         Ok(entry)
     }
 

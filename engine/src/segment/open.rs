@@ -229,7 +229,7 @@ impl Finder<'_> {
         }
         let codebook = self.any(BlockKind::Codebook, None)?;
         let starts = codebook.items().checked_add(1);
-        let starts = starts.filter(|starts| *starts <= u64::from(u32::MAX)).unwrap_or(0);
+        let starts = starts.filter(|starts| u32::try_from(*starts).is_ok()).unwrap_or(0);
         Ok(Some(CellBlocks {
             codebook,
             cells: self.fixed(BlockKind::Cells, starts, 4)?,

@@ -129,9 +129,9 @@ impl FileSink {
     }
 
     /// Goes on where `other`, which began where this one is, has ended.
-    pub(super) fn join(&mut self, other: Self) -> Result<(), FsError> {
+    pub(super) fn join(&mut self, other: &Self) -> Result<(), FsError> {
         assert!(self.block.is_none() && other.block.is_none(), "places meet between blocks");
-        for sink in [&*self, &other] {
+        for sink in [&*self, other] {
             self.file.write_all_at(&sink.buffer, sink.written)?;
         }
         self.buffer.clear();

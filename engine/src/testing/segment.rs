@@ -4,8 +4,10 @@ use super::parts;
 use crate::{
     Error, PointId, ReadMode, Result,
     field_index::FieldIndexView,
+    ivf::Clusterings,
     segment::{self, Segment, SegmentDescription, SegmentMeta, SegmentParams, segment_path},
 };
+use akidb_index::rabitq::{Bits, CONFIDENCE};
 use akidb_vfs::{Fs, sim::SimFs, write_file_durably};
 use std::path::Path;
 
@@ -72,6 +74,7 @@ fn everything(segment: &Segment) -> Vec<String> {
     }
     answers.push(found(segment, &PointId::from("an id that is not there")));
     answers.push(text(segment.deletes()));
+    answers.push(text(by_cells(segment)));
     for def in &segment.meta().fields {
         answers.push(text(segment.field_block(&def.name).map(|block| block.map(|b| b.to_vec()))));
         if let Ok(Some(block)) = segment.field_block(&def.name)
@@ -82,6 +85,29 @@ fn everything(segment: &Segment) -> Vec<String> {
     }
     answers.push(text(segment.verify()));
     answers
+}
+
+/// What a search of every cell finds: rows and the bits of their estimates.
+fn by_cells(segment: &Segment) -> Result<Vec<(u32, u32, u32)>> {
+    let Some(table) = segment.cells(&Clusterings::default())? else { return Ok(Vec::new()) };
+    let clustering = table.clustering();
+    let query: Vec<f32> = (0..segment.params().dim).map(|d| d as f32 - 1.0).collect();
+    let query = clustering.codec().query(&query, CONFIDENCE);
+    let mut found = Vec::new();
+    for (cell, probe) in clustering.router().route(&query, usize::MAX) {
+        let rows = table.rows(cell);
+        let codes = segment.cell_codes(table, cell)?;
+        let fine = segment.fine_codes(table, rows.clone())?;
+        let fine = fine.view()?;
+        codes.blocks()?.scan(&query, &probe, None, f32::NEG_INFINITY, |at, estimate| {
+            let (code, factors) = fine.get(at).expect("a row has codes of both kinds");
+            let decided = query.estimate(Bits::Eight, code, factors, &probe).score;
+            found.push((rows.start + at as u32, estimate.to_bits(), decided.to_bits()));
+            f32::NEG_INFINITY
+        });
+    }
+    assert_eq!(found.len() as u64, u64::from(segment.rows()), "every row lies in one cell");
+    Ok(found)
 }
 
 fn found(segment: &Segment, id: &PointId) -> String {

@@ -23,6 +23,7 @@ const WAL: &[u8] = include_bytes!("../../../wal/tests/golden/v1.wal");
 const MANIFEST: &[u8] = include_bytes!("../../../engine/tests/golden/manifest-v1.bin");
 const RECORD: &[u8] = include_bytes!("../../../engine/tests/golden/log-record-v1.bin");
 const SEGMENT: &[u8] = include_bytes!("../../../engine/tests/golden/segment-v1.seg");
+const CELLS: &[u8] = include_bytes!("../../../engine/tests/golden/segment-v2.seg");
 const TOMBSTONES: &[u8] = include_bytes!("../../../engine/tests/golden/tombstones-v1.tmb");
 const KEYWORDS: &[u8] = include_bytes!("../../../engine/tests/golden/field-index-keyword-v1.bin");
 const FLOATS: &[u8] = include_bytes!("../../../engine/tests/golden/field-index-float-v1.bin");
@@ -68,7 +69,7 @@ pub(super) fn log_record() -> Seeds {
 }
 
 pub(super) fn segment() -> Seeds {
-    vec![("golden", SEGMENT.to_vec())]
+    vec![("golden", SEGMENT.to_vec()), ("cells", CELLS.to_vec())]
 }
 
 /// The golden segment's blocks in the order in which the target takes them.

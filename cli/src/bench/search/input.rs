@@ -5,7 +5,7 @@ use super::{filters, truth::Truth};
 use crate::{
     args::BenchSearchArgs,
     error::Result,
-    generate,
+    generate, machine,
     output::Output,
     progress::Progress,
     source::{self, Query, Source},
@@ -31,25 +31,27 @@ const GENERATED_QUERIES: usize = 1000;
 pub(super) struct Input {
     pub(super) source: Source,
     pub(super) queries: Vec<Query>,
+    pub(super) queries_file: PathBuf,
 }
 
 impl Input {
     /// Finds or makes the files; those that are made lie in `scratch`.
     pub(super) fn open(args: &BenchSearchArgs, scratch: &Path, output: Output) -> Result<Self> {
-        let (data, queries) = files(args, scratch, output)?;
+        let (data, queries_file) = files(args, scratch, output)?;
         let source = Source::open(&data, &args.columns)?;
         let vector_column = args.columns.vector_column.as_deref();
-        let mut queries = source::read_queries(&queries, vector_column, source.dim())?;
+        let mut queries = source::read_queries(&queries_file, vector_column, source.dim())?;
         queries.truncate(args.query_count.unwrap_or(usize::MAX));
-        Ok(Self { source, queries })
+        Ok(Self { source, queries, queries_file })
     }
 
     /// The true neighbours: those of the file, or computed.
-    pub(super) fn truth(&self, k: usize, threads: &[usize]) -> Result<Truth> {
-        let threads = threads.iter().copied().max().unwrap_or(1);
+    pub(super) fn truth(&self, k: usize) -> Result<Truth> {
         match Truth::given(&self.queries, k) {
             Some(truth) => Ok(truth),
-            None => Truth::computed(&self.queries, k, threads, || self.source.batches(BATCH)),
+            None => {
+                Truth::computed(&self.queries, k, machine::cores(), || self.source.batches(BATCH))
+            }
         }
     }
 }
@@ -80,7 +82,7 @@ pub(super) struct Built {
     pub(super) log: Tier,
 }
 
-/// Opens a fresh database in which a search is one thread's work.
+/// Opens a database in which a search is one thread's work.
 pub(super) fn open(dir: &Path) -> Result<Db> {
     let settings = Settings { search_threads: 1, ..Settings::default() };
     Ok(DbBuilder::new(dir).settings(settings).open_blocking()?)
@@ -105,7 +107,7 @@ pub(super) fn build(
 ) -> Result<(Collection, Built)> {
     let mut schema = Schema::new(input.source.dim(), Metric::Cosine);
     schema.fields = fields(args);
-    let collection = db.create_collection("bench", schema)?;
+    let collection = db.create_collection(super::COLLECTION, schema)?;
     let clock = SystemClock::new();
     let ingest = ingest(&collection, &input.source, !args.random_filter.is_empty(), output)?;
     let log = Tier::log(db, &collection)?.after("written", ingest);

@@ -82,6 +82,10 @@ pub(super) struct Params {
 /// only: over many rows they would take most of the time. Points come in the order of the cases.
 pub(super) fn in_rounds(cases: &[Case<'_>], how: Rounds) -> Result<Vec<Point>> {
     let mut points: Vec<Point> = Vec::with_capacity(cases.len());
+    // Untimed: the first pass finds pages that are not mapped and rows whose codes are not made yet.
+    if let Some(first) = cases.first() {
+        Pass::run(first, Duration::ZERO)?;
+    }
     for round in 0..how.rounds {
         for (at, case) in cases.iter().enumerate() {
             if round > 0 && case.effort == Effort::Exact {

@@ -1,4 +1,5 @@
-//! Memtables alone: so many rows that were just written, searched before any flush.
+//! Memtables alone: so many rows that were just written, searched before any flush. Then what their
+//! flush costs, and merging the segment with another one of as many rows.
 
 use super::{
     curve::Wanted,
@@ -9,15 +10,17 @@ use super::{
 use crate::{
     error::Result,
     generate::normalise,
+    machine,
     source::{Query, Source},
-    units,
+    tiers, units,
 };
 use akidb::{
     DbBuilder, Durability, Metric, Point as Row, Schema, Settings,
+    blocking::Collection,
     vfs::{Clock, SystemClock},
 };
 use serde::Serialize;
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 /// Rows per batch.
 const BATCH: usize = 1000;
@@ -31,6 +34,10 @@ pub(super) struct Memtable {
     /// In batches of 1,000, without waiting for the disk.
     pub(super) insert_rows_per_s: f64,
     pub(super) bytes_per_row_memory: f64,
+    pub(super) flush_s: f64,
+    pub(super) flush_rows_per_s: f64,
+    /// Of both segments together.
+    pub(super) merge_rows_per_s: Option<f64>,
     /// At each recall target, then exact.
     pub(super) points: Vec<Point>,
 }
@@ -46,36 +53,54 @@ pub(super) fn measure(
 ) -> Result<Memtable> {
     let rows = rows(source, count)?;
     let batches = || Ok([Ok(rows.clone())].into_iter());
-    let threads = wanted.threads.iter().copied().max().unwrap_or(1);
-    let truth = Truth::computed(queries, k, threads, batches)?;
+    let truth = Truth::computed(queries, k, machine::cores(), batches)?;
+    let others: Vec<Row> = (0..).zip(&rows).map(other).collect();
     let settings = Settings {
         durability: Durability::Memory,
         memtable_bytes: NEVER,
         memtable_pool_bytes: NEVER,
         memtable_age_ms: NEVER,
         wal_bytes_max: NEVER,
+        compaction_auto: false,
         ..Settings::default()
     };
     let db = DbBuilder::new(dir).settings(settings).open_blocking()?;
     let collection = db.create_collection("bench", Schema::new(source.dim(), Metric::Cosine))?;
-    let clock = SystemClock::new();
-    let mut rows = rows.into_iter().peekable();
-    while rows.peek().is_some() {
-        collection.upsert(rows.by_ref().take(BATCH).collect::<Vec<_>>()).run()?;
-    }
-    let time = clock.monotonic();
+    let time = write(&collection, rows)?;
     let bytes = collection.stats().memtable_bytes;
     let task = Task { collection: &collection, queries, truth: &truth, filter: None, k };
     let targets = wanted.recall_target.iter().map(|target| Effort::RecallTarget(*target as f32));
     let cases = targets.chain([Effort::Exact]).map(|effort| Case { task, effort, threads: 1 });
     let points = measure::in_rounds(&cases.collect::<Vec<_>>(), wanted.rounds)?;
+    let flush = tiers::flush(&collection)?;
+    write(&collection, others)?;
+    tiers::flush(&collection)?;
+    let merge = tiers::compact(&db, &collection)?;
     db.close()?;
     Ok(Memtable {
         rows: count,
         insert_rows_per_s: units::per_second(count as u64, time),
         bytes_per_row_memory: bytes as f64 / count as f64,
+        flush_s: flush.time.as_secs_f64(),
+        flush_rows_per_s: units::per_second(flush.rows, flush.time),
+        merge_rows_per_s: merge.rows_per_s(),
         points,
     })
+}
+
+/// Writes the rows; returns how long that took.
+fn write(collection: &Collection, rows: Vec<Row>) -> Result<Duration> {
+    let clock = SystemClock::new();
+    let mut rows = rows.into_iter().peekable();
+    while rows.peek().is_some() {
+        collection.upsert(rows.by_ref().take(BATCH).collect::<Vec<_>>()).run()?;
+    }
+    Ok(clock.monotonic())
+}
+
+/// The same vector under an id that no input has: row `n` of the segment to merge with.
+fn other((n, row): (u64, &Row)) -> Row {
+    Row::new(u64::MAX - n, row.vector.clone())
 }
 
 /// The first rows of the source; if it has fewer, mixtures of two of its rows each, which lie where

@@ -11,6 +11,7 @@ mod filters;
 mod ingest;
 mod input;
 mod measure;
+mod memory;
 mod memtable;
 mod plot;
 mod report;
@@ -19,7 +20,7 @@ mod truth;
 
 use super::Measured;
 use crate::{
-    args::BenchSearchArgs,
+    args::{BenchSearchArgs, SearchReaderArgs},
     database::Workplace,
     error::{CliError, Result},
     machine,
@@ -30,15 +31,18 @@ use akidb::blocking::Collection;
 use curve::Wanted;
 use input::Input;
 use measure::{Point, Rounds, Task};
-use report::{Memory, SearchResult};
+pub(crate) use memory::read_and_tell;
+use report::SearchResult;
 use std::{path::Path, time::Duration};
 use tempfile::TempDir;
+
+/// The collection that is built.
+const COLLECTION: &str = "bench";
 
 pub(super) fn run(args: &BenchSearchArgs, output: Output) -> Result<()> {
     let scratch = Workplace::new(None)?;
     let place = Workplace::new(args.dir.as_deref())?;
     let input = Input::open(args, scratch.path(), output)?;
-    let before = machine::resident();
     let db = input::open(place.path())?;
     let (collection, built) = input::build(&db, &input, args, output)?;
     let mut result = SearchResult::new(&input, &collection, built);
@@ -49,7 +53,13 @@ pub(super) fn run(args: &BenchSearchArgs, output: Output) -> Result<()> {
         rounds: Rounds { rounds: args.rounds, time: Duration::from_millis(args.point_ms) },
     };
     search(args, output, &input, &collection, &wanted, &mut result)?;
-    result.memory = Memory::since(before, result.rows);
+    result.memory = memory::measure(&SearchReaderArgs {
+        dir: place.path().to_owned(),
+        queries: input.queries_file.clone(),
+        dim: input.source.dim(),
+        k: args.k,
+        columns: args.columns.clone(),
+    })?;
     tiers(args, output, &collection, &mut result)?;
     db.close()?;
     apart(args, output, &input, &wanted, place.path(), &mut result)?;
@@ -70,7 +80,7 @@ fn search(
     result: &mut SearchResult,
 ) -> Result<()> {
     output.say(format_args!("finding the true neighbours of {} queries", input.queries.len()))?;
-    let truth = &input.truth(args.k, &args.threads)?;
+    let truth = &input.truth(args.k)?;
     let task = Task { collection, queries: &input.queries, truth, filter: None, k: args.k };
     output.say(format_args!("measuring the curve, {} rounds", args.rounds))?;
     result.points = curve::curve(task, wanted)?;

@@ -7,10 +7,10 @@ use super::{
     ingest::Ingest,
     input::{Built, Input},
     measure::Point,
+    memory::Memory,
     memtable::Memtable,
 };
 use crate::{
-    machine::{self, Resident},
     output::{self, Report},
     tiers::Tier,
     units,
@@ -45,28 +45,6 @@ pub(super) struct SearchResult {
     pub(super) filters: Vec<Filtered>,
     pub(super) memtables: Vec<Memtable>,
     pub(super) ingest: Option<Ingest>,
-}
-
-/// What the process had in memory after all searches, beyond what it had before the database was
-/// opened. Pages of mapped files can be taken away at any time; the rest cannot.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub(super) struct Memory {
-    pub(super) anonymous_bytes_per_row: Option<f64>,
-    pub(super) mapped_bytes_per_row: Option<f64>,
-}
-
-impl Memory {
-    pub(super) fn since(before: Option<Resident>, rows: u64) -> Self {
-        let now = machine::resident();
-        let grown = |of: fn(&Resident) -> u64| {
-            let (before, now) = (of(before.as_ref()?), of(now.as_ref()?));
-            Some(now.saturating_sub(before) as f64 / rows.max(1) as f64)
-        };
-        Self {
-            anonymous_bytes_per_row: grown(|resident| resident.anonymous_bytes),
-            mapped_bytes_per_row: grown(|resident| resident.mapped_bytes),
-        }
-    }
 }
 
 impl SearchResult {
@@ -115,10 +93,14 @@ impl Report for SearchResult {
         }
         for memtable in &self.memtables {
             let title = format!(
-                "memtable of {} rows: inserts {}, {:.0} bytes a row in memory",
+                "memtable of {} rows: inserts {}, {:.0} bytes a row in memory, flushed in {} ({}), \
+                 merged with as many at {}",
                 units::count(memtable.rows as u64),
                 units::rows_per_s(memtable.insert_rows_per_s),
                 memtable.bytes_per_row_memory,
+                units::micros(memtable.flush_s * 1e6),
+                units::rows_per_s(memtable.flush_rows_per_s),
+                memtable.merge_rows_per_s.map_or_else(|| "-".to_owned(), units::rows_per_s),
             );
             section(&mut text, &title, &curve_table(&memtable.points));
         }

@@ -13,7 +13,7 @@ use crate::{
     commit::Shared,
     db::open::Collections,
     error::Result,
-    maintenance::{build::SegmentSite, flush},
+    maintenance::{Threads, build::SegmentSite, flush},
     memtable::Memtable,
     segment::{Segment, SegmentMeta, SegmentParams},
 };
@@ -49,6 +49,7 @@ impl<'a> Spill<'a> {
             next_file: recovery.next_file,
             // Whoever waits for the open does not wait for an index: compaction makes it.
             index_rows_min: u64::MAX,
+            threads: Threads(1),
         };
         let Recovery { shared, collections, .. } = *recovery;
         Self { site, shared, collections, spilled: BTreeMap::new() }

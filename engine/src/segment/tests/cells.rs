@@ -7,8 +7,8 @@ use crate::{
     segment::{CellPlan, CellTable, RowCodes},
 };
 use akidb_index::{
-    inv_norm,
-    rabitq::{Bits, CONFIDENCE, Factors},
+    Serial, inv_norm,
+    rabitq::{Bits, CONFIDENCE},
 };
 use akidb_vfs::read_file;
 use proptest::prelude::*;
@@ -32,7 +32,7 @@ fn coded() -> Coded {
         })
         .collect();
     let rows: Vec<f32> = vectors.iter().flatten().copied().collect();
-    let clustering = Arc::new(Clustering::train(Metric::L2, DIM as u32, &rows, 4));
+    let clustering = Arc::new(Clustering::train(&Serial, Metric::L2, DIM as u32, &rows, 4));
     let cell = |vector: &Vec<f32>| clustering.book().assign(vector)[0].cell;
     vectors.sort_by_key(cell);
     let cells: Vec<u32> = vectors.iter().map(cell).collect();
@@ -75,7 +75,7 @@ fn open_coded(fs: &SimFs, meta: &SegmentMeta, mode: ReadMode) -> Result<Segment>
 }
 
 /// Everything that belongs to cells, as it is read.
-fn read_codes(segment: &Segment) -> Result<(CellPlan, Vec<(Vec<u8>, Factors, Vec<u8>, Factors)>)> {
+fn read_codes(segment: &Segment) -> Result<(CellPlan, Vec<RowCodes>)> {
     let table = segment.cells(&Clusterings::default())?.expect("the segment has cells");
     let mut starts = vec![0];
     let mut rows = Vec::new();
@@ -87,10 +87,11 @@ fn read_codes(segment: &Segment) -> Result<(CellPlan, Vec<(Vec<u8>, Factors, Vec
         let fine = segment.fine_codes(table, range.clone())?;
         for at in 0..range.len() {
             assert_eq!(table.cell_of(range.start + at as u32), cell);
-            let mut one = vec![0; Bits::One.code_len(table.clustering().codec().padded())];
-            let one_factors = ones.copy_row(at, &mut one).expect("a row of the cell");
+            let mut codes = RowCodes::new(table.clustering().codec().padded());
+            codes.one_factors = ones.copy_row(at, &mut codes.one).expect("a row of the cell");
             let (code, factors) = fine.view()?.get(at).expect("a row of the cell");
-            rows.push((one, one_factors, code.to_vec(), factors));
+            (codes.fine, codes.fine_factors) = (code.to_vec(), factors);
+            rows.push(codes);
         }
         assert!(fine.view()?.get(range.len()).is_none());
     }
@@ -108,10 +109,7 @@ fn codes_come_back_as_they_were_written_and_the_bytes_are_the_golden_ones() {
         let (plan, rows) = read_codes(&segment).unwrap();
         assert_eq!(plan.clustering.id(), coded.plan.clustering.id());
         assert_eq!(plan.starts, coded.plan.starts);
-        for (row, codes) in rows.into_iter().zip(&coded.codes) {
-            let RowCodes { one, one_factors, fine, fine_factors } = codes.clone();
-            assert_eq!(row, (one, one_factors, fine, fine_factors));
-        }
+        assert_eq!(rows, coded.codes);
     }
     let bytes = read_file(&fs, &Path::new(DIR).join("000000000009.seg")).unwrap();
     check_golden("segment-v2.seg", &bytes);
