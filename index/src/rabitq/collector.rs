@@ -143,7 +143,7 @@ impl<'a, T: Ord + Copy> Collector<'a, T> {
         self.scanned += cell.blocks.rows();
         if threshold > f32::NEG_INFINITY {
             self.decide(before);
-        } else if self.pending.len() >= WARM_ROWS.max(2 * WARM_SHARE * self.k) {
+        } else if self.pending.len() >= WARM_ROWS.max(self.k.saturating_mul(2 * WARM_SHARE)) {
             self.decide_all();
         }
     }

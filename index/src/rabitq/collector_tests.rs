@@ -130,6 +130,17 @@ fn most_rows_are_ruled_out_without_a_look_at_their_fine_codes() {
 }
 
 #[test]
+fn a_huge_k_leaves_every_row_open() {
+    let cells = Cells::new(Metric::Dot, &[70, 400, 3], 8);
+    let query = cells.codec.query(&[0.4; DIM], CONFIDENCE);
+    let mut found = Collector::new(&query, usize::MAX);
+    for (number, cell) in cells.cells.iter().enumerate() {
+        found.scan(&cell.codes(false), &query.probe(&cell.centre), |row| (number, row));
+    }
+    assert_eq!(found.finish().len(), 473);
+}
+
+#[test]
 fn codes_and_factors_of_different_numbers_of_rows_are_refused() {
     assert_eq!(FineCodes::new(&[0; 128], &[0; 24], 64).map(|fine| fine.rows()), Ok(2));
     for (codes, factors, padded) in
