@@ -30,6 +30,9 @@ use roaring::RoaringBitmap;
 /// ten rows of a scan cost.
 const FEW_MATCHES: u64 = 2_000;
 
+/// Beyond so many matches, the centroids of all cells are looked at in one pass.
+const MANY_PROBES: u64 = 200;
+
 /// Queries as the clusterings of the segments see them.
 #[derive(Debug, Default)]
 pub(super) struct Queries(Vec<(u64, Query)>);
@@ -160,7 +163,10 @@ impl Hunt<'_> {
             found.push((rows.start, *probe, codes, fine, masked.then_some(mask)));
         }
         let mut collector = Collector::new(self.query, self.k).above(self.floor);
-        for (first, probe, codes, fine, mask) in &found {
+        for (at, (first, probe, codes, fine, mask)) in found.iter().enumerate() {
+            if let Some((_, _, next, ..)) = found.get(at + 1) {
+                next.blocks()?.prefetch(self.query);
+            }
             let cell = rabitq::CellCodes {
                 blocks: codes.blocks()?,
                 fine: fine.view()?,
@@ -178,12 +184,15 @@ impl Hunt<'_> {
         let mut list = Shortlist::new(self.k).above(self.floor);
         let mut rows = allowed.iter().peekable();
         let (mut of_cell, mut estimates) = (Vec::new(), Vec::new());
+        let router = self.table.clustering().router();
+        // In one pass over all centroids where many of them are needed.
+        let probes = (allowed.len() > MANY_PROBES).then(|| router.probes(self.query));
         while let Some(first) = rows.peek().copied() {
             let cell = self.table.cell_of(first);
             let range = self.table.rows(cell);
-            let centre = self.table.clustering().router().centre(cell);
-            let centre = centre.ok_or_else(|| Error::bug("a row lies in no cell"))?;
-            let probe = self.query.probe(centre);
+            let known = probes.as_ref().and_then(|probes| probes.get(cell as usize).copied());
+            let probe = known.or_else(|| Some(self.query.probe(router.centre(cell)?)));
+            let probe = probe.ok_or_else(|| Error::bug("a row lies in no cell"))?;
             let fine = self.segment.fine_codes(self.table, range.clone())?;
             of_cell.clear();
             of_cell.extend(std::iter::from_fn(|| rows.next_if(|row| *row < range.end)));
