@@ -175,8 +175,8 @@ impl Library for Usearch {
     }
 }
 
-/// hnsw_rs, with simsimd's kernel for the inner product: faster than the AVX2 of its own. Its threads
-/// are rayon's, one per core.
+/// hnsw_rs, with simsimd's kernel for the inner product, as instant-distance: its own goes up to
+/// AVX2. Its threads are rayon's, one per core.
 struct HnswRs {
     data: Arc<Data>,
     hnsw: Hnsw<'static, f32, Dot>,
