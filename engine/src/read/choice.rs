@@ -1,6 +1,7 @@
 //! Which cells of a segment a search looks through.
 //!
-//! Without a filter: the nearest, as many as the recall takes. With a filter that leaves few rows,
+//! Without a filter: the nearest, as many as the recall takes, and more if they hold fewer than k rows
+//! that count. A filter that leaves many rows changes nothing but that. With one that leaves few,
 //! cells without a match are passed over, and what counts is the share of the matches that is
 //! looked at. If matches were spread like all rows that share would be that of the cells; but the
 //! cells near a query may hold few matches though there are many elsewhere ("animals" for a sentence
@@ -12,12 +13,12 @@ use super::counted::{Counted, Rows};
 use crate::segment::CellTable;
 use akidb_index::rabitq::{Probe, Query};
 
-/// Filters that leave more than one row in so many are masks and nothing else.
-const SPARSE: u64 = 4;
 /// The power of the share for a filter without a match near the query.
-const SCARCE: f64 = 0.25;
+const SCARCE: f64 = 0.15;
+/// How many times the cells that are wanted are put in order at first.
+const AHEAD: usize = 4;
 /// How the power falls with scarcity: measured on two filters of sentence embeddings.
-const FALL: f64 = 0.4;
+const FALL: f64 = 0.5;
 
 /// A segment, and what counts in it.
 pub(super) struct Choice<'a> {
@@ -34,7 +35,7 @@ impl Choice<'_> {
         let router = self.table.clustering().router();
         let all = self.table.row_count();
         match self.rows.which() {
-            Rows::Only(_) if self.rows.all() * SPARSE <= all => self.among_matches(nprobe),
+            Rows::Only(_) if self.rows.is_sparse() => self.among_matches(nprobe),
             _ => {
                 let order = router.route(self.query, nprobe);
                 let held: u64 =
@@ -42,10 +43,16 @@ impl Choice<'_> {
                 // As many as these may be hidden.
                 let safe = held.saturating_sub(all - self.rows.all()) >= self.wanted;
                 if safe || self.held(&order) >= self.wanted {
-                    order
-                } else {
-                    router.route(self.query, usize::MAX)
+                    return order;
                 }
+                let mut order = router.route(self.query, usize::MAX);
+                let mut held = 0;
+                let enough = order.iter().position(|(cell, _)| {
+                    held += self.rows.count_in(&self.table.rows(*cell));
+                    held >= self.wanted
+                });
+                order.truncate(enough.map_or(usize::MAX, |last| (last + 1).max(nprobe)));
+                order
             }
         }
     }
@@ -56,15 +63,36 @@ impl Choice<'_> {
     }
 
     fn among_matches(&self, nprobe: usize) -> Vec<(u32, Probe)> {
+        let router = self.table.clustering().router();
+        let cells = self.table.clustering().cells() as usize;
+        // A few times as many do nearly always, and are sorted in less time.
+        let first = nprobe.saturating_mul(AHEAD);
+        match self.take_matches(router.route(self.query, first), nprobe, cells, first >= cells) {
+            Some(chosen) => chosen,
+            None => {
+                let all = router.route(self.query, usize::MAX);
+                self.take_matches(all, nprobe, cells, true).unwrap_or_default()
+            }
+        }
+    }
+
+    /// Those of the cells that are to be looked through; `None` if there are too few, unless these
+    /// are all.
+    fn take_matches(
+        &self,
+        order: Vec<(u32, Probe)>,
+        nprobe: usize,
+        cells: usize,
+        all: bool,
+    ) -> Option<Vec<(u32, Probe)>> {
         let of = |cell: &u32| self.rows.count_in(&self.table.rows(*cell));
-        let order = self.table.clustering().router().route(self.query, usize::MAX);
         let nearest = order.iter().take(nprobe);
         let (mut near, mut near_rows) = (0, 0);
         for (cell, _) in nearest {
             near += of(cell);
             near_rows += self.table.rows(*cell).len() as u64;
         }
-        let share = nprobe as f64 / order.len().max(1) as f64;
+        let share = nprobe as f64 / cells.max(1) as f64;
         let expected = self.rows.all() as f64 * near_rows as f64 / self.table.row_count() as f64;
         let power = (near as f64 / expected.max(1.0)).powf(FALL).clamp(SCARCE, 1.0);
         let enough = (self.rows.all() as f64 * share.powf(power)).ceil() as u64;
@@ -80,6 +108,6 @@ impl Choice<'_> {
             held += matching;
             matching > 0
         });
-        chosen
+        (all || held >= enough).then_some(chosen)
     }
 }

@@ -5,6 +5,9 @@ use akidb_index::BLOCK_ROWS;
 use roaring::RoaringBitmap;
 use std::{cell::OnceCell, ops::Range};
 
+/// Filters that leave more than one row in so many are masks and nothing else.
+const SPARSE: u64 = 4;
+
 /// Which rows of a segment count.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Rows<'a> {
@@ -19,10 +22,42 @@ pub(super) enum Rows<'a> {
 pub(super) struct Counted<'a> {
     rows: Rows<'a>,
     all: u64,
-    /// A bit for each row of the segment that a filter left. A compressed bitmap takes a search for
-    /// each cell; this one takes a pass over the matches, once.
-    bits: OnceCell<Vec<u64>>,
+    /// A bit for each row of the segment that a sparse filter left. A compressed bitmap takes a
+    /// search for each cell; this one takes a pass over the matches, once.
+    bits: OnceCell<Bits>,
     segment_rows: u32,
+}
+
+/// A bit per row, and how many are set before each word.
+#[derive(Debug)]
+struct Bits {
+    words: Vec<u64>,
+    before: Vec<u32>,
+}
+
+impl Bits {
+    fn new(words: Vec<u64>) -> Self {
+        let mut sum = 0;
+        let before = words
+            .iter()
+            .map(|word| {
+                let before = sum;
+                sum += word.count_ones();
+                before
+            })
+            .collect();
+        Self { words, before }
+    }
+
+    /// How many rows before this one count.
+    fn before(&self, row: u32) -> u64 {
+        let at = row as usize / 64;
+        let (Some(word), Some(before)) = (self.words.get(at), self.before.get(at)) else {
+            return 0;
+        };
+        let below = word & ((1_u64 << (row % 64)) - 1);
+        u64::from(before + below.count_ones())
+    }
 }
 
 impl<'a> Counted<'a> {
@@ -32,6 +67,11 @@ impl<'a> Counted<'a> {
             Rows::Only(allowed) => allowed.len(),
         };
         Self { rows, all, bits: OnceCell::new(), segment_rows }
+    }
+
+    /// True for a filter that leaves few rows: each is looked at, to choose cells by where they lie.
+    pub(super) fn is_sparse(&self) -> bool {
+        matches!(self.rows, Rows::Only(_)) && self.all * SPARSE <= u64::from(self.segment_rows)
     }
 
     /// How many rows count.
@@ -44,7 +84,7 @@ impl<'a> Counted<'a> {
         self.rows
     }
 
-    fn bits(&self, allowed: &RoaringBitmap) -> &[u64] {
+    fn bits(&self, allowed: &RoaringBitmap) -> &Bits {
         self.bits.get_or_init(|| {
             // One word more, so that the bits behind any row can be read.
             let mut bits = vec![0; self.segment_rows as usize / 64 + 2];
@@ -54,7 +94,7 @@ impl<'a> Counted<'a> {
                     *word |= 1_u64 << (row % 64);
                 }
             });
-            bits
+            Bits::new(bits)
         })
     }
 
@@ -62,9 +102,11 @@ impl<'a> Counted<'a> {
     pub(super) fn count_in(&self, rows: &Range<u32>) -> u64 {
         match self.rows {
             Rows::Without(dead) => rows.len() as u64 - dead.range_cardinality(rows.clone()),
-            Rows::Only(allowed) => {
-                words_of(self.bits(allowed), rows).map(|word| u64::from(word.count_ones())).sum()
+            Rows::Only(allowed) if self.is_sparse() => {
+                let bits = self.bits(allowed);
+                bits.before(rows.end) - bits.before(rows.start)
             }
+            Rows::Only(allowed) => allowed.range_cardinality(rows.clone()),
         }
     }
 
@@ -80,7 +122,17 @@ impl<'a> Counted<'a> {
                     words[first + at / BLOCK_ROWS] ^= 1 << (at % BLOCK_ROWS);
                 }
             }
-            Rows::Only(allowed) => words.extend(words_of(self.bits(allowed), rows)),
+            Rows::Only(allowed) if self.is_sparse() => {
+                words.extend(words_of(&self.bits(allowed).words, rows));
+            }
+            Rows::Only(allowed) => {
+                let first = words.len();
+                words.resize(first + rows.len().div_ceil(BLOCK_ROWS), 0);
+                for row in allowed.range(rows.clone()) {
+                    let at = (row - rows.start) as usize;
+                    words[first + at / BLOCK_ROWS] |= 1 << (at % BLOCK_ROWS);
+                }
+            }
         }
         true
     }
