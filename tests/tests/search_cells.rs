@@ -173,6 +173,24 @@ fn a_memtable_is_searched_by_codes_and_pays_for_them_out_of_the_pool() {
 }
 
 #[test]
+fn writers_code_what_they_fill_in_a_memtable_that_is_searched() {
+    let fixture = Fixture::new(Metric::L2, 8);
+    let scanned = || {
+        let (_, explain) = fixture.docs.search(&clustered(3, 8)).explain().expect("a search");
+        explain.parts[0].scanned
+    };
+    fixture.upsert((0..1_100).map(|n| (n, clustered(n, 8))));
+    // The search makes the codes of one chunk of 512 rows itself.
+    assert_eq!(scanned(), 512);
+    fixture.upsert((1_100..3_100).map(|n| (n, clustered(n, 8))));
+    assert_eq!(scanned(), 3_072);
+    fixture.docs.flush().expect("a flush");
+    // Nobody has searched the new memtable yet.
+    fixture.upsert((4_000..6_000).map(|n| (n, clustered(n, 8))));
+    assert_eq!(scanned(), 512);
+}
+
+#[test]
 fn every_dimension_and_metric_finds_the_vector_itself() {
     for dim in [1_u32, 2, 63, 65, 383, 1_536, 4_096] {
         for metric in METRICS {

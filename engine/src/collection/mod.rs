@@ -150,6 +150,14 @@ impl CollectionCore {
         Ok(())
     }
 
+    /// Codes rows of the active memtable if searches want that.
+    pub(crate) fn make_wanted_codes(&self, pool: &MemoryPool) {
+        let newest = self.state.read().parts.memtables().next_back().cloned();
+        if let Some(newest) = newest {
+            newest.make_wanted_codes(pool);
+        }
+    }
+
     /// The clusterings of all segments that can be read: what new segments may share.
     pub(crate) fn clusterings(&self) -> Arc<Clusterings> {
         let (known, parts) = {

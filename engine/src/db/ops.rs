@@ -157,6 +157,7 @@ impl DbCore {
             let op = self.prepare(collection, write)?;
             self.queue(collection, op, durability, waiting).await?
         };
+        collection.make_wanted_codes(&self.shared.pool);
         if self.background.is_inline() {
             background::run_due(self);
         }

@@ -1,9 +1,9 @@
 //! Codes of a memtable's rows, a chunk at a time, so that a search need not read every vector.
 //!
-//! Codes are made when a search wants them, not when a row comes: a load without searches pays
-//! nothing, and the log's thread never codes. A search codes at most one full chunk, and reads the
-//! vectors of what has no codes yet, so that its own time stays bounded; after a burst of writes the
-//! searches that follow catch up. There is no codebook here: all rows are coded around the origin.
+//! A load without searches pays nothing for codes, and the log's thread never makes them. The first
+//! search of a memtable asks for them; from then on writers make those of the chunks they filled,
+//! each when its own write is done. A search makes those of one chunk at most, and reads the vectors
+//! of what has none yet: after a load that nobody searched, the first searches catch up. There is no codebook here: all rows are coded around the origin.
 //!
 //! # Invariants
 //! - The codes of a chunk are made once, of rows that are all published: they never change.

@@ -23,7 +23,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{
         OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -57,6 +57,10 @@ pub(crate) struct Memtable {
     codec: OnceLock<Codec>,
     metric: Metric,
     dim: u32,
+    /// Chunks that have codes; searches want codes of all; a writer is making some.
+    coded: AtomicUsize,
+    wanted: AtomicBool,
+    encoding: AtomicBool,
     /// True when its memory was given back to the pool.
     left: Mutex<bool>,
 }
@@ -84,6 +88,9 @@ impl Memtable {
             codec: OnceLock::new(),
             metric: schema.metric,
             dim: schema.dim,
+            coded: AtomicUsize::new(0),
+            wanted: AtomicBool::new(false),
+            encoding: AtomicBool::new(false),
             left: Mutex::new(false),
         }
     }
@@ -225,6 +232,7 @@ impl Memtable {
         if !chunk.encode(codec) {
             return;
         }
+        self.coded.fetch_add(1, Ordering::Relaxed);
         // Under the lock: the memory of a memtable that left is not the pool's any more.
         let left = self.left.lock();
         if !*left {
@@ -232,6 +240,27 @@ impl Memtable {
             self.bytes.fetch_add(bytes, Ordering::Relaxed);
             pool.charge(bytes);
         }
+    }
+
+    /// Asks writers to make the codes of the chunks they fill: the memtable is searched.
+    pub(crate) fn want_codes(&self) {
+        self.wanted.store(true, Ordering::Relaxed);
+    }
+
+    /// Makes the codes that searches want and that are missing. Writers call it when their write
+    /// is done; one of them works, the others go on.
+    pub(crate) fn make_wanted_codes(&self, pool: &MemoryPool) {
+        let missing = || self.row_count() / CHUNK_ROWS > self.coded.load(Ordering::Relaxed);
+        if !self.wanted.load(Ordering::Relaxed)
+            || !missing()
+            || self.encoding.swap(true, Ordering::Relaxed)
+        {
+            return;
+        }
+        for (_, chunk) in self.rows().full_chunks().filter(|(_, chunk)| chunk.codes().is_none()) {
+            self.encode(chunk, pool);
+        }
+        self.encoding.store(false, Ordering::Relaxed);
     }
 
     /// Gives the memory back to the pool, once: the collection has let go of the memtable.

@@ -102,6 +102,7 @@ impl Search<'_> {
         allowed: Option<&RoaringBitmap>,
     ) -> Result<PartExplain> {
         let start = self.clock.monotonic();
+        part.memtable.want_codes();
         if let Some((_, chunk)) = part.rows.full_chunks().find(|(_, chunk)| chunk.codes().is_none())
         {
             part.memtable.encode(chunk, self.pool);
