@@ -36,7 +36,7 @@ for target in "${targets[@]}"; do
     folders=("$work/found/$target" "fuzz/corpus/$target")
     [ -d "fuzz/regressions/$target" ] && folders+=("fuzz/regressions/$target")
     # Sixty steps of a program; of files, more than twice the largest golden one.
-    max_len=12288
+    max_len=32768
     [ "$target" = operations ] && max_len=241
     log=$work/found/$target.log
     failures=0
