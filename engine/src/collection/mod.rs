@@ -30,7 +30,13 @@ use akidb_handoff::Parts;
 use akidb_vfs::planted;
 use akidb_wal::Lsn;
 use parking_lot::{Mutex, RwLock};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 /// A validated row on its way to the log and the memtable.
 #[derive(Clone, Debug)]
@@ -103,6 +109,9 @@ pub(crate) struct CollectionCore {
     /// Held while the set of segments changes, from capturing tombstones to installing, so that
     /// what the manifest says of a segment is never older than the log that was given up for it.
     pub(crate) structure: Mutex<()>,
+    /// Whether the active memtable is searched by codes. Apart from the state: writers look at it after
+    /// each write, and must not take a lock for that.
+    codes_wanted: AtomicBool,
 }
 
 /// The current version of a row, for writes that depend on it.
@@ -134,6 +143,7 @@ impl CollectionCore {
             moves: Mutex::new(()),
             flushing: Mutex::new(()),
             structure: Mutex::new(()),
+            codes_wanted: AtomicBool::new(false),
         }
     }
 
@@ -150,11 +160,19 @@ impl CollectionCore {
         Ok(())
     }
 
-    /// Codes rows of the active memtable if searches want that.
+    /// Asks writers to make the codes of the rows they write: memtables are searched by them.
+    pub(crate) fn want_codes(&self) {
+        self.codes_wanted.store(true, Ordering::Relaxed);
+    }
+
+    /// Makes the codes of the active memtable that are missing, if searches want them.
     pub(crate) fn make_wanted_codes(&self, pool: &MemoryPool) {
+        if !self.codes_wanted.load(Ordering::Relaxed) {
+            return;
+        }
         let newest = self.state.read().parts.memtables().next_back().cloned();
         if let Some(newest) = newest {
-            newest.make_wanted_codes(pool);
+            newest.make_codes(pool);
         }
     }
 
@@ -245,6 +263,8 @@ impl CollectionCore {
         }
         let fresh = Memtable::new(&state.schema);
         state.parts.freeze(fresh);
+        // Whether anybody searches still, the next search says.
+        self.codes_wanted.store(false, Ordering::Relaxed);
         true
     }
 

@@ -86,6 +86,9 @@ impl DbCore {
         check_filter(spec.filter.as_ref(), &schema)?;
         let (view, promoted) = self.local_view(collection)?;
         let (hits, explain) = read::search(&view, spec, &*self.shared.clock, &self.shared.pool)?;
+        if explain.parts.iter().any(|part| part.plan == read::BY_CODES) {
+            collection.want_codes();
+        }
         Ok((hits, Explain { promoted, ..explain }))
     }
 

@@ -57,9 +57,8 @@ pub(crate) struct Memtable {
     codec: OnceLock<Codec>,
     metric: Metric,
     dim: u32,
-    /// Chunks that have codes; searches want codes of all; a writer is making some.
+    /// Chunks that have codes; whether a writer is making some.
     coded: AtomicUsize,
-    wanted: AtomicBool,
     encoding: AtomicBool,
     /// True when its memory was given back to the pool.
     left: Mutex<bool>,
@@ -89,7 +88,6 @@ impl Memtable {
             metric: schema.metric,
             dim: schema.dim,
             coded: AtomicUsize::new(0),
-            wanted: AtomicBool::new(false),
             encoding: AtomicBool::new(false),
             left: Mutex::new(false),
         }
@@ -242,19 +240,11 @@ impl Memtable {
         }
     }
 
-    /// Asks writers to make the codes of the chunks they fill: the memtable is searched.
-    pub(crate) fn want_codes(&self) {
-        self.wanted.store(true, Ordering::Relaxed);
-    }
-
-    /// Makes the codes that searches want and that are missing. Writers call it when their write
-    /// is done; one of them works, the others go on.
-    pub(crate) fn make_wanted_codes(&self, pool: &MemoryPool) {
+    /// Makes the codes of full chunks that have none. Writers call it when their write is done; one
+    /// of them works, the others go on.
+    pub(crate) fn make_codes(&self, pool: &MemoryPool) {
         let missing = || self.row_count() / CHUNK_ROWS > self.coded.load(Ordering::Relaxed);
-        if !self.wanted.load(Ordering::Relaxed)
-            || !missing()
-            || self.encoding.swap(true, Ordering::Relaxed)
-        {
+        if !missing() || self.encoding.swap(true, Ordering::Relaxed) {
             return;
         }
         for (_, chunk) in self.rows().full_chunks().filter(|(_, chunk)| chunk.codes().is_none()) {

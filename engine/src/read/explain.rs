@@ -4,6 +4,9 @@
 use crate::FilterStep;
 use serde::Serialize;
 
+/// The plan of a memtable whose rows were looked at by their codes.
+pub(crate) const BY_CODES: &str = "codes";
+
 /// How one part of the collection was searched.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct PartExplain {

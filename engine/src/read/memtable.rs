@@ -5,7 +5,7 @@
 //! rows that can be missed are those whose bound fails.
 
 use super::{
-    explain::PartExplain,
+    explain::{BY_CODES, PartExplain},
     filtering,
     place::Place,
     search::{Candidate, Effort, Search, micros},
@@ -102,7 +102,6 @@ impl Search<'_> {
         allowed: Option<&RoaringBitmap>,
     ) -> Result<PartExplain> {
         let start = self.clock.monotonic();
-        part.memtable.want_codes();
         if let Some((_, chunk)) = part.rows.full_chunks().find(|(_, chunk)| chunk.codes().is_none())
         {
             part.memtable.encode(chunk, self.pool);
@@ -145,7 +144,7 @@ impl Search<'_> {
         let end = self.clock.monotonic();
         let on_vectors = vectors.saturating_sub(start) + end.saturating_sub(scanned);
         Ok(PartExplain {
-            plan: "codes",
+            plan: BY_CODES,
             scored,
             scan_us: micros(scanned.saturating_sub(vectors)),
             score_us: micros(on_vectors),

@@ -12,6 +12,7 @@ mod place;
 mod scan;
 mod search;
 
+pub(crate) use explain::BY_CODES;
 pub use explain::{Explain, PartExplain};
 pub(crate) use filtering::verify_fields;
 pub(crate) use get::{count, get, matching_versions};
