@@ -19,18 +19,32 @@
 //! # }
 //! ```
 
+mod capabilities;
 pub mod contract;
 mod error;
+mod join;
 mod key;
 mod local;
 mod memory;
+mod multipart;
+mod probe;
+#[cfg(feature = "s3")]
+mod ranges;
 mod store;
+mod verified;
 
+pub use capabilities::Capabilities;
 pub use error::{Outcome, StoreError, StoreErrorKind};
 pub use key::{KEY_BYTES_MAX, KEY_SEGMENT_BYTES_MAX, KeyError, ObjectKey};
 pub use local::LocalStore;
 pub use memory::MemoryStore;
+pub use multipart::{
+    ListedPart, ListedUpload, MultipartStore, PART_NUMBER_MAX, PartLimits, PartPage, PartReceipt,
+    Upload, UploadId, UploadOptions, UploadPage, joined,
+};
+pub use probe::probe;
 pub use store::{
     BoxFuture, ETag, Head, ListPage, ListedObject, Object, ObjectStore, PageToken, PutCondition,
-    PutOptions, PutReceipt, StoreResult, get_verified,
+    PutId, PutOptions, PutReceipt, StoreResult,
 };
+pub use verified::{get_verified, put_verified};

@@ -1,14 +1,18 @@
 //! Objects in memory: for tests, examples and databases that are meant to vanish. "Durable" here
-//! means for as long as the value lives.
+//! means for as long as the value lives. Parts have the limits of S3, so that an uploader that
+//! passes here passes there.
 
 use crate::{
-    ETag, Head, ListPage, ListedObject, Object, ObjectKey, ObjectStore, PageToken, PutCondition,
-    PutOptions, PutReceipt, StoreError, StoreErrorKind, StoreResult,
+    Capabilities, ETag, Head, ListPage, ListedObject, MultipartStore, Object, ObjectKey,
+    ObjectStore, PageToken, PutCondition, PutId, PutOptions, PutReceipt, StoreError,
+    StoreErrorKind, StoreResult,
     store::{BoxFuture, checked_range},
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::{collections::BTreeMap, ops::Bound, ops::Range};
+
+mod uploads;
 
 /// An object store in memory.
 #[derive(Debug, Default)]
@@ -17,14 +21,53 @@ pub struct MemoryStore(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     objects: BTreeMap<ObjectKey, Stored>,
-    /// Puts so far: each version gets a tag of its own, as on a store with versions.
-    puts: u64,
+    uploads: BTreeMap<String, uploads::Pending>,
+    /// Puts, parts and uploads so far: each gets a tag of its own, as on a store with versions.
+    made: u64,
 }
 
 #[derive(Clone, Debug)]
 struct Stored {
     body: Bytes,
     etag: ETag,
+    put_id: Option<PutId>,
+}
+
+impl Stored {
+    fn object(self) -> Object {
+        let mut object = Object::new(self.body, self.etag);
+        object.head.put_id = self.put_id;
+        object
+    }
+}
+
+impl State {
+    fn next(&mut self) -> u64 {
+        self.made += 1;
+        self.made
+    }
+
+    /// Stores an object if the condition holds, and returns its tag.
+    fn store(
+        &mut self,
+        key: &ObjectKey,
+        body: Bytes,
+        condition: &PutCondition,
+        put_id: Option<PutId>,
+    ) -> StoreResult<ETag> {
+        let current = self.objects.get(key).map(|stored| &stored.etag);
+        let holds = match condition {
+            PutCondition::Any => true,
+            PutCondition::IfAbsent => current.is_none(),
+            PutCondition::IfMatch(etag) => current == Some(etag),
+        };
+        if !holds {
+            return Err(StoreError::not_done(StoreErrorKind::PreconditionFailed, key));
+        }
+        let etag = ETag::new(format!("\"{}\"", self.next()));
+        self.objects.insert(key.clone(), Stored { body, etag: etag.clone(), put_id });
+        Ok(etag)
+    }
 }
 
 impl MemoryStore {
@@ -44,21 +87,9 @@ impl MemoryStore {
         body: Bytes,
         options: &PutOptions,
     ) -> StoreResult<PutReceipt> {
-        let mut state = self.0.lock();
-        let current = state.objects.get(key).map(|stored| &stored.etag);
-        let holds = match &options.condition {
-            PutCondition::Any => true,
-            PutCondition::IfAbsent => current.is_none(),
-            PutCondition::IfMatch(etag) => current == Some(etag),
-        };
-        if !holds {
-            return Err(StoreError::not_done(StoreErrorKind::PreconditionFailed, key));
-        }
-        state.puts += 1;
-        let etag = ETag::new(format!("\"{}\"", state.puts));
-        let receipt = PutReceipt::new(&body, etag.clone());
-        state.objects.insert(key.clone(), Stored { body, etag });
-        Ok(receipt)
+        let PutOptions { condition, put_id } = options;
+        let etag = self.0.lock().store(key, body.clone(), condition, *put_id)?;
+        Ok(PutReceipt::new(&body, etag))
     }
 
     fn get_ranges_now(&self, key: &ObjectKey, ranges: &[Range<u64>]) -> StoreResult<Vec<Bytes>> {
@@ -100,9 +131,7 @@ impl ObjectStore for MemoryStore {
     }
 
     fn get<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, StoreResult<Object>> {
-        Box::pin(
-            async move { self.stored(key).map(|stored| Object::new(stored.body, stored.etag)) },
-        )
+        Box::pin(async move { self.stored(key).map(Stored::object) })
     }
 
     fn get_ranges<'a>(
@@ -114,9 +143,7 @@ impl ObjectStore for MemoryStore {
     }
 
     fn head<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, StoreResult<Head>> {
-        Box::pin(async move {
-            self.stored(key).map(|stored| Object::new(stored.body, stored.etag).head)
-        })
+        Box::pin(async move { self.stored(key).map(|stored| stored.object().head) })
     }
 
     fn delete<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, StoreResult<()>> {
@@ -133,5 +160,13 @@ impl ObjectStore for MemoryStore {
         limit: usize,
     ) -> BoxFuture<'a, StoreResult<ListPage>> {
         Box::pin(async move { Ok(self.list_now(prefix, after, limit)) })
+    }
+
+    fn multipart(&self) -> Option<&dyn MultipartStore> {
+        Some(self)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::ALL_BUT_AGES
     }
 }
