@@ -22,6 +22,7 @@
 mod capabilities;
 pub mod contract;
 mod error;
+pub mod faulty;
 mod join;
 mod key;
 mod local;
@@ -30,6 +31,7 @@ mod multipart;
 mod probe;
 #[cfg(feature = "s3")]
 mod ranges;
+mod sleep;
 mod store;
 mod verified;
 
@@ -43,6 +45,7 @@ pub use multipart::{
     Upload, UploadId, UploadOptions, UploadPage, joined,
 };
 pub use probe::probe;
+pub use sleep::{SkippedSleep, Sleep, TimerSleep};
 pub use store::{
     BoxFuture, ETag, Head, ListPage, ListedObject, Object, ObjectStore, PageToken, PutCondition,
     PutId, PutOptions, PutReceipt, StoreResult,

@@ -8,9 +8,10 @@ use crate::{
     StoreErrorKind, StoreResult,
     store::{BoxFuture, checked_range},
 };
+use akidb_vfs::Clock;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use std::{collections::BTreeMap, ops::Bound, ops::Range};
+use std::{collections::BTreeMap, ops::Bound, ops::Range, sync::Arc, time::Duration};
 
 mod uploads;
 
@@ -22,6 +23,8 @@ pub struct MemoryStore(Mutex<State>);
 struct State {
     objects: BTreeMap<ObjectKey, Stored>,
     uploads: BTreeMap<String, uploads::Pending>,
+    /// Tells ages, if there is one.
+    clock: Option<Arc<dyn Clock>>,
     /// Puts, parts and uploads so far: each gets a tag of its own, as on a store with versions.
     made: u64,
 }
@@ -31,6 +34,7 @@ struct Stored {
     body: Bytes,
     etag: ETag,
     put_id: Option<PutId>,
+    put_at: Option<Duration>,
 }
 
 impl Stored {
@@ -42,6 +46,15 @@ impl Stored {
 }
 
 impl State {
+    fn now(&self) -> Option<Duration> {
+        self.clock.as_ref().map(|clock| clock.monotonic())
+    }
+
+    /// How long ago something was made.
+    fn age(&self, made_at: Option<Duration>) -> Option<Duration> {
+        Some(self.now()?.saturating_sub(made_at?))
+    }
+
     fn next(&mut self) -> u64 {
         self.made += 1;
         self.made
@@ -65,7 +78,8 @@ impl State {
             return Err(StoreError::not_done(StoreErrorKind::PreconditionFailed, key));
         }
         let etag = ETag::new(format!("\"{}\"", self.next()));
-        self.objects.insert(key.clone(), Stored { body, etag: etag.clone(), put_id });
+        let put_at = self.now();
+        self.objects.insert(key.clone(), Stored { body, etag: etag.clone(), put_id, put_at });
         Ok(etag)
     }
 }
@@ -74,6 +88,11 @@ impl MemoryStore {
     /// An empty store.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty store that tells ages by this clock.
+    pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
+        Self(Mutex::new(State { clock: Some(clock), ..State::default() }))
     }
 
     fn stored(&self, key: &ObjectKey) -> StoreResult<Stored> {
@@ -112,7 +131,10 @@ impl MemoryStore {
             .objects
             .range::<str, _>((start, Bound::Unbounded))
             .take_while(|(key, _)| key.as_str().starts_with(prefix))
-            .map(|(key, stored)| ListedObject::new(key.clone(), stored.body.len() as u64));
+            .map(|(key, stored)| {
+                let len = stored.body.len() as u64;
+                ListedObject::new(key.clone(), len).with_age(state.age(stored.put_at))
+            });
         let objects: Vec<_> = matching.by_ref().take(limit.max(1)).collect();
         let more = matching.next().is_some();
         let last = objects.last().map(|object| PageToken::new(object.key.as_str()));
@@ -167,6 +189,6 @@ impl ObjectStore for MemoryStore {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::ALL_BUT_AGES
+        Capabilities { ages: self.0.lock().clock.is_some(), ..Capabilities::ALL_BUT_AGES }
     }
 }

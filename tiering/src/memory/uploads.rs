@@ -10,13 +10,14 @@ use crate::{
     store::BoxFuture,
 };
 use bytes::{Bytes, BytesMut};
-use std::{collections::BTreeMap, ops::Bound};
+use std::{collections::BTreeMap, ops::Bound, time::Duration};
 
 /// An upload under way.
 #[derive(Debug)]
 pub(super) struct Pending {
     key: ObjectKey,
     put_id: Option<PutId>,
+    begun_at: Option<Duration>,
     parts: BTreeMap<u32, (Bytes, ETag)>,
 }
 
@@ -45,7 +46,12 @@ impl MemoryStore {
     fn create_now(&self, key: &ObjectKey, options: &UploadOptions) -> Upload {
         let mut state = self.0.lock();
         let id = format!("u{:020}", state.next());
-        let pending = Pending { key: key.clone(), put_id: options.put_id, parts: BTreeMap::new() };
+        let pending = Pending {
+            key: key.clone(),
+            put_id: options.put_id,
+            begun_at: state.now(),
+            parts: BTreeMap::new(),
+        };
         state.uploads.insert(id.clone(), pending);
         Upload { key: key.clone(), id: UploadId::new(id) }
     }
@@ -107,11 +113,13 @@ impl MemoryStore {
             .uploads
             .range::<str, _>((start, Bound::Unbounded))
             .filter(|(_, pending)| pending.key.as_str().starts_with(prefix))
-            .map(|(id, pending)| Upload { key: pending.key.clone(), id: UploadId::new(&**id) });
+            .map(|(id, pending)| {
+                let upload = Upload { key: pending.key.clone(), id: UploadId::new(&**id) };
+                ListedUpload::new(upload, state.age(pending.begun_at))
+            });
         let uploads: Vec<_> = left.by_ref().take(limit.max(1)).collect();
         let more = left.next().is_some();
-        let last = uploads.last().map(|upload| PageToken::new(upload.id.as_str()));
-        let uploads = uploads.into_iter().map(|upload| ListedUpload::new(upload, None)).collect();
+        let last = uploads.last().map(|listed| PageToken::new(listed.upload.id.as_str()));
         UploadPage::new(uploads, last.filter(|_| more))
     }
 }
