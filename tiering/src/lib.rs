@@ -31,6 +31,8 @@ mod multipart;
 mod probe;
 #[cfg(feature = "s3")]
 mod ranges;
+#[cfg(feature = "s3")]
+pub mod s3;
 mod sleep;
 mod store;
 mod verified;
