@@ -32,6 +32,9 @@ use tokio::{runtime, sync::oneshot, time::timeout};
 /// What a server says about a failure, or in a listing, is shorter.
 pub(super) const TEXT_BYTES_MAX: u64 = 16 << 20;
 
+/// Clocks this close are not why a signature was refused: servers allow for some minutes.
+const SKEW_MIN: Duration = Duration::from_secs(60);
+
 /// The answer of a server that is no failure.
 #[derive(Debug)]
 pub(super) struct Answer {
@@ -126,10 +129,13 @@ impl Client {
                 return Ok(answer);
             }
             let said = Said::of(answer.status, &answer.headers, &answer.body);
-            let again = match &*said.code {
+            // Of an address that is not valid yet or any more, most servers only say that it is.
+            let again = match said.status {
                 _ if corrected => false,
-                "RequestTimeTooSkewed" => self.learn_clock(&answer),
-                "ExpiredToken" => self.credentials.expired(&credentials).await,
+                400 | 403 if said.code == "ExpiredToken" => {
+                    self.credentials.expired(&credentials).await
+                }
+                400 | 403 => self.learn_clock(&answer),
                 _ => false,
             };
             if !again {
@@ -146,8 +152,7 @@ impl Client {
         about: &About<'_>,
         reading: Reading,
     ) -> StoreResult<Answer> {
-        let now = i64::try_from(self.clock.unix_ms()).unwrap_or(i64::MAX);
-        let now = now.saturating_add(self.clock_offset.load(Ordering::Relaxed));
+        let now = self.our_time().saturating_add(self.clock_offset.load(Ordering::Relaxed));
         let unsigned = || {
             let error = about.refused(StoreErrorKind::Misconfigured);
             error.with_source("the clock is out of the range of dates")
@@ -206,13 +211,22 @@ impl Client {
         timeout(whole, read).await.unwrap_or_else(|_| Err(no_answer(about, whole)))
     }
 
-    /// Learns the server's clock from an answer. Returns false if it does not tell.
+    /// Learns the server's clock from an answer. Returns false if it is not far from what requests
+    /// are signed with.
     fn learn_clock(&self, answer: &Answer) -> bool {
         let Some(theirs) = answer.header("date").and_then(http_date) else { return false };
-        let ours = i64::try_from(self.clock.unix_ms()).unwrap_or(i64::MAX);
-        let offset = theirs.saturating_mul(1_000).saturating_sub(ours);
+        let offset = theirs.saturating_mul(1_000).saturating_sub(self.our_time());
+        let before = self.clock_offset.load(Ordering::Relaxed);
+        if offset.saturating_sub(before).unsigned_abs() < SKEW_MIN.as_millis() as u64 {
+            return false;
+        }
         self.clock_offset.store(offset, Ordering::Relaxed);
         true
+    }
+
+    /// Milliseconds since 1970 by our clock.
+    fn our_time(&self) -> i64 {
+        i64::try_from(self.clock.unix_ms()).unwrap_or(i64::MAX)
     }
 }
 

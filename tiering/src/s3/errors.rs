@@ -133,6 +133,9 @@ impl Said {
             | "ThrottlingException"
             | "RequestLimitExceeded"
             | "ServiceUnavailable" => Kind::Throttled,
+            "ExpiredToken" | "InvalidToken" | "InvalidAccessKeyId" | "SignatureDoesNotMatch" => {
+                Kind::PermissionDenied
+            }
             "QuotaExceeded" | "InsufficientStorage" | "XMinioStorageFull" => Kind::NoSpace,
             "NotImplemented" | "EntityTooLarge" | "KeyTooLongError" | "MethodNotAllowed" => {
                 Kind::Unsupported
@@ -243,6 +246,7 @@ mod tests {
             (404, "NoSuchBucket", Kind::Misconfigured),
             (301, "PermanentRedirect", Kind::Misconfigured),
             (403, "SignatureDoesNotMatch", Kind::PermissionDenied),
+            (400, "ExpiredToken", Kind::PermissionDenied),
             (403, "RequestTimeTooSkewed", Kind::Misconfigured),
             (409, "ConditionalRequestConflict", Kind::Conflict),
             (503, "SlowDown", Kind::Throttled),
