@@ -255,7 +255,6 @@ impl ObjectStore for S3Store {
 
 /// The text of an error of the HTTP client and of what caused it, without the address, which holds a
 /// signature.
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn without_address(error: reqwest::Error) -> String {
     let mut text = String::new();
     let error = error.without_url();

@@ -106,7 +106,9 @@ pub struct S3Settings {
 
 /// Where variables like `AWS_REGION` are read.
 #[derive(Clone)]
-pub(crate) struct Variables(Arc<dyn Fn(&str) -> Option<String> + Send + Sync>);
+pub(crate) struct Variables(Arc<Lookup>);
+
+type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
 
 impl Variables {
     /// A variable that is set and not empty: the tools of AWS take an empty one for unset.

@@ -59,7 +59,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Element> {
                 open.push(named(start.local_name().as_ref()));
             }
             Event::Empty(empty) => {
-                open.last_mut()?.children.push(named(empty.local_name().as_ref()))
+                open.last_mut()?.children.push(named(empty.local_name().as_ref()));
             }
             Event::Text(text) => {
                 if let Some(element) = open.last_mut() {

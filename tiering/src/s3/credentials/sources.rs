@@ -2,7 +2,10 @@
 
 use super::{Credentials, World, remote};
 use akidb_vfs::read_file;
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 /// Files of credentials are short; a longer one is something else.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -87,7 +90,7 @@ fn profile(world: &World) -> Found {
     for (variable, default) in files {
         let set = world.variables.get(variable).map(PathBuf::from);
         let Some(path) = set.or_else(|| world.home(default)) else { continue };
-        let Some(text) = read(world, path)? else { continue };
+        let Some(text) = read(world, &path)? else { continue };
         if let Some(section) = section(&text, &name) {
             seen = true;
             for (key, value) in section {
@@ -121,15 +124,15 @@ fn is_indirect(key: &str) -> bool {
     matches!(key, "role_arn" | "source_profile" | "credential_process") || key.starts_with("sso_")
 }
 
-fn read(world: &World, path: PathBuf) -> Result<Option<String>, CredentialError> {
+fn read(world: &World, path: &Path) -> Result<Option<String>, CredentialError> {
     let failed = |detail: String| incomplete("the profile files", detail);
-    match world.fs.metadata(&path) {
+    match world.fs.metadata(path) {
         Ok(meta) if meta.len <= FILE_BYTES_MAX => {}
         Ok(_) => return Err(failed(format!("{} is too long", path.display()))),
         Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(failed(error.to_string())),
     }
-    let bytes = read_file(world.fs.as_ref(), &path).map_err(|error| failed(error.to_string()))?;
+    let bytes = read_file(world.fs.as_ref(), path).map_err(|error| failed(error.to_string()))?;
     let text = String::from_utf8(bytes);
     text.map(Some).map_err(|_| failed(format!("{} is not UTF-8", path.display())))
 }
