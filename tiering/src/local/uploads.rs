@@ -6,14 +6,15 @@
 //! - Part: a temporary file, synced, renamed, the directory synced.
 //! - Complete: the parts are copied to a temporary file beside the object, each compared with its
 //!   receipt on the way, and published as a put is. Then the upload is removed.
-//! - Abort: the parts go first and `key` after them, so that an abort that was cut short can be
-//!   repeated.
+//! - The end, of both: `key` goes first and durably, so that an upload has ended at one moment.
+//!   With the parts first, a second complete after a crash would call a finished one invalid.
 //!
 //! # Crash consistency
 //! A kill leaves the upload with the parts whose `put_part` returned, to be completed or aborted by
 //! whoever wrote its id down, or swept by whoever lists uploads. After the rename of a complete it
-//! leaves the object, and an upload that is garbage. A directory without `key` is of a create that
-//! nobody was told of, or the end of an abort: [`LocalStore::sweep_unfinished`] removes it.
+//! leaves the object, and perhaps the upload, which can be completed again to the same object. A
+//! directory without `key` is of a create that nobody was told of, or of an upload that has ended:
+//! [`LocalStore::sweep_unfinished`] removes it.
 
 #![deny(clippy::indexing_slicing)]
 
@@ -212,13 +213,15 @@ impl LocalStore {
         }
     }
 
-    /// Removes an upload: parts first, `key` after them, the directory at last.
+    /// Removes an upload: `key` first, which ends it, then all else.
     fn remove_upload(&self, directory: &Path) -> Result<(), FsError> {
-        let mut names: Vec<_> =
-            self.fs.list_dir(directory)?.into_iter().map(|entry| entry.name).collect();
-        names.sort_by_key(|name| name == KEY);
-        for name in names {
-            self.fs.remove_file(&directory.join(name))?;
+        match self.fs.remove_file(&directory.join(KEY)) {
+            Err(error) if error.is_not_found() => {}
+            removed => removed?,
+        }
+        self.fs.sync_dir(directory)?;
+        for entry in self.fs.list_dir(directory)? {
+            self.fs.remove_file(&directory.join(entry.name))?;
         }
         self.fs.remove_dir(directory)?;
         self.fs.sync_dir(&self.root.join(UPLOADS))

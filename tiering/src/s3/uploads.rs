@@ -110,13 +110,17 @@ impl Inner {
         // A server that is at it for long answers 200 first and how it went later.
         let root = understood(&answer, "CompleteMultipartUploadResult", &about)?;
         let (len, crc32) = joined(parts);
-        match root.text("ETag").filter(|etag| !etag.is_empty()) {
-            Some(etag) => Ok(PutReceipt::of(len, crc32, quoted(etag))),
-            None => {
-                let lost = about.lost(StoreErrorKind::Unavailable);
-                Err(lost.with_source("the answer has no ETag"))
-            }
+        if let Some(etag) = root.text("ETag").filter(|etag| !etag.is_empty()) {
+            return Ok(PutReceipt::of(len, crc32, quoted(etag)));
         }
+        // It went well, and the tag is known only to the object itself.
+        let lost = |detail: String| about.lost(StoreErrorKind::Unavailable).with_source(detail);
+        let head = self.head(&upload.key).await;
+        let head = head.map_err(|error| lost(format!("completed, then: {error}")))?;
+        if (head.len, head.crc32) != (len, crc32) {
+            return Err(lost("completed, and another object is there".to_owned()));
+        }
+        Ok(PutReceipt::of(len, crc32, head.etag))
     }
 
     async fn abort(&self, upload: &Upload) -> StoreResult<()> {
