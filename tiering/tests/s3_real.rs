@@ -4,7 +4,8 @@
 //!
 //! The variables: `AKIDB_S3_ENDPOINT`, `AKIDB_S3_REGION`, `AKIDB_S3_BUCKET`, `AKIDB_S3_KEY`,
 //! `AKIDB_S3_SECRET`; `AKIDB_S3_LACKS`, what this server is known not to do; `AKIDB_S3_RESTART`, a
-//! command that kills it without a warning and starts it again.
+//! command that kills it without a warning and starts it again; `AKIDB_S3_TLS_ENDPOINT` and
+//! `AKIDB_S3_CA`, the same server over TLS and the authority that vouches for it.
 
 use akidb_tiering::{
     ObjectKey, ObjectStore, Outcome, PutCondition, PutId, PutOptions, StoreErrorKind,
@@ -65,6 +66,20 @@ fn wrong_credentials_and_buckets_are_told_apart() {
     let error = block_on(S3Store::open(elsewhere)).expect_err("no such bucket");
     let refusals = [StoreErrorKind::Misconfigured, StoreErrorKind::PermissionDenied];
     assert!(refusals.contains(&error.kind), "{error}");
+}
+
+#[test]
+#[ignore = "needs a server: scripts/s3-real.sh"]
+fn tls_trusts_the_authority_that_is_named_and_no_other() {
+    let secure = settings().endpoint(variable("AKIDB_S3_TLS_ENDPOINT"));
+    let error = block_on(S3Store::open(secure.clone())).expect_err("nobody we know");
+    assert_eq!((error.kind, error.outcome), (StoreErrorKind::Misconfigured, Outcome::NotDone));
+    assert!(error.to_string().contains("certificate"), "{error}");
+    let store = block_on(S3Store::open(secure.ca_file(variable("AKIDB_S3_CA"))));
+    let store = store.expect("the authority is named");
+    let body = Bytes::from_static(b"over TLS");
+    block_on(put_verified(&store, &key("tls"), body, PutOptions::default())).expect("a put");
+    block_on(store.delete(&key("tls"))).expect("a delete");
 }
 
 /// The server dies without a warning between two parts, and while nobody knows whether the second

@@ -109,6 +109,8 @@ impl Said {
         use StoreErrorKind as Kind;
         match &*self.code {
             "NoSuchKey" | "NoSuchVersion" if about.if_match => Kind::PreconditionFailed,
+            // What Ceph says of an upload that has ended.
+            "NoSuchKey" if about.upload => Kind::NoSuchUpload,
             "NoSuchKey" | "NoSuchVersion" => Kind::NotFound,
             "PreconditionFailed" => Kind::PreconditionFailed,
             "ConditionalRequestConflict" | "OperationAborted" => Kind::Conflict,
@@ -262,6 +264,7 @@ mod tests {
         assert_eq!(error(404, "NoSuchKey", &replace).kind, Kind::PreconditionFailed);
         let part = About { upload: true, ..About::changing(&key) };
         assert_eq!(error(404, "", &part).kind, Kind::NoSuchUpload);
+        assert_eq!(error(404, "NoSuchKey", &part).kind, Kind::NoSuchUpload);
     }
 
     #[test]
