@@ -74,7 +74,9 @@ impl Drop for TimerSleep {
     fn drop(&mut self) {
         self.timer.state.lock().stopped = true;
         self.timer.changed.notify_all();
-        if let Some(thread) = self.thread.take() {
+        // An executor may drop this while it is woken from that thread, which then ends by itself.
+        let here = std::thread::current().id();
+        if let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != here) {
             // A panic there was reported by its own hook, and nothing is left to undo.
             drop(thread.join());
         }

@@ -16,7 +16,7 @@ use crate::{StoreError, StoreErrorKind, StoreResult};
 use akidb_vfs::{Clock, Fs, Random, thread};
 use bytes::{Bytes, BytesMut};
 use reqwest::{StatusCode, header::HeaderMap};
-use rusty_s3::Bucket;
+use rusty_s3::{Bucket, Method};
 use std::{
     future::Future,
     io,
@@ -34,6 +34,9 @@ pub(super) const TEXT_BYTES_MAX: u64 = 16 << 20;
 
 /// Clocks this close are not why a signature was refused: servers allow for some minutes.
 const SKEW_MIN: Duration = Duration::from_secs(60);
+
+/// Room that is made for an answer on the server's word; more comes as bytes do.
+const BUFFER_BYTES_MAX: u64 = 16 << 20;
 
 /// The answer of a server that is no failure.
 #[derive(Debug)]
@@ -178,7 +181,11 @@ impl Client {
         };
         let (status, headers) = (response.status(), response.headers().clone());
         let limit = if status.is_success() { reading.bytes_max } else { TEXT_BYTES_MAX };
-        let body = self.read(response, limit, about).await?;
+        // The length in the answer to a HEAD is that of a body which does not come.
+        let body = match request.method {
+            Method::Head => Bytes::new(),
+            _ => self.read(response, limit, about).await?,
+        };
         Ok(Answer { status, headers, body })
     }
 
@@ -193,7 +200,8 @@ impl Client {
             return Err(too_long(about, told));
         }
         let read = async {
-            let mut body = BytesMut::with_capacity(usize::try_from(told).unwrap_or(0));
+            let room = told.min(BUFFER_BYTES_MAX);
+            let mut body = BytesMut::with_capacity(usize::try_from(room).unwrap_or(0));
             loop {
                 match timeout(self.timeouts.idle, response.chunk()).await {
                     Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
@@ -319,7 +327,9 @@ impl<T> Drop for AbortOnDrop<T> {
 impl Drop for Driver {
     fn drop(&mut self) {
         drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
+        // An executor may drop the store while it is woken from that thread, which then ends later.
+        let here = std::thread::current().id();
+        if let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != here) {
             // A panic there was reported by its own hook, and nothing is left to undo.
             drop(thread.join());
         }
