@@ -250,9 +250,12 @@ fn not_sent(about: &About<'_>, error: reqwest::Error) -> StoreError {
 fn is_tls(error: &reqwest::Error) -> bool {
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
-        let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        if let Some(rustls::Error::InvalidCertificate(_)) = tls.or_else(|| cause.downcast_ref()) {
+        // Wrapped in one I/O error for each layer, none of which names it as its source.
+        let mut inner = cause;
+        while let Some(next) = inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            inner = next;
+        }
+        if let Some(rustls::Error::InvalidCertificate(_)) = inner.downcast_ref() {
             return true;
         }
         source = cause.source();
