@@ -8,12 +8,14 @@
 mod backend;
 pub(crate) mod background;
 mod counters;
+mod hot;
 pub(crate) mod open;
 mod ops;
 pub(crate) mod paths;
 mod read_only;
 mod replay;
 mod report;
+mod searchers;
 mod space;
 mod strays;
 #[cfg(test)]
@@ -24,6 +26,8 @@ pub(crate) use open::{Components, open};
 pub(crate) use ops::{Waiting, Write};
 pub(crate) use read_only::open_read_only;
 pub use report::{RecoveryReport, TornTail};
+use searchers::Searchers;
+pub(crate) use searchers::Searching;
 pub(crate) use space::Claim;
 use space::Claims;
 
@@ -37,7 +41,7 @@ use crate::{
     manifest::{CollectionManifest, Edit, ManifestStore},
     memtable::Memtable,
     schema::validate_name,
-    segment::{Segment, SegmentMeta, SegmentParams},
+    segment::{HotPool, Segment, SegmentMeta, SegmentParams},
     tombstones::{TombstoneMeta, tombstone_path},
 };
 use akidb_handoff::Retired;
@@ -54,7 +58,7 @@ use std::{
     future::Future,
     path::PathBuf,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -70,7 +74,8 @@ pub(crate) struct DbCore {
     pub(crate) background: Background,
     pub(crate) counters: Counters,
     pub(crate) recovery: RecoveryReport,
-    executor: OnceLock<rayon::ThreadPool>,
+    pub(crate) searchers: Searchers,
+    pub(crate) hot: Arc<HotPool>,
     collections: RwLock<BTreeMap<u32, Arc<CollectionCore>>>,
     manifest: Mutex<ManifestStore>,
     next_file: AtomicU64,
@@ -279,21 +284,6 @@ impl DbCore {
         let mut names: Vec<_> = self.collections.read().values().map(|c| c.name.clone()).collect();
         names.sort_unstable();
         Ok(names)
-    }
-
-    /// The pool that serves the async API's reads, made when it is first needed.
-    pub(crate) fn search_pool(&self) -> Result<&rayon::ThreadPool> {
-        if let Some(pool) = self.executor.get() {
-            return Ok(pool);
-        }
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(self.shared.settings.search_threads)
-            .thread_name(|n| format!("akidb-search-{n}"))
-            // The task's caller learns of the panic by its dropped reply.
-            .panic_handler(|_| ())
-            .build()
-            .map_err(|error| Cause::Thread(std::io::Error::other(error)))?;
-        Ok(self.executor.get_or_init(|| pool))
     }
 
     /// Queues segments for unlinking once no reader holds them.

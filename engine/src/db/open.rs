@@ -23,6 +23,7 @@ use super::{
     paths::{self, Paths},
     read_only::ReadOnly,
     replay::{self, Recovery, Replayed},
+    searchers::Searchers,
     strays,
 };
 use crate::{
@@ -30,7 +31,7 @@ use crate::{
     commit::{CommitSink, Shared},
     error::{Cause, Error, Result},
     manifest::{CollectionManifest, ManifestState, ManifestStore},
-    segment::{Segment, SegmentParams},
+    segment::{HotPool, Segment, SegmentParams},
     settings::Settings,
     tombstones,
 };
@@ -43,7 +44,7 @@ use std::{
     collections::BTreeMap,
     io::ErrorKind,
     path::Path,
-    sync::{Arc, OnceLock, atomic::AtomicU64},
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -110,6 +111,10 @@ pub(super) fn open_as(
     let store = open_store(&parts, &paths)?;
     let commit = start_log(&parts, &shared, log)?;
     report.elapsed_ms = parts.clock.monotonic().saturating_sub(started).as_secs_f64() * 1e3;
+    // Driven inline, nothing may run beside the caller.
+    let search_threads = if parts.inline { 1 } else { shared.settings.search_threads };
+    let searchers = Searchers::new(search_threads);
+    let hot = HotPool::new(shared.settings.hot_bytes);
     let core = Arc::new(DbCore {
         paths,
         fs: parts.fs,
@@ -120,7 +125,8 @@ pub(super) fn open_as(
         commit,
         counters: Default::default(),
         recovery: report,
-        executor: OnceLock::new(),
+        searchers,
+        hot,
         collections: RwLock::new(collections),
         manifest: Mutex::new(manifest),
         next_file,

@@ -6,8 +6,8 @@ use crate::{
     Cursor, FieldDef, Hit, Page, Point, PointId, Receipt, Record, Schema,
     collection::{CollectionCore, View},
     commit::{
-        BATCH_BYTES_MAX, Done, MetadataPatch, Request, WriteOp, check_depth, check_id, check_ids,
-        check_query, check_rows, dedup_ids, payload,
+        BATCH_BYTES_MAX, Done, MetadataPatch, Request, Shared, WriteOp, check_depth, check_id,
+        check_ids, check_query, check_rows, dedup_ids, payload,
     },
     error::{Cause, Error, InputError, Result},
     filter::Filter,
@@ -85,7 +85,10 @@ impl DbCore {
         check_query(&spec.query, &schema)?;
         check_filter(spec.filter.as_ref(), &schema)?;
         let (view, promoted) = self.local_view(collection)?;
-        let (hits, explain) = read::search(&view, spec, &*self.shared.clock, &self.shared.pool)?;
+        let (hits, explain) = {
+            let Shared { clock, pool, .. } = &*self.shared;
+            read::search(&view, spec, &**clock, pool, self.searchers.begin())?
+        };
         if explain.parts.iter().any(|part| part.plan == read::BY_CODES) {
             collection.want_codes();
         }

@@ -21,7 +21,7 @@ use crate::{
     collection::SegmentView,
     error::{Error, Result},
     ivf::calibrate::rank_units,
-    segment::{CellTable, Segment},
+    segment::{CellTable, Codes},
 };
 use akidb_index::rabitq::{self, CONFIDENCE, Collector, Probe, Query, Shortlist};
 use roaring::RoaringBitmap;
@@ -53,7 +53,7 @@ impl Queries {
 
 /// One segment being searched.
 struct Hunt<'a> {
-    segment: &'a Segment,
+    codes: Codes<'a>,
     table: &'a CellTable,
     query: &'a Query,
     rows: &'a Counted<'a>,
@@ -67,12 +67,11 @@ impl Search<'_> {
     /// How many cells to look through; `None` if the search is to be exact.
     fn nprobe(&self, table: &CellTable, rows: u32, counting: u64) -> Option<usize> {
         let cells = table.clustering().cells();
-        match self.spec.effort {
+        match self.scene.spec.effort {
             Effort::Exact => None,
             Effort::Cells(nprobe) => Some(nprobe.min(cells as usize)),
-            Effort::Recall(target) if target >= 1.0 => None,
             Effort::Recall(target) => {
-                let depth = self.spec.k as f32 * rows as f32 / counting.max(1) as f32;
+                let depth = self.scene.spec.k as f32 * rows as f32 / counting.max(1) as f32;
                 Some(table.calibration().nprobe(target, depth, cells) as usize)
             }
         }
@@ -85,19 +84,21 @@ impl Search<'_> {
         view: &SegmentView,
         rows: Rows<'_>,
     ) -> Result<Option<PartExplain>> {
-        if self.spec.effort == Effort::Exact {
+        if self.scene.spec.effort.is_exact() {
             return Ok(None);
         }
         let segment = &view.part.segment;
-        let Some(table) = segment.cells(&self.view.clusterings)? else { return Ok(None) };
+        let Some(table) = segment.cells(&self.scene.view.clusterings)? else { return Ok(None) };
         let rows = &Counted::new(rows, segment.rows());
         let counting = rows.all();
         let Some(nprobe) = self.nprobe(table, segment.rows(), counting) else { return Ok(None) };
-        let start = self.clock.monotonic();
-        let floor = rank_units(self.view.schema.metric, self.best.threshold());
-        let query = self.queries.of(table, &self.spec.query);
+        let start = self.scene.clock.monotonic();
+        let floor = rank_units(self.scene.view.schema.metric, self.best.threshold());
+        let query = self.queries.of(table, &self.scene.spec.query);
         let counts = PartExplain::default();
-        let mut hunt = Hunt { segment, table, query, rows, k: self.spec.k, floor, counts };
+        let codes = segment.codes(table);
+        let k = self.scene.spec.k;
+        let mut hunt = Hunt { codes, table, query, rows, k, floor, counts };
         let mut routed = start;
         let mut left = match rows.which() {
             Rows::Only(allowed) if counting <= FEW_MATCHES => {
@@ -106,20 +107,20 @@ impl Search<'_> {
             }
             _ => {
                 hunt.counts.plan = "cells";
-                let wanted = counting.min(self.spec.k as u64);
+                let wanted = counting.min(k as u64);
                 let order = Choice { table, query, rows, wanted }.cells(nprobe);
-                routed = self.clock.monotonic();
+                routed = self.scene.clock.monotonic();
                 hunt.cells(&order)?
             }
         };
         let mut counts = hunt.counts;
-        let scanned = self.clock.monotonic();
+        let scanned = self.scene.clock.monotonic();
         left.sort_unstable();
         counts.scored = left.len() as u64;
         for row in left {
             self.score_row(at, view, row)?;
         }
-        let scored = self.clock.monotonic();
+        let scored = self.scene.clock.monotonic();
         counts.route_us = micros(routed.saturating_sub(start));
         counts.scan_us = micros(scanned.saturating_sub(routed));
         counts.score_us = micros(scored.saturating_sub(scanned));
@@ -158,8 +159,8 @@ impl Hunt<'_> {
                 continue;
             }
             self.counts.scanned += counting;
-            let codes = self.segment.cell_codes(self.table, *cell)?;
-            let fine = self.segment.fine_codes(self.table, rows.clone())?;
+            let codes = self.codes.cell(*cell)?;
+            let fine = self.codes.fine(rows.clone())?;
             found.push((rows.start, *probe, codes, fine, masked.then_some(mask)));
         }
         let mut collector = Collector::new(self.query, self.k).above(self.floor);
@@ -193,7 +194,7 @@ impl Hunt<'_> {
             let known = probes.as_ref().and_then(|probes| probes.get(cell as usize).copied());
             let probe = known.or_else(|| Some(self.query.probe(router.centre(cell)?)));
             let probe = probe.ok_or_else(|| Error::bug("a row lies in no cell"))?;
-            let fine = self.segment.fine_codes(self.table, range.clone())?;
+            let fine = self.codes.fine(range.clone())?;
             of_cell.clear();
             of_cell.extend(std::iter::from_fn(|| rows.next_if(|row| *row < range.end)));
             of_cell.iter_mut().for_each(|row| *row -= range.start);

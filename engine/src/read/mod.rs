@@ -1,6 +1,7 @@
 //! Everything that reads a view: search, get, scan, count, filters, explain. Nothing here changes
 //! anything; a view never changes under a reader.
 
+mod beside;
 mod cells;
 mod choice;
 mod counted;
