@@ -103,30 +103,24 @@ pub(super) fn open_as(
         next_file: &next_file,
     };
     let Replayed { log, spilled } = recovery.run(&mut report)?;
-    let manifest = match manifest {
-        Some(manifest) => manifest,
-        None => create_manifest(&parts, &paths)?,
-    };
+    let manifest = manifest.map_or_else(|| create_manifest(&parts, &paths), Ok)?;
     shared.recovered(Lsn::new(report.last_lsn));
     let store = open_store(&parts, &paths)?;
     let commit = start_log(&parts, &shared, log)?;
     report.elapsed_ms = parts.clock.monotonic().saturating_sub(started).as_secs_f64() * 1e3;
-    // Driven inline, nothing may run beside the caller.
-    let search_threads = if parts.inline { 1 } else { shared.settings.search_threads };
-    let searchers = Searchers::new(search_threads);
-    let hot = HotPool::new(shared.settings.hot_bytes);
     let core = Arc::new(DbCore {
         paths,
         fs: parts.fs,
         random: parts.random,
         store,
         background: Background::new(parts.inline, shared.work.clone()),
+        // Driven inline, nothing may run beside the caller.
+        searchers: Searchers::new(if parts.inline { 1 } else { shared.settings.search_threads }),
+        hot: HotPool::new(shared.settings.hot_bytes),
         shared,
         commit,
         counters: Default::default(),
         recovery: report,
-        searchers,
-        hot,
         collections: RwLock::new(collections),
         manifest: Mutex::new(manifest),
         next_file,
