@@ -126,6 +126,10 @@ pub struct Settings {
     /// about as fast while the system keeps those pages. About 450 bytes a row at 384 components; 0
     /// makes no copies.
     pub hot_bytes: u64,
+    /// What answers of filters may take in memory, all together, that are remembered because they are asked
+    /// again and again. Default: 64 MiB. One takes about a fifth of a byte per row of its segment;
+    /// 0 remembers none.
+    pub filter_answers_bytes: u64,
     /// Segments are mapped into memory (default) or read with positional reads, which is slower
     /// but cannot end in SIGBUS when the disk fails under a mapped page.
     pub read_mode: ReadMode,
@@ -167,6 +171,7 @@ impl Default for Settings {
             index_rows_min: 4096,
             build_threads: 0,
             hot_bytes: 1 << 30,
+            filter_answers_bytes: 64 << 20,
             read_mode: ReadMode::Mmap,
             search_threads: 0,
             k_max: 10_000,

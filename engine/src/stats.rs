@@ -87,6 +87,9 @@ pub struct DbStats {
     pub memtable_bytes: u64,
     /// Bytes of memory that the copies of hot segments take, at most `hot_bytes` of the settings.
     pub hot_bytes: u64,
+    /// Bytes of memory that remembered answers of filters take, at most `filter_answers_bytes` of the
+    /// settings.
+    pub filter_answers_bytes: u64,
     /// Flushes done.
     pub flushes: u64,
     /// Row versions flushed.
@@ -183,6 +186,7 @@ impl DbCore {
             wal_backend_fallback: self.recovery.wal_backend_fallback.clone(),
             memtable_bytes: self.shared.pool.used(),
             hot_bytes: self.hot.used(),
+            filter_answers_bytes: self.answers.used(),
             flushes: counters.flushes.load(Relaxed),
             flushed_rows: counters.flushed_rows.load(Relaxed),
             compactions: counters.compactions.load(Relaxed),

@@ -1,13 +1,17 @@
-//! Hot segments and searches by several threads: neither changes an answer. A hot copy is bounded, given
-//! back, and never made of damaged bytes; threads that help give what one alone would have merged.
+//! Hot segments, remembered answers of filters, and searches by several threads: none of them changes an
+//! answer. A hot copy is bounded, given back, and never made of damaged bytes; an answer is forgotten
+//! when a row is hidden; threads that help give what one alone would have merged.
 
 use akidb::{
-    ErrorKind, Explain, Hit, Metric, Point, Schema, Settings,
+    ErrorKind, Explain, FieldType, FilterStrategy, Hit, Metric, Point, Schema, Settings,
     blocking::{Collection, Db},
+    field,
     vfs::thread::spawn_scoped,
 };
 use akidb_tests::world::World;
 use proptest::prelude::*;
+use serde_json::json;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
 
 const DIM: u32 = 24;
@@ -164,6 +168,81 @@ fn threads_that_help_find_what_each_part_has() {
         assert_eq!(hits, all[..9], "the best of all parts, in order");
     }
     assert!(helped > 0, "nobody ever helped");
+}
+
+static REMEMBERED: AtomicUsize = AtomicUsize::new(0);
+
+#[test]
+fn a_filter_that_is_asked_again_is_answered_as_if_for_the_first_time() {
+    asked_again();
+    assert!(REMEMBERED.load(Ordering::Relaxed) > 0, "no answer was ever remembered");
+}
+
+/// What happens to the rows between searches.
+#[derive(Clone, Debug)]
+enum Step {
+    Upsert(u64),
+    Delete(u64),
+    Flush,
+    Compact,
+    Search(u64, i64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        3 => (0_u64..600).prop_map(Step::Upsert),
+        2 => (0_u64..600).prop_map(Step::Delete),
+        1 => Just(Step::Flush),
+        1 => Just(Step::Compact),
+        12 => (0_u64..50, 0_i64..4).prop_map(|(query, below)| Step::Search(query, below)),
+    ];
+    prop::collection::vec(step, 20..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    fn asked_again(steps in steps()) {
+        let open = |seed, filter_answers_bytes| {
+            let world = World::new(seed, Settings { filter_answers_bytes, ..settings() });
+            let db = world.open().expect("an empty disk opens");
+            let schema = Schema::new(DIM, Metric::Cosine).field("n", FieldType::Integer);
+            let docs = db.create_collection("docs", schema).expect("a new name");
+            (world, db, docs)
+        };
+        let both = [open(1, 64 << 20), open(1, 0)];
+        let point = |n: u64| Point::new(n, row(n)).meta(json!({"n": n % 5}));
+        for (_, _, docs) in &both {
+            docs.upsert((0..600).map(point)).run().expect("rows");
+            docs.flush().expect("a flush");
+        }
+        let mut remembered = 0;
+        for step in steps {
+            let [found, alone] = both.each_ref().map(|(_, _, docs)| {
+                match step {
+                    Step::Upsert(n) => drop(docs.upsert([point(n)]).run().expect("a row")),
+                    Step::Delete(n) => drop(docs.delete([n]).run().expect("a delete")),
+                    Step::Flush => docs.flush().expect("a flush"),
+                    Step::Compact => docs.compact().expect("a compaction"),
+                    Step::Search(query, below) => {
+                        let query = row(90_000 + query);
+                        let search = docs.search(&query).k(8).filter(field("n").lt(below));
+                        return Some(search.explain().expect("a search"));
+                    }
+                }
+                None
+            });
+            let (Some((hits, explain)), Some((wanted, plain))) = (found, alone) else { continue };
+            prop_assert_eq!(hits, wanted);
+            prop_assert_eq!(counts(&explain), counts(&plain));
+            let steps = explain.parts.iter().flat_map(|part| &part.filter);
+            remembered += steps.filter(|s| s.strategy == FilterStrategy::Remembered).count();
+            let steps = plain.parts.iter().flat_map(|part| &part.filter);
+            prop_assert!(steps.clone().all(|s| s.strategy != FilterStrategy::Remembered));
+        }
+        prop_assert_eq!(both[1].1.stats().filter_answers_bytes, 0);
+        REMEMBERED.fetch_add(remembered, Ordering::Relaxed);
+    }
 }
 
 proptest! {

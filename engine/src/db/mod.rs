@@ -33,6 +33,7 @@ use space::Claims;
 
 use crate::{
     Schema,
+    budget::Budget,
     cold::ColdContext,
     collection::{CollectionCore, SegmentPart},
     commit::{CommitSink, Shared},
@@ -41,7 +42,7 @@ use crate::{
     manifest::{CollectionManifest, Edit, ManifestStore},
     memtable::Memtable,
     schema::validate_name,
-    segment::{HotPool, Segment, SegmentMeta, SegmentParams},
+    segment::{Segment, SegmentMeta, SegmentParams},
     tombstones::{TombstoneMeta, tombstone_path},
 };
 use akidb_handoff::Retired;
@@ -75,7 +76,10 @@ pub(crate) struct DbCore {
     pub(crate) counters: Counters,
     pub(crate) recovery: RecoveryReport,
     pub(crate) searchers: Searchers,
-    pub(crate) hot: Arc<HotPool>,
+    /// What hot copies may take.
+    pub(crate) hot: Arc<Budget>,
+    /// What remembered answers of filters may take.
+    pub(crate) answers: Arc<Budget>,
     collections: RwLock<BTreeMap<u32, Arc<CollectionCore>>>,
     manifest: Mutex<ManifestStore>,
     next_file: AtomicU64,

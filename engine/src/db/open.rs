@@ -27,11 +27,12 @@ use super::{
     strays,
 };
 use crate::{
+    budget::Budget,
     collection::{CollectionCore, SegmentPart},
     commit::{CommitSink, Shared},
     error::{Cause, Error, Result},
     manifest::{CollectionManifest, ManifestState, ManifestStore},
-    segment::{HotPool, Segment, SegmentParams},
+    segment::{Segment, SegmentParams},
     settings::Settings,
     tombstones,
 };
@@ -116,7 +117,8 @@ pub(super) fn open_as(
         background: Background::new(parts.inline, shared.work.clone()),
         // Driven inline, nothing may run beside the caller.
         searchers: Searchers::new(if parts.inline { 1 } else { shared.settings.search_threads }),
-        hot: HotPool::new(shared.settings.hot_bytes),
+        hot: Budget::new(shared.settings.hot_bytes),
+        answers: Budget::new(shared.settings.filter_answers_bytes),
         shared,
         commit,
         counters: Default::default(),

@@ -12,7 +12,7 @@ use crate::{
     error::{Cause, Error, InputError, Result},
     filter::Filter,
     maintenance::{compaction, flush, install::Change, moves, reindex},
-    read::{self, Explain, ScanSpec, SearchSpec},
+    read::{self, Explain, Memory, ScanSpec, SearchSpec},
     settings::{Durability, Settings},
 };
 use serde_json::Value;
@@ -87,7 +87,8 @@ impl DbCore {
         let (view, promoted) = self.local_view(collection)?;
         let (hits, explain) = {
             let Shared { clock, pool, .. } = &*self.shared;
-            read::search(&view, spec, &**clock, pool, self.searchers.begin())?
+            let memory = Memory { pool, answers: &self.answers };
+            read::search(&view, spec, &**clock, memory, self.searchers.begin())?
         };
         if explain.parts.iter().any(|part| part.plan == read::BY_CODES) {
             collection.want_codes();

@@ -19,4 +19,4 @@ pub(crate) use filtering::verify_fields;
 pub(crate) use get::{count, get, matching_versions};
 pub use scan::{Cursor, Page};
 pub(crate) use scan::{ScanSpec, scan};
-pub(crate) use search::{Effort, SearchSpec, search};
+pub(crate) use search::{Effort, Memory, SearchSpec, search};

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     Hit, PointId,
+    budget::Budget,
     collection::{MemView, SegmentView, View},
     commit::MemoryPool,
     db::Searching,
@@ -24,7 +25,7 @@ use crate::{
 use akidb_index::{Scorer, TopK};
 use akidb_vfs::Clock;
 use roaring::RoaringBitmap;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// Rows of a segment that are fetched at once.
 const RUN_ROWS: u32 = 1024;
@@ -107,12 +108,22 @@ impl Ord for Candidate {
     }
 }
 
+/// What memory a search may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory<'a> {
+    /// For codes of memtables.
+    pub(crate) pool: &'a MemoryPool,
+    /// For answers of filters that are remembered.
+    pub(crate) answers: &'a Arc<Budget>,
+}
+
 /// What is searched, for what: the same for all parts and threads.
 pub(super) struct Scene<'a> {
     pub(super) view: &'a View,
     pub(super) spec: &'a SearchSpec,
     pub(super) filter: Option<CompiledFilter>,
     pub(super) pool: &'a MemoryPool,
+    pub(super) answers: &'a Arc<Budget>,
     pub(super) clock: &'a dyn Clock,
 }
 
@@ -140,18 +151,18 @@ pub(super) struct Search<'a> {
     pub(super) best: TopK<Candidate>,
 }
 
-/// Searches a view; returns the hits, nearest first, and what was done. Memory for codes comes from
-/// the pool; threads that nobody uses help.
+/// Searches a view; returns the hits, nearest first, and what was done. Threads that nobody uses help.
 pub(crate) fn search(
     view: &View,
     spec: &SearchSpec,
     clock: &dyn Clock,
-    pool: &MemoryPool,
+    memory: Memory<'_>,
     mut searching: Searching<'_>,
 ) -> Result<(Vec<Hit>, Explain)> {
     let start = clock.monotonic();
     let filter = compile(spec.filter.as_ref(), &view.schema)?;
-    let scene = Scene { view, spec, filter, pool, clock };
+    let Memory { pool, answers } = memory;
+    let scene = Scene { view, spec, filter, pool, answers, clock };
     let memtables = view.memtables.iter().enumerate();
     let segments = view.segments.iter().enumerate();
     let all: Vec<Part<'_>> = memtables
@@ -210,12 +221,12 @@ impl<'a> Search<'a> {
         let start = self.scene.clock.monotonic();
         let segment = &part.part.segment;
         let matching = match &self.scene.filter {
-            Some(filter) => Some(filtering::matching_rows(part, filter)?),
+            Some(filter) => Some(filtering::answer(part, filter, self.scene.answers)?),
             None => None,
         };
         let filtered = self.scene.clock.monotonic();
         let rows = match &matching {
-            Some(matching) => Rows::Only(&matching.rows),
+            Some((answer, _)) => Rows::Only(answer),
             None => Rows::Without(&part.dead),
         };
         let explain = match self.by_cells(at, part, rows)? {
@@ -225,8 +236,8 @@ impl<'a> Search<'a> {
         Ok(PartExplain {
             part: format!("segment {}", part.part.number()),
             rows: u64::from(segment.rows()),
-            matched: matching.as_ref().map(|matching| matching.rows.len()),
-            filter: matching.map(|matching| matching.plan).unwrap_or_default(),
+            matched: matching.as_ref().map(|(answer, _)| answer.rows().len()),
+            filter: matching.map(|(_, plan)| plan).unwrap_or_default(),
             filter_us: micros(filtered.saturating_sub(start)),
             ..explain
         })
@@ -245,9 +256,9 @@ impl<'a> Search<'a> {
                 self.score_allowed(at, part, &live)?;
                 live.len()
             }
-            Rows::Only(allowed) => {
-                self.score_allowed(at, part, allowed)?;
-                allowed.len()
+            Rows::Only(answer) => {
+                self.score_allowed(at, part, answer.rows())?;
+                answer.rows().len()
             }
         };
         let score_us = micros(self.scene.clock.monotonic().saturating_sub(start));

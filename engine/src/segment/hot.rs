@@ -1,8 +1,8 @@
-//! Hot segments: the codes of a segment copied into memory, and the pool that bounds such copies.
+//! Hot segments: the codes of a segment copied into memory.
 //!
 //! A copy is made from bytes whose checksums were compared and never changes, so that a search of a
 //! hot segment neither looks at checksums nor waits for the disk. The vectors stay where they are:
-//! a search reads those of a few rows. A segment that does not fit into the pool is warm: its codes are
+//! a search reads those of a few rows. A segment that does not fit into the budget is warm: its codes are
 //! read where they lie in the file.
 //!
 //! Called by `db::hot`, which decides what is copied, and by searches, which read codes here alone.
@@ -14,54 +14,14 @@ use super::{
     cells::{CellCodes, FineCodes},
     source::Bytes,
 };
-use crate::{Error, Result, error::Cause};
+use crate::{
+    Error, Result,
+    budget::{Budget, Claimed},
+    error::Cause,
+};
 use akidb_index::rabitq::{Bits, FACTORS_LEN, block_len};
 use akidb_vfs::{Memory, MemoryMut};
-use std::{
-    ops::Range,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
-
-/// What all hot copies of a database may take.
-#[derive(Debug)]
-pub(crate) struct HotPool {
-    used: AtomicU64,
-    limit: u64,
-}
-
-impl HotPool {
-    pub(crate) fn new(limit: u64) -> Arc<Self> {
-        Arc::new(Self { used: AtomicU64::new(0), limit })
-    }
-
-    /// Bytes that copies hold.
-    pub(crate) fn used(&self) -> u64 {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    /// Takes bytes out of the pool; `None` if there are not as many.
-    fn claim(self: &Arc<Self>, bytes: u64) -> Option<HotClaim> {
-        let taken = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.limit);
-        let claimed = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken);
-        claimed.is_ok().then(|| HotClaim { pool: self.clone(), bytes })
-    }
-}
-
-/// Bytes of a pool, given back when this is dropped.
-#[derive(Debug)]
-struct HotClaim {
-    pool: Arc<HotPool>,
-    bytes: u64,
-}
-
-impl Drop for HotClaim {
-    fn drop(&mut self) {
-        self.pool.used.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
+use std::{ops::Range, sync::Arc};
 
 /// The codes of a segment in memory.
 #[derive(Debug)]
@@ -70,7 +30,7 @@ pub(crate) struct HotCodes {
     codes: Range<usize>,
     fine: Range<usize>,
     factors: Range<usize>,
-    claim: HotClaim,
+    claimed: Claimed,
 }
 
 impl HotCodes {
@@ -80,12 +40,12 @@ impl HotCodes {
 }
 
 impl Segment {
-    /// Copies the codes into memory if the pool has as much left. False if it has not, or there are
+    /// Copies the codes into memory if the budget has as much left. False if it has not, or there are
     /// no codes, or they are hot already.
     ///
     /// # Errors
     /// Corruption of the codes; a failed call; memory that the system does not give.
-    pub(crate) fn make_hot(&self, pool: &Arc<HotPool>) -> Result<bool> {
+    pub(crate) fn make_hot(&self, budget: &Arc<Budget>) -> Result<bool> {
         let (blocks, source) = self.parts();
         let Some(cells) = &blocks.cells else { return Ok(false) };
         if self.hot.read().is_some() {
@@ -102,7 +62,7 @@ impl Segment {
         let (Some(codes), Some(fine), Some(factors)) = (codes, fine, factors) else {
             return Ok(false);
         };
-        let Some(claim) = pool.claim(end as u64) else { return Ok(false) };
+        let Some(claimed) = budget.claim(end as u64) else { return Ok(false) };
         let no_memory = |error| Error::from(Cause::Memory { bytes: end as u64, source: error });
         let mut memory = MemoryMut::zeroed(end).map_err(no_memory)?;
         for (block, range) in parts.into_iter().zip([&codes, &fine, &factors]) {
@@ -111,14 +71,14 @@ impl Segment {
             block.copy_to(source, into)?;
         }
         let memory = memory.freeze().map_err(no_memory)?;
-        let hot = HotCodes { memory, codes, fine, factors, claim };
+        let hot = HotCodes { memory, codes, fine, factors, claimed };
         *self.hot.write() = Some(Arc::new(hot));
         Ok(true)
     }
 
     /// Bytes that the hot copy takes; 0 if the segment is not hot.
     pub(crate) fn hot_bytes(&self) -> u64 {
-        self.hot.read().as_ref().map_or(0, |hot| hot.claim.bytes)
+        self.hot.read().as_ref().map_or(0, |hot| hot.claimed.bytes())
     }
 
     /// The codes as they are now, hot or warm, for one search.
