@@ -2,7 +2,7 @@
 //! [`super::calls`] only, which checks lengths.
 
 use super::{
-    BLOCK_ROWS, FACTOR_BYTES, Scan,
+    BLOCK_ROWS, FACTOR_BYTES, Layout, Scan,
     portable::{self, Grid, Nearest, Sums},
     rounded::{self, LaneBest, Rounded},
     scalar,
@@ -112,7 +112,12 @@ macro_rules! table {
                     let Some((codes, factors)) = block.split_last_chunk() else { continue };
                     if *near != 0 {
                         let mut sums = [0; BLOCK_ROWS];
-                        $own::block_sums(codes, scan.tables, &mut sums);
+                        match scan.layout {
+                            Layout::Groups => $own::block_sums(codes, scan.tables, &mut sums),
+                            Layout::Rows => {
+                                $own::block_sums_by_row(codes, scan.tables, &mut sums);
+                            }
+                        }
                         *near &= $own::score_block(
                             &sums,
                             factors,
