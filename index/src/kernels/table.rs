@@ -106,10 +106,11 @@ macro_rules! table {
                 estimates: &mut [[f32; BLOCK_ROWS]],
             ) {
                 let len = scan.tables.len() + FACTOR_BYTES;
-                for ((block, near), estimates) in
-                    blocks.chunks_exact(len).zip(near).zip(estimates)
-                {
-                    let Some((codes, factors)) = block.split_last_chunk() else { continue };
+                let mut rest = blocks;
+                for (near, estimates) in near.iter_mut().zip(estimates) {
+                    let Some((block, behind)) = rest.split_at_checked(len) else { return };
+                    let Some((codes, factors)) = block.split_last_chunk() else { return };
+                    rest = behind;
                     if *near != 0 {
                         let mut sums = [0; BLOCK_ROWS];
                         match scan.layout {

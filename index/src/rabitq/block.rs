@@ -19,6 +19,15 @@ use crate::kernels::{BLOCK_ROWS, FACTOR_BYTES, GROUP_BYTES, GROUPS, Layout, Scan
 /// Blocks that are scanned before any of their rows is visited: what is found in one of them does
 /// not make the machine throw away what it has begun of the next.
 const BATCH: usize = 8;
+/// What a scan found in some blocks, until their rows are visited. A search keeps it from cell to
+/// cell: to clear it for each would take as long as a quarter of a block.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Found {
+    /// A bit for each row that is near.
+    near: [u32; BATCH],
+    scores: [[f32; BLOCK_ROWS]; BATCH],
+}
+
 /// Bytes that memory is asked for ahead of a scan. Where that has begun, the machine sees by itself
 /// where it goes on: to ask for all of it costs more than to wait for the rest.
 const PREFETCH: usize = 768;
@@ -65,6 +74,21 @@ pub fn pack_block(padded: usize, rows: &[(&[u8], Factors)], out: &mut Vec<u8>) {
 ///
 /// # Panics
 /// If `padded` is no multiple of 64, or `blocks` are not whole: bugs of the caller.
+///
+/// ```
+/// use akidb_index::{Metric, rabitq::{Blocks, Codec, Factors, lay_out, pack_block}};
+/// let codec = Codec::new(Metric::Dot, 2, 1);
+/// let (code, factors) = ([0xA5; 8], Factors { add: 1.0, scale: 2.0, error: 3.0 });
+/// let mut copy = Vec::new();
+/// pack_block(codec.padded(), &[(&code, factors)], &mut copy);
+///
+/// lay_out(codec.layout(), codec.padded(), &mut copy);
+/// let blocks = Blocks::laid_out(codec.layout(), &copy, codec.padded(), 1)?;
+/// let mut read = [0; 8];
+/// assert_eq!(blocks.copy_row(0, &mut read), Some(factors));
+/// assert_eq!(read, code);
+/// # Ok::<(), akidb_index::rabitq::BadBlocks>(())
+/// ```
 ///
 /// [`Codec::layout`]: super::Codec::layout
 pub fn lay_out(layout: Layout, padded: usize, blocks: &mut [u8]) {
@@ -198,6 +222,19 @@ impl<'a> Blocks<'a> {
         query: &Query,
         probe: &Probe,
         mask: Option<&[u32]>,
+        threshold: f32,
+        visit: impl FnMut(usize, Estimate) -> f32,
+    ) {
+        self.scan_with(&mut Found::default(), query, probe, mask, threshold, visit);
+    }
+
+    /// Like [`Self::scan_estimates`], with room that the caller has.
+    pub(super) fn scan_with(
+        &self,
+        found: &mut Found,
+        query: &Query,
+        probe: &Probe,
+        mask: Option<&[u32]>,
         mut threshold: f32,
         mut visit: impl FnMut(usize, Estimate) -> f32,
     ) {
@@ -207,18 +244,18 @@ impl<'a> Blocks<'a> {
         let (len, slack) = (block_len(self.padded), probe.slack());
         let (tables, affine, layout) = (query.tables(), query.affine(probe), self.layout);
         let mut scan = Scan { tables, affine, threshold, layout };
-        let (mut near, mut scores) = ([0; BATCH], [[0.0; BLOCK_ROWS]; BATCH]);
-        for (batch, bytes) in self.bytes.chunks(BATCH * len).enumerate() {
-            let first = batch * BATCH;
-            let near = near.get_mut(..bytes.len() / len).unwrap_or_default();
+        for first in (0..blocks).step_by(BATCH) {
+            let count = BATCH.min(blocks - first);
+            let bytes = self.bytes.get(first * len..(first + count) * len).unwrap_or_default();
+            let near = found.near.get_mut(..count).unwrap_or_default();
             for (number, near) in (first..).zip(near.iter_mut()) {
                 let wanted = mask.and_then(|mask| mask.get(number)).copied().unwrap_or(u32::MAX);
                 *near = wanted & present(self.rows - number * BLOCK_ROWS);
             }
             scan.threshold = threshold - slack;
-            query.kernels().scan_blocks(&scan, bytes, near, &mut scores);
-            let found = bytes.chunks_exact(len).zip(near.iter().zip(&scores));
-            for (number, (block, (near, scores))) in (first..).zip(found) {
+            query.kernels().scan_blocks(&scan, bytes, near, &mut found.scores);
+            let blocks = (first..).zip(bytes.chunks_exact(len));
+            for ((number, block), (near, scores)) in blocks.zip(near.iter().zip(&found.scores)) {
                 // Rows of the blocks before this one may have raised it.
                 let now = threshold - slack;
                 for (row, found) in estimates(*near, scores, block, scan.affine.reach) {
