@@ -52,6 +52,12 @@ impl CellTable {
         at(cell)..at(cell + 1).max(at(cell))
     }
 
+    /// The blocks of codes of a cell.
+    pub(super) fn blocks(&self, cell: u32) -> Range<u64> {
+        let at = |cell: u32| self.blocks.get(cell as usize).copied().unwrap_or(0);
+        at(cell)..at(cell.saturating_add(1))
+    }
+
     /// The cell that holds a row.
     pub(crate) fn cell_of(&self, row: u32) -> u32 {
         let after = self.starts.partition_point(|start| *start <= row);
@@ -62,9 +68,9 @@ impl CellTable {
 /// The one-bit codes of a cell.
 #[derive(Debug)]
 pub(crate) struct CellCodes<'a> {
-    rows: usize,
-    padded: usize,
-    bytes: Bytes<'a>,
+    pub(super) rows: usize,
+    pub(super) padded: usize,
+    pub(super) bytes: Bytes<'a>,
 }
 
 impl CellCodes<'_> {
@@ -78,9 +84,9 @@ impl CellCodes<'_> {
 /// The eight-bit codes of consecutive rows.
 #[derive(Debug)]
 pub(crate) struct FineCodes<'a> {
-    padded: usize,
-    codes: Bytes<'a>,
-    factors: Bytes<'a>,
+    pub(super) padded: usize,
+    pub(super) codes: Bytes<'a>,
+    pub(super) factors: Bytes<'a>,
 }
 
 impl FineCodes<'_> {
@@ -163,10 +169,8 @@ impl Segment {
     pub(crate) fn cell_codes(&self, table: &CellTable, cell: u32) -> Result<CellCodes<'_>> {
         let (blocks, source) = self.cell_blocks()?;
         let padded = table.clustering.codec().padded();
-        let at = |cell: u32| table.blocks.get(cell as usize).copied().unwrap_or(0);
-        let len = block_len(padded) as u64;
-        let (start, end) = (at(cell) * len, at(cell.saturating_add(1)) * len);
-        let bytes = blocks.codes.bytes(source, start..end)?;
+        let (len, within) = (block_len(padded) as u64, table.blocks(cell));
+        let bytes = blocks.codes.bytes(source, within.start * len..within.end * len)?;
         Ok(CellCodes { rows: table.rows(cell).len(), padded, bytes })
     }
 
