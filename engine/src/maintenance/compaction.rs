@@ -85,7 +85,7 @@ pub(crate) fn compact_due(core: &DbCore, collection: &CollectionCore) -> Result<
     let _moves = collection.moves.lock();
     let mut refused = None;
     for pick in due(core, collection) {
-        match core.claim_merge(&pick.inputs) {
+        match core.claim_merge(collection, &pick.inputs) {
             Ok(claim) => return merge(core, collection, &pick.inputs, claim).map(|()| true),
             // One that needs less may have room, and make some.
             Err(error) => refused = refused.or(Some(error)),
@@ -105,7 +105,7 @@ pub(crate) fn compact_all(core: &DbCore, collection: &CollectionCore) -> Result<
     if clean {
         return Ok(());
     }
-    merge(core, collection, &parts, core.claim_merge(&parts)?)
+    merge(core, collection, &parts, core.claim_merge(collection, &parts)?)
 }
 
 /// Replaces segments by one segment of their live rows. The caller holds `moves`.

@@ -17,8 +17,8 @@ use crate::{
     ivf::{Calibration, Clustering, calibrate::Subject},
 };
 use akidb_index::{
-    BLOCK_ROWS,
-    rabitq::{Bits, Factors, pack_block},
+    BLOCK_ROWS, PAD,
+    rabitq::{Bits, FACTORS_LEN, Factors, block_len, pack_block},
 };
 use std::{borrow::Cow, sync::Arc};
 
@@ -35,6 +35,20 @@ impl CellPlan {
     pub(crate) fn rows(&self) -> u32 {
         self.starts.last().copied().unwrap_or(0)
     }
+}
+
+/// About the bytes that codes of so many rows in so many cells take, with what is said of the cells:
+/// no less, but for the checksums.
+pub(crate) fn cell_blocks_len(rows: u64, cells: u64, dim: u32) -> u64 {
+    let padded = (dim as usize).next_multiple_of(PAD);
+    // The last block of each cell may hold one row.
+    // A training may make a few more than it was asked for.
+    let cells = cells + cells.isqrt();
+    let blocks = (rows / BLOCK_ROWS as u64 + cells) * block_len(padded) as u64;
+    let fine = rows * (padded + FACTORS_LEN) as u64;
+    // A centroid, its radius, where it begins; then the origin, and headers.
+    let codebook = cells * (4 * u64::from(dim) + 8) + 4 * u64::from(dim) + 256;
+    blocks + fine + codebook
 }
 
 /// The codes of one row, or the memory for them.

@@ -37,7 +37,7 @@ mod writer;
 pub(crate) mod tests;
 
 pub(crate) use cells::CellTable;
-pub(crate) use codes::{CellPlan, RowCodes};
+pub(crate) use codes::{CellPlan, RowCodes, cell_blocks_len};
 pub(crate) use describe::describe;
 pub use describe::{BlockDescription, SegmentDescription};
 pub(crate) use format::HEADER_MAGIC as MAGIC;
