@@ -122,7 +122,8 @@ fn a_merge_that_has_to_make_codes_begins_only_where_there_is_room_for_them() {
     let schema = Schema::new(64, Metric::Cosine);
     let docs = db.create_collection("docs", schema).expect("a new name");
     for half in 0..2_u64 {
-        let vector = |n: u64| (0..64).map(|d| ((n * 37 + d * 11) % 101) as f32 - 50.0).collect::<Vec<_>>();
+        let vector =
+            |n: u64| (0..64).map(|d| ((n * 37 + d * 11) % 101) as f32 - 50.0).collect::<Vec<_>>();
         let rows = (half * 1000..(half + 1) * 1000).map(|n| Point::new(n, vector(n)));
         docs.upsert(rows).run().expect("an upsert");
         docs.flush().expect("a flush");
