@@ -9,6 +9,7 @@ mod merged;
 pub(crate) mod moves;
 mod order;
 pub(crate) mod reindex;
+mod rows;
 pub(crate) mod snapshot;
 mod threads;
 

@@ -28,6 +28,7 @@ mod items;
 mod meta;
 mod open;
 mod reader;
+mod run;
 mod salvage;
 mod sink;
 mod source;
@@ -37,13 +38,14 @@ mod writer;
 pub(crate) mod tests;
 
 pub(crate) use cells::CellTable;
-pub(crate) use codes::{CellPlan, RowCodes, cell_blocks_len};
+pub(crate) use codes::{CellPlan, Look, RowCodes, cell_blocks_len};
 pub(crate) use describe::describe;
 pub use describe::{BlockDescription, SegmentDescription};
 pub(crate) use format::HEADER_MAGIC as MAGIC;
 pub use meta::ReadMode;
 pub(crate) use meta::{RowRef, SegmentMeta, SegmentParams, segment_path};
 pub(crate) use reader::Segment;
+pub(crate) use run::Run;
 pub(crate) use salvage::SalvagedSegment;
 pub(crate) use writer::SegmentWriter;
 
