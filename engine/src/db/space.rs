@@ -110,7 +110,7 @@ impl DbCore {
         }
         let want = cells_for(all_rows, dim);
         let fitting = collection.clusterings().fitting(want);
-        let cells = fitting.map_or(want, |fitting| u64::from(fitting.cells()));
+        let cells = fitting.first().map_or(want, |finest| u64::from(finest.cells()).max(want));
         bytes.saturating_add(cell_blocks_len(uncoded_rows, cells, dim))
     }
 

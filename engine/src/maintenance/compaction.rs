@@ -18,7 +18,7 @@ use super::{
     build::{SegmentBuilder, SegmentSite},
     install::Change,
     merged::LiveRows,
-    order::order,
+    order::{Renew, order},
     rows::{Rows, write_rows},
 };
 use crate::{
@@ -168,7 +168,7 @@ fn write_output(
         return Err(Error::bug("compaction lost or made rows"));
     }
     let site = site(core);
-    let ordered = order(&rows, site, &known, &schema)?;
+    let ordered = order(&rows, site, &known, &schema, Renew::IfStale)?;
     let plan = ordered.as_ref().map(|ordered| &ordered.plan);
     let mut builder = SegmentBuilder::start(site, collection.id, &schema, plan)?;
     let threads = site.threads;

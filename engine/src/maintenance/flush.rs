@@ -17,7 +17,7 @@
 use super::{
     build::{SegmentBuilder, SegmentSite},
     install::Change,
-    order::order,
+    order::{Renew, order},
     rows::{Rows, write_rows},
 };
 use crate::{
@@ -97,7 +97,7 @@ pub(crate) fn write_segment(
     }
     let schema = collection.schema();
     let known = collection.clusterings();
-    let ordered = order(&Live(&live), site, &known, &schema)?;
+    let ordered = order(&Live(&live), site, &known, &schema, Renew::Never)?;
     let plan = ordered.as_ref().map(|ordered| &ordered.plan);
     let mut builder = SegmentBuilder::start(site, collection.id, &schema, plan)?;
     let (rows, threads) = (Live(&live), site.threads);

@@ -16,10 +16,19 @@ use crate::{
     ivf::{Calibration, Clustering, Clusterings},
 };
 use akidb_index::{
+    codebook::{Assignment, Drift},
+    inv_norm,
+    kernel::l2_squared,
     lists::Places,
     rabitq::{self, Bits, Blocks, FACTORS_LEN, block_len},
 };
-use std::{ops::Range, sync::Arc};
+use std::{
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
+
+/// Rows that tell how rows fit their cells.
+const DRIFT_ROWS: u64 = 256;
 
 /// The cells of a segment.
 #[derive(Debug)]
@@ -27,6 +36,8 @@ pub(crate) struct CellTable {
     clustering: Arc<Clustering>,
     calibration: Calibration,
     places: Places,
+    /// How the rows fit the cells, once somebody asked.
+    drift: OnceLock<Drift>,
 }
 
 impl CellTable {
@@ -135,7 +146,7 @@ impl Segment {
         let calibration = Calibration::decode(&bytes, clustering.cells()).ok_or_else(|| {
             blocks.calibration.damage(source, 0, "the calibration names cells that are not there")
         })?;
-        Ok(CellTable { clustering, calibration, places })
+        Ok(CellTable { clustering, calibration, places, drift: OnceLock::new() })
     }
 
     fn cell_blocks(&self) -> Result<(&CellBlocks, &Source)> {
@@ -162,6 +173,32 @@ impl Segment {
         let codes = blocks.fine.bytes(source, range(padded))?;
         let factors = blocks.factors.bytes(source, range(FACTORS_LEN))?;
         Ok(FineCodes { padded, codes, factors })
+    }
+
+    /// How the rows fit their cells, by a sample of them that is read once.
+    ///
+    /// # Errors
+    /// Corruption of the rows that are read; a failed call.
+    pub(crate) fn drift(&self, table: &CellTable) -> Result<Drift> {
+        if let Some(drift) = table.drift.get() {
+            return Ok(*drift);
+        }
+        let book = table.clustering.book();
+        let taken = u64::from(self.rows()).min(DRIFT_ROWS);
+        let of_row = |at: u64| {
+            let row = u32::try_from(at * u64::from(self.rows()) / taken).unwrap_or(0);
+            let cell = table.cell_of(row);
+            let centroid = book.centroid(cell);
+            let centroid = centroid.ok_or_else(|| Error::bug("a row lies in no cell"))?;
+            let mut vector = self.vector(row)?.into_owned();
+            if self.metric() == Metric::Cosine {
+                let scale = inv_norm(&vector);
+                vector.iter_mut().for_each(|x| *x *= scale);
+            }
+            Ok(Assignment { cell, squared_distance: l2_squared(&vector, centroid) })
+        };
+        let assigned = (0..taken).map(of_row).collect::<Result<Vec<_>>>()?;
+        Ok(*table.drift.get_or_init(|| book.drift(&assigned)))
     }
 
     /// Checks the cells beyond their checksums: that they can be read, and divide the rows.

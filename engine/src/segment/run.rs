@@ -35,10 +35,10 @@ impl Run {
     /// Makes it empty, and keeps its memory.
     pub(crate) fn clear(&mut self) {
         let Self { vectors, inv_norms, lsns, ids, metadata, fine, factors, blocks } = self;
-        vectors.clear();
-        (inv_norms.clear(), factors.clear(), lsns.clear());
-        (ids.clear(), metadata.clear());
-        (fine.clear(), blocks.clear());
+        [vectors, inv_norms, factors].into_iter().for_each(Vec::clear);
+        [ids, metadata].into_iter().for_each(ItemsBuilder::clear);
+        [fine, blocks].into_iter().for_each(Vec::clear);
+        lsns.clear();
     }
 
     /// Appends a row, without codes.
