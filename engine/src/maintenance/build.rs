@@ -11,7 +11,7 @@ use crate::{
     segment::{CellPlan, Look, RowRef, Run, SegmentMeta, SegmentParams, SegmentWriter},
 };
 use akidb_index::inv_norm;
-use akidb_vfs::{Fs, Random};
+use akidb_vfs::{Fs, FsFile, Random};
 use akidb_wal::Lsn;
 use std::{
     borrow::Cow,
@@ -100,6 +100,11 @@ impl SegmentBuilder {
     /// True if metadata has to be parsed for the indexes.
     pub(crate) fn has_fields(&self) -> bool {
         !self.fields.is_empty()
+    }
+
+    /// The file, for a sync of what was written so far.
+    pub(crate) fn file(&self) -> Arc<dyn FsFile> {
+        self.writer.file()
     }
 
     /// Bytes of the file so far.

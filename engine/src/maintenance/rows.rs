@@ -27,6 +27,9 @@ use std::{borrow::Cow, ops::Range};
 
 /// Vectors of a run, in bytes, about: large writes, which still fit the cache of a core.
 const RUN_BYTES: usize = 1 << 20;
+/// So much is handed to the disk while the rest is put together: the sync at the end has less to wait
+/// for, and those of the log do not queue behind all of it.
+const SYNC_BYTES: u64 = 32 << 20;
 /// Runs that are put together while as many are written.
 const AHEAD: usize = 4;
 
@@ -80,16 +83,26 @@ pub(crate) fn write_rows(
     let passage = Passage { rows, ordered, dim, indexed: builder.has_fields() };
     let slots = || (0..AHEAD).map(|_| Mutex::new(Filled::default())).collect::<Vec<_>>();
     let (mut full, mut next, mut waiting, mut first) = (slots(), slots(), 0, 0);
+    let mut synced = 0;
     loop {
         let spans: Vec<_> = passage.spans(first).take(AHEAD).collect();
         if spans.is_empty() && waiting == 0 {
             return Ok(());
         }
+        let sync =
+            (threads.0 > 1 && builder.bytes() - synced >= SYNC_BYTES).then(|| builder.file());
         let place = Mutex::new(&mut *builder);
-        let done = map(&threads, 1 + spans.len(), |task| match task.checked_sub(1) {
-            None => write(&mut place.lock(), &full[..waiting]),
-            Some(at) => passage.fill(spans[at].clone(), &mut next[at].lock()),
+        let tasks = 1 + spans.len() + usize::from(sync.is_some());
+        let done = map(&threads, tasks, |task| match (task.checked_sub(1), &sync) {
+            (None, _) => write(&mut place.lock(), &full[..waiting]),
+            (Some(at), _) if at < spans.len() => {
+                passage.fill(spans[at].clone(), &mut next[at].lock())
+            }
+            (Some(_), sync) => sync.iter().try_for_each(|file| Ok(file.sync_data()?)),
         });
+        if sync.is_some() {
+            synced = builder.bytes();
+        }
         done.into_iter().collect::<Result<()>>()?;
         std::mem::swap(&mut full, &mut next);
         waiting = spans.len();

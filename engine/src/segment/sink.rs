@@ -48,6 +48,11 @@ impl FileSink {
         Self { file, salt, buffer, written: 0, whole: Hasher::new(), block: None }
     }
 
+    /// The file.
+    pub(super) fn file(&self) -> Arc<dyn FsFile> {
+        self.file.clone()
+    }
+
     /// Where the next byte goes.
     pub(super) fn position(&self) -> u64 {
         self.written + self.buffer.len() as u64

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{Error, FieldDef, PointId, Result, schema::FIELD_NAME_BYTES_MAX};
 use akidb_index::Serial;
-use akidb_vfs::{Fs, FsError, Random, planted};
+use akidb_vfs::{Fs, FsError, FsFile, Random, planted};
 use std::{
     borrow::Cow,
     fmt,
@@ -181,6 +181,11 @@ impl SegmentWriter {
         self.deleted_ids.push_with(|out| id.encode_into(out));
         self.deleted_lsns.push(lsn);
         Ok(())
+    }
+
+    /// The file, for a sync of what was written so far.
+    pub(crate) fn file(&self) -> Arc<dyn FsFile> {
+        self.sink.file()
     }
 
     /// Bytes of the file so far.
