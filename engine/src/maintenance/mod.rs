@@ -8,6 +8,7 @@ pub(crate) mod install;
 mod merged;
 pub(crate) mod moves;
 mod order;
+mod pipeline;
 pub(crate) mod reindex;
 mod rows;
 pub(crate) mod snapshot;

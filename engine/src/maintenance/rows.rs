@@ -6,9 +6,14 @@
 //!
 //! # Invariants
 //! - Threads change nothing but the time: runs are cut by the plan alone and written in their order.
-//! - Memory is bounded by twice [`AHEAD`] runs of [`RUN_BYTES`] of vectors, and what belongs to them.
+//! - Memory is bounded by [`AHEAD`] runs of [`RUN_BYTES`] of vectors, and what belongs to them.
 
-use super::{Threads, build::SegmentBuilder, order::Ordered};
+use super::{
+    Threads,
+    build::SegmentBuilder,
+    order::Ordered,
+    pipeline::{self, Errand, Stages},
+};
 use crate::{
     collection::parse_metadata,
     error::{Error, Result},
@@ -19,10 +24,8 @@ use crate::{
 use akidb_index::{
     BLOCK_ROWS,
     lists::Places,
-    map,
     rabitq::{Bits, Encoder},
 };
-use parking_lot::Mutex;
 use std::{borrow::Cow, ops::Range};
 
 /// Vectors of a run, in bytes, about: large writes, which still fit the cache of a core.
@@ -30,8 +33,8 @@ const RUN_BYTES: usize = 1 << 20;
 /// So much is handed to the disk while the rest is put together: the sync at the end has less to wait
 /// for, and those of the log do not queue behind all of it.
 const SYNC_BYTES: u64 = 32 << 20;
-/// Runs that are put together while as many are written.
-const AHEAD: usize = 4;
+/// Runs that are put together or written at once.
+const AHEAD: usize = 8;
 
 /// The rows of a segment to come, by the number that its maker gives each.
 pub(crate) trait Rows: Sync {
@@ -77,54 +80,35 @@ pub(crate) fn write_rows(
     ordered: Option<&Ordered>,
     dim: u32,
     threads: Threads,
-    mut written: impl FnMut(u64) -> Result<()>,
+    mut written: impl FnMut(u64) -> Result<()> + Send,
 ) -> Result<()> {
     let dim = dim as usize;
     let passage = Passage { rows, ordered, dim, indexed: builder.has_fields() };
-    let slots = || (0..AHEAD).map(|_| Mutex::new(Filled::default())).collect::<Vec<_>>();
-    let (mut full, mut next, mut waiting, mut first) = (slots(), slots(), 0, 0);
     let mut synced = 0;
-    loop {
-        let spans: Vec<_> = passage.spans(first).take(AHEAD).collect();
-        if spans.is_empty() && waiting == 0 {
-            return Ok(());
+    let make = |span, filled: &mut Filled| passage.fill(span, filled);
+    let used = |Filled { run, metadata }: &Filled| {
+        builder.append(run, metadata)?;
+        let bytes = builder.bytes();
+        written(bytes)?;
+        // Where nobody else is there to wait for it, it would only come twice.
+        if threads.0 == 1 || bytes - synced < SYNC_BYTES {
+            return Ok(None);
         }
-        let sync =
-            (threads.0 > 1 && builder.bytes() - synced >= SYNC_BYTES).then(|| builder.file());
-        let place = Mutex::new(&mut *builder);
-        let tasks = 1 + spans.len() + usize::from(sync.is_some());
-        let done = map(&threads, tasks, |task| match (task.checked_sub(1), &sync) {
-            (None, _) => write(&mut place.lock(), &full[..waiting]),
-            (Some(at), _) if at < spans.len() => {
-                passage.fill(spans[at].clone(), &mut next[at].lock())
-            }
-            (Some(_), sync) => sync.iter().try_for_each(|file| Ok(file.sync_data()?)),
-        });
-        if sync.is_some() {
-            synced = builder.bytes();
-        }
-        done.into_iter().collect::<Result<()>>()?;
-        std::mem::swap(&mut full, &mut next);
-        waiting = spans.len();
-        first = spans.last().map_or(first, |span| span.end);
-        written(builder.bytes())?;
-    }
-}
-
-fn write(builder: &mut SegmentBuilder, full: &[Mutex<Filled>]) -> Result<()> {
-    full.iter().try_for_each(|filled| {
-        let Filled { run, metadata } = &*filled.lock();
-        builder.append(run, metadata)
-    })
+        synced = bytes;
+        let file = builder.file();
+        let sync: Errand = Box::new(move || Ok(file.sync_data()?));
+        Ok(Some(sync))
+    };
+    pipeline::run(&threads, threads.0, AHEAD, passage.spans(), Stages { make, used })
 }
 
 impl<R: Rows> Passage<'_, R> {
-    /// The rows of each run from `first` on.
-    fn spans(&self, first: u32) -> impl Iterator<Item = Range<u32>> {
+    /// The rows of each run.
+    fn spans(&self) -> impl Iterator<Item = Range<u32>> {
         let most = (RUN_BYTES / (4 * self.dim)).max(BLOCK_ROWS) as u32;
         let count = self.rows.count();
         let places = self.ordered.map(|ordered| &ordered.plan.places);
-        let mut first = first;
+        let mut first = 0_u32;
         std::iter::from_fn(move || {
             let start = first;
             let end = start.saturating_add(most).min(count);
