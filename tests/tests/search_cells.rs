@@ -395,6 +395,22 @@ fn a_promoted_collection_gets_its_cells_back_by_compaction() {
     assert_eq!(plan(), "cells");
 }
 
+/// Nobody has to ask: what a promotion or a recovery left without cells is due, alone as it is.
+#[test]
+fn a_segment_that_lacks_cells_gets_them_in_the_background() {
+    let mut fixture = Fixture::new(Metric::Cosine, 8);
+    fixture.world.settings = Settings { compaction_auto: true, ..settings() };
+    let fixture = fixture.reopened();
+    fixture.upsert((0..2_000).map(|n| (n, clustered(n, 8))));
+    fixture.docs.flush().expect("a flush");
+    fixture.docs.demote().expect("a demotion");
+    fixture.docs.promote().expect("a promotion");
+    fixture.upsert([(5_000, clustered(5_000, 8))]);
+    let segments = fixture.docs.stats().segments;
+    assert!(segments.iter().all(|segment| segment.cells.is_some()), "{segments:?}");
+    assert_eq!(segments.iter().map(|segment| segment.rows).sum::<u64>(), 2_000);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
