@@ -28,6 +28,7 @@
 //! - [`import`] reads rows from any Parquet file with an id and a vector column.
 
 mod api;
+mod budget;
 mod cold;
 mod collection;
 mod commit;

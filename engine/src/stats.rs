@@ -25,6 +25,8 @@ pub struct SegmentStats {
     pub dead_rows: u64,
     /// Bytes of the file.
     pub bytes: u64,
+    /// Bytes of its codes that are copied into memory: 0 unless the segment is hot.
+    pub hot_bytes: u64,
     /// The cells that its rows lie in; `None` if it has none, or they cannot be read.
     pub cells: Option<CellStats>,
 }
@@ -107,6 +109,11 @@ pub struct DbStats {
     pub wal_backend_fallback: Option<String>,
     /// Bytes of memory that all memtables take, about.
     pub memtable_bytes: u64,
+    /// Bytes of memory that the copies of hot segments take, at most `hot_bytes` of the settings.
+    pub hot_bytes: u64,
+    /// Bytes of memory that remembered answers of filters take, at most `filter_answers_bytes` of the
+    /// settings.
+    pub filter_answers_bytes: u64,
     /// Flushes done.
     pub flushes: u64,
     /// Row versions flushed.
@@ -123,6 +130,9 @@ pub struct DbStats {
     pub flush_error: Option<String>,
     /// The last failure of compaction, until one succeeds or none is due.
     pub compaction_error: Option<String>,
+    /// The last failure to make a segment hot, until one succeeds or none is due. Searches read such a
+    /// segment's file.
+    pub hot_error: Option<String>,
     /// The last failure to remove files or objects that are no longer needed.
     pub cleanup_error: Option<String>,
 }
@@ -191,6 +201,8 @@ impl DbCore {
             wal_backend: self.recovery.wal_backend,
             wal_backend_fallback: self.recovery.wal_backend_fallback.clone(),
             memtable_bytes: self.shared.pool.used(),
+            hot_bytes: self.hot.used(),
+            filter_answers_bytes: self.answers.used(),
             flushes: counters.flushes.load(Relaxed),
             flushed_rows: counters.flushed_rows.load(Relaxed),
             compactions: counters.compactions.load(Relaxed),
@@ -199,6 +211,7 @@ impl DbCore {
             poisoned: self.shared.poisoned().map(ToString::to_string),
             flush_error: self.background.flush_error().map(|error| error.to_string()),
             compaction_error: self.background.compaction_error().map(|error| error.to_string()),
+            hot_error: self.background.hot_error().map(|error| error.to_string()),
             cleanup_error: self.background.cleanup_error().map(|error| error.to_string()),
         }
     }
@@ -211,6 +224,7 @@ fn segment_stats(view: &View, part: &SegmentView) -> SegmentStats {
         rows: u64::from(segment.rows()),
         dead_rows: part.dead.len(),
         bytes: segment.meta().len,
+        hot_bytes: segment.hot_bytes(),
         // Damage is told by whoever needs what is damaged, and by `verify`.
         cells: cell_stats(segment, &view.clusterings).ok().flatten(),
     }

@@ -8,7 +8,7 @@ use super::{
     explain::{BY_CODES, PartExplain},
     filtering,
     place::Place,
-    search::{Candidate, Effort, Search, micros},
+    search::{Candidate, Search, micros},
 };
 use crate::{
     collection::MemView,
@@ -38,41 +38,35 @@ struct Sweep<'a> {
 
 impl Search<'_> {
     /// Searches a memtable.
-    pub(super) fn memtable(&mut self, at: usize, part: &MemView) -> Result<()> {
-        let start = self.clock.monotonic();
-        let matching = match &self.filter {
-            Some(filter) => Some(filtering::matching_slots(part, self.view.lsn, filter)?),
+    pub(super) fn memtable(&mut self, at: usize, part: &MemView) -> Result<PartExplain> {
+        let start = self.scene.clock.monotonic();
+        let matching = match &self.scene.filter {
+            Some(filter) => Some(filtering::matching_slots(part, self.scene.view.lsn, filter)?),
             None => None,
         };
-        let filtered = self.clock.monotonic();
+        let filtered = self.scene.clock.monotonic();
         let allowed = matching.as_ref().map(|matching| &matching.rows);
         let counting = allowed.map_or(part.rows.len() as u64, RoaringBitmap::len);
-        let exact = match self.spec.effort {
-            Effort::Exact => true,
-            Effort::Recall(target) => target >= 1.0,
-            Effort::Cells(_) => false,
-        };
-        let explain = if exact || counting < FEW {
+        let explain = if self.scene.spec.effort.is_exact() || counting < FEW {
             let scored = match allowed {
                 Some(allowed) => {
                     self.score_slots(at, part, allowed.iter().filter_map(|slot| part.slot(slot)))
                 }
                 None => self.score_slots(at, part, part.rows.iter()),
             };
-            let score_us = micros(self.clock.monotonic().saturating_sub(filtered));
+            let score_us = micros(self.scene.clock.monotonic().saturating_sub(filtered));
             PartExplain { plan: "exact", scored, score_us, ..PartExplain::default() }
         } else {
             self.memtable_by_codes(at, part, allowed)?
         };
-        self.parts.push(PartExplain {
+        Ok(PartExplain {
             part: "memtable".to_owned(),
             rows: part.rows.len() as u64,
             matched: allowed.map(RoaringBitmap::len),
             filter: matching.map(|matching| matching.plan).unwrap_or_default(),
             filter_us: micros(filtered.saturating_sub(start)),
             ..explain
-        });
-        Ok(())
+        })
     }
 
     /// Scores those of the rows that are live; how many those were.
@@ -83,7 +77,7 @@ impl Search<'_> {
         rows: impl Iterator<Item = (u32, &'r MemRow)>,
     ) -> u64 {
         let mut scored = 0;
-        for (slot, row) in rows.filter(|(_, row)| row.live_at(self.view.lsn)) {
+        for (slot, row) in rows.filter(|(_, row)| row.live_at(self.scene.view.lsn)) {
             debug_assert!((slot as usize) < part.rows.len(), "a row that was not published");
             let score = self.scorer.score(&row.vector, row.inv_norm);
             scored += 1;
@@ -101,10 +95,10 @@ impl Search<'_> {
         part: &MemView,
         allowed: Option<&RoaringBitmap>,
     ) -> Result<PartExplain> {
-        let start = self.clock.monotonic();
+        let start = self.scene.clock.monotonic();
         if let Some((_, chunk)) = part.rows.full_chunks().find(|(_, chunk)| chunk.codes().is_none())
         {
-            part.memtable.encode(chunk, self.pool);
+            part.memtable.encode(chunk, self.scene.pool);
         }
         let counts = |slot: &u32| allowed.is_none_or(|allowed| allowed.contains(*slot));
         let mut coded = Vec::new();
@@ -121,27 +115,27 @@ impl Search<'_> {
         }
         let rest = part.rows.rest().filter(|(slot, _)| counts(slot));
         scored += self.score_slots(at, part, rest);
-        let vectors = self.clock.monotonic();
+        let vectors = self.scene.clock.monotonic();
         let codec = part.memtable.codec();
-        let query = codec.query(&self.spec.query, CONFIDENCE);
+        let query = codec.query(&self.scene.spec.query, CONFIDENCE);
         let probe = query.probe(&codec.origin_centre());
         let mut sweep = Sweep {
             part,
             query,
             probe,
             allowed,
-            list: Shortlist::new(self.spec.k),
-            floor: rank_units(self.view.schema.metric, self.best.threshold()),
+            list: Shortlist::new(self.scene.spec.k),
+            floor: rank_units(self.scene.view.schema.metric, self.best.threshold()),
             counts: PartExplain::default(),
         };
         for (first, chunk, codes) in coded {
-            sweep.chunk(first, chunk, codes, |row| row.live_at(self.view.lsn))?;
+            sweep.chunk(first, chunk, codes, |row| row.live_at(self.scene.view.lsn))?;
         }
         let Sweep { list, counts, .. } = sweep;
-        let scanned = self.clock.monotonic();
+        let scanned = self.scene.clock.monotonic();
         let left = list.into_undecided();
         scored += self.score_slots(at, part, left.into_iter().filter_map(|slot| part.slot(slot)));
-        let end = self.clock.monotonic();
+        let end = self.scene.clock.monotonic();
         let on_vectors = vectors.saturating_sub(start) + end.saturating_sub(scanned);
         Ok(PartExplain {
             plan: BY_CODES,

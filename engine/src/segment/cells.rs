@@ -59,6 +59,11 @@ impl CellTable {
         self.places.rows(cell)
     }
 
+    /// The blocks of codes of a cell.
+    pub(super) fn blocks(&self, cell: u32) -> Range<u64> {
+        self.places.blocks(cell)
+    }
+
     /// The cell that holds a row.
     pub(crate) fn cell_of(&self, row: u32) -> u32 {
         self.places.cell_of(row)
@@ -68,9 +73,9 @@ impl CellTable {
 /// The one-bit codes of a cell.
 #[derive(Debug)]
 pub(crate) struct CellCodes<'a> {
-    rows: usize,
-    padded: usize,
-    bytes: Bytes<'a>,
+    pub(super) rows: usize,
+    pub(super) padded: usize,
+    pub(super) bytes: Bytes<'a>,
 }
 
 impl CellCodes<'_> {
@@ -84,9 +89,9 @@ impl CellCodes<'_> {
 /// The eight-bit codes of consecutive rows.
 #[derive(Debug)]
 pub(crate) struct FineCodes<'a> {
-    padded: usize,
-    codes: Bytes<'a>,
-    factors: Bytes<'a>,
+    pub(super) padded: usize,
+    pub(super) codes: Bytes<'a>,
+    pub(super) factors: Bytes<'a>,
 }
 
 impl FineCodes<'_> {
@@ -159,8 +164,8 @@ impl Segment {
     pub(crate) fn cell_codes(&self, table: &CellTable, cell: u32) -> Result<CellCodes<'_>> {
         let (blocks, source) = self.cell_blocks()?;
         let padded = table.clustering.codec().padded();
-        let (len, places) = (block_len(padded) as u64, table.places.blocks(cell));
-        let bytes = blocks.codes.bytes(source, places.start * len..places.end * len)?;
+        let (len, within) = (block_len(padded) as u64, table.blocks(cell));
+        let bytes = blocks.codes.bytes(source, within.start * len..within.end * len)?;
         Ok(CellCodes { rows: table.rows(cell).len(), padded, bytes })
     }
 

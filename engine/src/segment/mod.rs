@@ -23,6 +23,7 @@ mod codes;
 mod describe;
 mod directory;
 mod format;
+mod hot;
 mod id_index;
 mod items;
 mod meta;
@@ -37,11 +38,12 @@ mod writer;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub(crate) use cells::CellTable;
+pub(crate) use cells::{CellTable, FineCodes};
 pub(crate) use codes::{CellPlan, Look, RowCodes, cell_blocks_len};
 pub(crate) use describe::describe;
 pub use describe::{BlockDescription, SegmentDescription};
 pub(crate) use format::HEADER_MAGIC as MAGIC;
+pub(crate) use hot::Codes;
 pub use meta::ReadMode;
 pub(crate) use meta::{RowRef, SegmentMeta, SegmentParams, segment_path};
 pub(crate) use reader::Segment;

@@ -34,7 +34,7 @@ pub use bytes::{BadCodebook, DIM_MAX};
 pub use drift::{Drift, STALE_SKEW, STALE_SPREAD};
 use nearest::RoundedCells;
 use panels::{Panels, squared_distance};
-pub use route::Router;
+pub use route::{Ranking, Router};
 use std::sync::OnceLock;
 
 /// Rows that the training looks at, per cell.

@@ -17,15 +17,18 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod calls;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 pub(crate) mod portable;
 pub(crate) mod rounded;
 mod scalar;
 mod table;
+#[cfg(target_arch = "x86_64")]
+mod vbmi;
 
-pub(crate) use table::Block;
-pub use table::{Kernels, Level};
+pub use calls::Kernels;
+pub use table::Level;
 
 /// Rows of one block of one-bit codes.
 pub const BLOCK_ROWS: usize = 32;
@@ -35,6 +38,17 @@ pub(crate) const GROUP_BYTES: usize = 16;
 pub(crate) const FACTOR_BYTES: usize = 3 * 4 * BLOCK_ROWS;
 /// Groups whose sums fit 16 bits: 256 times at most 248.
 pub(crate) const CHUNK_BYTES: usize = 256 * GROUP_BYTES;
+
+/// What a scan of blocks looks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scan<'a> {
+    /// Sums of the query: see [`Kernels::block_sums`].
+    pub(crate) tables: &'a [u8],
+    /// What turns sums into scores.
+    pub(crate) affine: portable::Affine,
+    /// A row whose upper bound is below this is not looked for.
+    pub(crate) threshold: f32,
+}
 
 /// The plain definitions that the tests compare every level with.
 #[cfg(test)]

@@ -11,7 +11,14 @@
 #![deny(clippy::indexing_slicing)]
 
 use super::{Bits, Estimate, Factors, Probe, Query};
-use crate::kernels::{BLOCK_ROWS, Block, FACTOR_BYTES, GROUP_BYTES};
+use crate::kernels::{BLOCK_ROWS, FACTOR_BYTES, GROUP_BYTES, Scan};
+
+/// Blocks that are scanned before any of their rows is visited: what is found in one of them does
+/// not make the machine throw away what it has begun of the next.
+const BATCH: usize = 8;
+/// Bytes that memory is asked for ahead of a scan. Where that has begun, the machine sees by itself
+/// where it goes on: to ask for all of it costs more than to wait for the rest.
+const PREFETCH: usize = 768;
 
 /// Bytes of a block of codes of `padded` components.
 pub fn block_len(padded: usize) -> usize {
@@ -150,22 +157,27 @@ impl<'a> Blocks<'a> {
         assert_eq!(query.rotated().len(), self.padded, "a query has the dimension of the codes");
         let blocks = self.rows.div_ceil(BLOCK_ROWS);
         assert!(mask.is_none_or(|mask| mask.len() >= blocks), "a mask has a bit for every row");
-        let (affine, kernels, slack) = (query.affine(probe), query.kernels(), probe.slack());
-        let mut scores = [0.0; BLOCK_ROWS];
-        for (number, block) in self.blocks().enumerate() {
-            let wanted = mask.and_then(|mask| mask.get(number)).copied().unwrap_or(u32::MAX)
-                & present(self.rows - number * BLOCK_ROWS);
-            if wanted == 0 {
-                continue;
+        let (len, slack) = (block_len(self.padded), probe.slack());
+        let mut scan = Scan { tables: query.tables(), affine: query.affine(probe), threshold };
+        let (mut near, mut scores) = ([0; BATCH], [[0.0; BLOCK_ROWS]; BATCH]);
+        for (batch, bytes) in self.bytes.chunks(BATCH * len).enumerate() {
+            let first = batch * BATCH;
+            let near = near.get_mut(..bytes.len() / len).unwrap_or_default();
+            for (number, near) in (first..).zip(near.iter_mut()) {
+                let wanted = mask.and_then(|mask| mask.get(number)).copied().unwrap_or(u32::MAX);
+                *near = wanted & present(self.rows - number * BLOCK_ROWS);
             }
-            let tables = query.tables();
-            let near = kernels.scan_block(block, tables, &affine, threshold - slack, &mut scores);
-            let mut left = near & wanted;
-            while left != 0 {
-                let row = left.trailing_zeros() as usize;
-                left &= left - 1;
-                if let (Some(score), Some(error)) = (scores.get(row), factor(block, ERROR, row)) {
-                    let found = Estimate { score: *score, margin: error * affine.reach + slack };
+            scan.threshold = threshold - slack;
+            query.kernels().scan_blocks(&scan, bytes, near, &mut scores);
+            let found = bytes.chunks_exact(len).zip(near.iter().zip(&scores));
+            for (number, (block, (near, scores))) in (first..).zip(found) {
+                // Rows of the blocks before this one may have raised it.
+                let now = threshold - slack;
+                for (row, found) in estimates(*near, scores, block, scan.affine.reach) {
+                    if found.score + found.margin < now {
+                        continue;
+                    }
+                    let found = Estimate { margin: found.margin + slack, ..found };
                     threshold = visit(number * BLOCK_ROWS + row, found);
                 }
             }
@@ -174,15 +186,8 @@ impl<'a> Blocks<'a> {
 
     /// Asks memory for the first of the blocks, which are to be scanned soon.
     pub fn prefetch(&self, query: &Query) {
-        query.kernels().prefetch(self.bytes);
-    }
-
-    /// The blocks as codes and factors.
-    fn blocks(&self) -> impl Iterator<Item = Block<'a>> {
-        self.bytes.chunks_exact(block_len(self.padded)).filter_map(|block| {
-            let (codes, factors) = block.split_last_chunk::<FACTOR_BYTES>()?;
-            Some(Block { codes, factors })
-        })
+        let begin = self.bytes.get(..PREFETCH).unwrap_or(self.bytes);
+        query.kernels().prefetch(begin);
     }
 
     /// Copies the code of one row out and returns its factors; `None` if there is no such row.
@@ -192,15 +197,16 @@ impl<'a> Blocks<'a> {
     /// If `code` is not [`Bits::code_len`] long, which is a bug of the caller.
     pub fn copy_row(&self, row: usize, code: &mut [u8]) -> Option<Factors> {
         assert_eq!(code.len(), Bits::One.code_len(self.padded), "a code has its length");
-        let block = self.blocks().nth(row / BLOCK_ROWS).filter(|_| row < self.rows)?;
+        let mut blocks = self.bytes.chunks_exact(block_len(self.padded));
+        let block = blocks.nth(row / BLOCK_ROWS).filter(|_| row < self.rows)?;
+        let (codes, factors) = block.split_last_chunk()?;
         let (slot, shift) = (row % BLOCK_ROWS, row % BLOCK_ROWS / 16 * 4);
-        let nibbles =
-            block.codes.iter().skip(slot % 16).step_by(GROUP_BYTES).map(|byte| byte >> shift & 15);
-        let mut nibbles = nibbles;
+        let bytes = codes.iter().skip(slot % 16).step_by(GROUP_BYTES);
+        let mut nibbles = bytes.map(|byte| byte >> shift & 15);
         for byte in code.iter_mut() {
             *byte = nibbles.next()? | (nibbles.next()? << 4);
         }
-        let value = |array| factor(block, array, slot);
+        let value = |array| factor(factors, array, slot);
         Some(Factors { add: value(0)?, scale: value(1)?, error: value(ERROR)? })
     }
 }
@@ -209,9 +215,25 @@ impl<'a> Blocks<'a> {
 const ERROR: usize = 2;
 
 /// One of the factors of a row of a block.
-fn factor(block: Block<'_>, array: usize, slot: usize) -> Option<f32> {
-    let (words, _) = block.factors.as_chunks::<4>();
+fn factor(factors: &[u8; FACTOR_BYTES], array: usize, slot: usize) -> Option<f32> {
+    let (words, _) = factors.as_chunks::<4>();
     words.get(array * BLOCK_ROWS + slot).map(|bytes| f32::from_le_bytes(*bytes))
+}
+
+/// The rows whose bit is set, with their estimates. `reach` is what errors are multiplied with.
+fn estimates(
+    near: u32,
+    scores: &[f32; BLOCK_ROWS],
+    block: &[u8],
+    reach: f32,
+) -> impl Iterator<Item = (usize, Estimate)> {
+    let mut left = near;
+    std::iter::from_fn(move || {
+        let row = left.trailing_zeros() as usize;
+        left &= left.checked_sub(1)?;
+        let error = factor(block.last_chunk()?, ERROR, row)?;
+        Some((row, Estimate { score: *scores.get(row)?, margin: error * reach }))
+    })
 }
 
 /// A bit for each of the rows that are left, as far as a block goes.

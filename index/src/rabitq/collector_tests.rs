@@ -91,9 +91,10 @@ proptest! {
         for (number, cell) in cells.cells.iter().enumerate() {
             let (codes, probe) = (cell.codes(masked), query.probe(&cell.centre));
             found.scan(&codes, &probe, |row| (number, row));
-            let rows: Vec<u32> = (0..cell.rows as u32).collect();
+            let rows = (0..cell.rows).filter_map(|row| codes.fine.row(row));
+            let rows: Vec<_> = rows.map(|row| (row, probe)).collect();
             let mut estimates = Vec::new();
-            query.estimate_rows(&codes.fine, &rows, |_| probe, &mut estimates);
+            query.estimate_rows(&rows, &mut estimates);
             for (row, estimate) in estimates.iter().enumerate() {
                 let (code, factors) = codes.fine.get(row).expect("a row of the cell");
                 prop_assert_eq!(*estimate, query.estimate(Bits::Eight, code, factors, &probe));

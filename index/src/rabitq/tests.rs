@@ -267,6 +267,40 @@ proptest! {
         prop_assert!(found.all(|other| Some(&other) == first.as_ref()));
     }
 
+    /// Blocks are scanned several at a time; a caller cannot tell, whatever it does to the threshold.
+    #[test]
+    fn a_raised_threshold_holds_from_the_next_block_on(
+        rows in 200_usize..700,
+        raise in 0.0_f32..40.0,
+        seed in any::<u64>(),
+    ) {
+        let scene = coded(Metric::Dot, 9, rows, seed);
+        let vector = gaussian(&mut SplitMix64(!seed), 9, 1.0);
+        for kernels in Kernels::available() {
+            let query = scene.codec.clone().on(kernels).query(&vector, CONFIDENCE);
+            let probe = query.probe(&scene.centre);
+            let (mut want, mut threshold) = (Vec::new(), f32::NEG_INFINITY);
+            for (block, coded) in scene.rows.chunks(BLOCK_ROWS).enumerate() {
+                let of_block = threshold;
+                for (at, (code, factors)) in coded.iter().enumerate() {
+                    let found = query.estimate(Bits::One, code, *factors, &probe);
+                    if found.score + found.margin >= of_block {
+                        want.push((block * BLOCK_ROWS + at, found.score.to_bits()));
+                        threshold = threshold.max(found.score - raise);
+                    }
+                }
+            }
+            let blocks = Blocks::new(&scene.bytes, scene.codec.padded(), rows).unwrap();
+            let (mut visited, mut threshold) = (Vec::new(), f32::NEG_INFINITY);
+            blocks.scan(&query, &probe, None, threshold, |row, score| {
+                visited.push((row, score.to_bits()));
+                threshold = threshold.max(score - raise);
+                threshold
+            });
+            prop_assert_eq!(visited, want, "{:?}", kernels.level());
+        }
+    }
+
     #[test]
     fn rows_come_out_of_a_block_as_they_went_in((scene, _, _) in scene_of_blocks()) {
         let blocks = Blocks::new(&scene.bytes, scene.codec.padded(), scene.rows.len()).unwrap();
