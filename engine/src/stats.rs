@@ -1,9 +1,16 @@
 //! What `stats` tells: plain data, computed on request.
 
 use crate::{
-    collection::CollectionCore, db::DbCore, maintenance::compaction, schema::Schema,
+    collection::{CollectionCore, SegmentView, View},
+    db::DbCore,
+    error::Result,
+    ivf::Clusterings,
+    maintenance::compaction,
+    schema::Schema,
+    segment::Segment,
     settings::WalBackend,
 };
+use akidb_index::codebook::STALE_SPREAD;
 use serde::Serialize;
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
@@ -20,6 +27,23 @@ pub struct SegmentStats {
     pub bytes: u64,
     /// Bytes of its codes that are copied into memory: 0 unless the segment is hot.
     pub hot_bytes: u64,
+    /// The cells that its rows lie in; `None` if it has none, or they cannot be read.
+    pub cells: Option<CellStats>,
+}
+
+/// How the rows of a segment lie in cells.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CellStats {
+    /// The id of the codebook. Segments that share one are merged without coding their rows anew.
+    pub codebook: String,
+    /// How many cells there are.
+    pub count: u32,
+    /// The mean squared distance of the rows to the centroids of their cells, over that of the rows
+    /// that the codebook was trained on: 1 if they lie alike. By a sample of the rows, read once.
+    pub spread: f64,
+    /// Whether that is so much (see [`akidb_index::codebook::STALE_SPREAD`]) that a compaction of
+    /// such rows trains a new codebook.
+    pub stale: bool,
 }
 
 /// A cold object as `stats` shows it.
@@ -134,6 +158,8 @@ impl DbCore {
     /// Statistics of one collection.
     pub(crate) fn collection_stats(&self, collection: &Arc<CollectionCore>) -> CollectionStats {
         let view = collection.view();
+        // Before the lock: this may read.
+        let segments = view.segments.iter().map(|part| segment_stats(&view, part)).collect();
         let due = compaction::due(self, collection);
         let state = collection.state.read();
         let memtables = || state.parts.memtables();
@@ -146,17 +172,7 @@ impl DbCore {
             memtable_rows: memtables().map(|memtable| memtable.row_count() as u64).sum(),
             memtable_bytes: memtables().map(|memtable| memtable.bytes()).sum(),
             frozen_memtables: state.parts.frozen().len(),
-            segments: view
-                .segments
-                .iter()
-                .map(|part| SegmentStats {
-                    number: part.part.number(),
-                    rows: u64::from(part.part.segment.rows()),
-                    dead_rows: part.dead.len(),
-                    bytes: part.part.segment.meta().len,
-                    hot_bytes: part.part.segment.hot_bytes(),
-                })
-                .collect(),
+            segments,
             cold: state
                 .cold
                 .iter()
@@ -199,4 +215,28 @@ impl DbCore {
             cleanup_error: self.background.cleanup_error().map(|error| error.to_string()),
         }
     }
+}
+
+fn segment_stats(view: &View, part: &SegmentView) -> SegmentStats {
+    let segment = &part.part.segment;
+    SegmentStats {
+        number: part.part.number(),
+        rows: u64::from(segment.rows()),
+        dead_rows: part.dead.len(),
+        bytes: segment.meta().len,
+        hot_bytes: segment.hot_bytes(),
+        // Damage is told by whoever needs what is damaged, and by `verify`.
+        cells: cell_stats(segment, &view.clusterings).ok().flatten(),
+    }
+}
+
+fn cell_stats(segment: &Segment, known: &Clusterings) -> Result<Option<CellStats>> {
+    let Some(table) = segment.cells(known)? else { return Ok(None) };
+    let (clustering, spread) = (table.clustering(), segment.drift(table)?.spread);
+    Ok(Some(CellStats {
+        codebook: format!("{:016x}", clustering.id()),
+        count: clustering.cells(),
+        spread,
+        stale: spread > STALE_SPREAD,
+    }))
 }

@@ -29,6 +29,7 @@ mod items;
 mod meta;
 mod open;
 mod reader;
+mod run;
 mod salvage;
 mod sink;
 mod source;
@@ -38,7 +39,7 @@ mod writer;
 pub(crate) mod tests;
 
 pub(crate) use cells::{CellTable, FineCodes};
-pub(crate) use codes::{CellPlan, RowCodes};
+pub(crate) use codes::{CellPlan, Look, RowCodes, cell_blocks_len};
 pub(crate) use describe::describe;
 pub use describe::{BlockDescription, SegmentDescription};
 pub(crate) use format::HEADER_MAGIC as MAGIC;
@@ -46,6 +47,7 @@ pub(crate) use hot::Codes;
 pub use meta::ReadMode;
 pub(crate) use meta::{RowRef, SegmentMeta, SegmentParams, segment_path};
 pub(crate) use reader::Segment;
+pub(crate) use run::Run;
 pub(crate) use salvage::SalvagedSegment;
 pub(crate) use writer::SegmentWriter;
 
