@@ -9,7 +9,7 @@ use akidb_index::{
     codebook::{Codebook, Router},
     rabitq::{
         Bits, Blocks, CONFIDENCE, CellCodes, Codec, Collector, Factors, FineCodes, block_len,
-        pack_block,
+        lay_out, pack_block,
     },
 };
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -106,6 +106,12 @@ fn scan(c: &mut Criterion) {
     group.throughput(Throughput::Elements(rows as u64));
     group.bench_function("nothing near", |x| {
         x.iter(|| blocks.scan(&query, &probe, None, black_box(f32::MAX), |_, _| f32::MAX));
+    });
+    let mut copy = bytes.clone();
+    lay_out(codec.layout(), DIM, &mut copy);
+    let copy = Blocks::laid_out(codec.layout(), &copy, DIM, rows).expect("as many bytes");
+    group.bench_function("nothing near, laid out for this machine", |x| {
+        x.iter(|| copy.scan(&query, &probe, None, black_box(f32::MAX), |_, _| f32::MAX));
     });
     let sparse: Vec<u32> = (0..MANY_BLOCKS).map(|i| u32::from(i % 10 == 0)).collect();
     group.bench_function("one block in ten", |x| {

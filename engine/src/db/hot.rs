@@ -11,10 +11,13 @@ use crate::error::Result;
 pub(super) fn make_one_hot(core: &DbCore) -> Result<bool> {
     let mut failed = None;
     for collection in core.all_collections() {
-        let segments = collection.state.read().parts.segments().to_vec();
+        let (segments, known) = {
+            let state = collection.state.read();
+            (state.parts.segments().to_vec(), state.clusterings.clone())
+        };
         for part in segments {
             core.background.pause_point()?;
-            match part.segment.make_hot(&core.hot) {
+            match part.segment.make_hot(&known, &core.hot) {
                 Ok(true) => return Ok(true),
                 Ok(false) => {}
                 // Damage in one segment must not keep the others cold.

@@ -19,7 +19,7 @@ use akidb_index::{
 /// The power of the share for a filter without a match near the query.
 const SCARCE: f64 = 0.15;
 /// How the power falls with scarcity: measured on two filters of sentence embeddings.
-const FALL: f64 = 0.5;
+const FALL: f64 = 0.75;
 
 /// A segment, and what counts in it.
 pub(super) struct Choice<'a> {

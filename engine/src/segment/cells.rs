@@ -16,6 +16,7 @@ use crate::{
     ivf::{Calibration, Clustering, Clusterings},
 };
 use akidb_index::{
+    Layout,
     codebook::{Assignment, Drift},
     inv_norm,
     kernel::l2_squared,
@@ -75,13 +76,14 @@ impl CellTable {
 pub(crate) struct CellCodes<'a> {
     pub(super) rows: usize,
     pub(super) padded: usize,
+    pub(super) layout: Layout,
     pub(super) bytes: Bytes<'a>,
 }
 
 impl CellCodes<'_> {
     /// The blocks; row `i` is the `i`-th of the cell.
     pub(crate) fn blocks(&self) -> Result<Blocks<'_>> {
-        Blocks::new(&self.bytes, self.padded, self.rows)
+        Blocks::laid_out(self.layout, &self.bytes, self.padded, self.rows)
             .map_err(|_| Error::bug("the codes of a cell have another length than its rows"))
     }
 }
@@ -166,7 +168,7 @@ impl Segment {
         let padded = table.clustering.codec().padded();
         let (len, within) = (block_len(padded) as u64, table.blocks(cell));
         let bytes = blocks.codes.bytes(source, within.start * len..within.end * len)?;
-        Ok(CellCodes { rows: table.rows(cell).len(), padded, bytes })
+        Ok(CellCodes { rows: table.rows(cell).len(), padded, layout: Layout::Groups, bytes })
     }
 
     /// The eight-bit codes of consecutive rows.

@@ -1,7 +1,8 @@
 //! Hot segments: the codes of a segment copied into memory.
 //!
 //! A copy is made from bytes whose checksums were compared and never changes, so that a search of a
-//! hot segment neither looks at checksums nor waits for the disk. The vectors stay where they are:
+//! hot segment neither looks at checksums nor waits for the disk; one-bit codes lie in it as this
+//! machine scans them fastest. The vectors stay where they are:
 //! a search reads those of a few rows. A segment that does not fit into the budget is warm: its codes are
 //! read where they lie in the file.
 //!
@@ -18,8 +19,12 @@ use crate::{
     Error, Result,
     budget::{Budget, Claimed},
     error::Cause,
+    ivf::Clusterings,
 };
-use akidb_index::rabitq::{Bits, FACTORS_LEN, block_len};
+use akidb_index::{
+    Layout,
+    rabitq::{self, Bits, FACTORS_LEN, block_len},
+};
 use akidb_vfs::{Memory, MemoryMut};
 use std::{ops::Range, sync::Arc};
 
@@ -30,6 +35,7 @@ pub(crate) struct HotCodes {
     codes: Range<usize>,
     fine: Range<usize>,
     factors: Range<usize>,
+    layout: Layout,
     claimed: Claimed,
 }
 
@@ -45,12 +51,13 @@ impl Segment {
     ///
     /// # Errors
     /// Corruption of the codes; a failed call; memory that the system does not give.
-    pub(crate) fn make_hot(&self, budget: &Arc<Budget>) -> Result<bool> {
+    pub(crate) fn make_hot(&self, known: &Clusterings, budget: &Arc<Budget>) -> Result<bool> {
         let (blocks, source) = self.parts();
         let Some(cells) = &blocks.cells else { return Ok(false) };
         if self.hot.read().is_some() {
             return Ok(false);
         }
+        let Some(table) = self.cells(known)? else { return Ok(false) };
         let parts = [&cells.codes, &cells.fine, &cells.factors];
         let mut end = 0_usize;
         let mut place = |len: u64| -> Option<Range<usize>> {
@@ -70,8 +77,12 @@ impl Segment {
             let into = into.ok_or_else(|| Error::bug("a hot copy is too small for its codes"))?;
             block.copy_to(source, into)?;
         }
+        let codec = table.clustering().codec();
+        if let Some(codes) = memory.get_mut(codes.clone()) {
+            rabitq::lay_out(codec.layout(), codec.padded(), codes);
+        }
         let memory = memory.freeze().map_err(no_memory)?;
-        let hot = HotCodes { memory, codes, fine, factors, claimed };
+        let hot = HotCodes { memory, codes, fine, factors, layout: codec.layout(), claimed };
         *self.hot.write() = Some(Arc::new(hot));
         Ok(true)
     }
@@ -111,7 +122,7 @@ impl Codes<'_> {
         let len = block_len(padded);
         let bytes = scaled(&blocks, len).and_then(|part| hot.slice(&hot.codes, part));
         let bytes = bytes.ok_or_else(|| Error::bug("a cell's codes leave the hot copy"))?;
-        Ok(CellCodes { rows: self.table.rows(cell).len(), padded, bytes })
+        Ok(CellCodes { rows: self.table.rows(cell).len(), padded, layout: hot.layout, bytes })
     }
 
     /// The eight-bit codes of consecutive rows.

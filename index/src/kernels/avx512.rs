@@ -21,7 +21,7 @@ use std::arch::x86_64::{
     _mm512_srli_epi16, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_epi32,
 };
 
-pub(super) use super::avx2::prefetch;
+pub(super) use super::avx2::{block_sums_by_row, prefetch};
 
 /// Half of the rows of a block.
 const HALF: usize = BLOCK_ROWS / 2;

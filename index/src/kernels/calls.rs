@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "calls of functions for instructions that the machine has")]
 
 use super::{
-    BLOCK_ROWS, FACTOR_BYTES, GROUP_BYTES, Scan,
+    BLOCK_ROWS, FACTOR_BYTES, GROUP_BYTES, Layout, Scan,
     portable::{Grid, Nearest, PANEL, Sums},
     rounded::{self, LaneBest, ROWS, Rounded},
     table::{self, Level, Table},
@@ -38,6 +38,11 @@ impl Kernels {
     /// The level.
     pub fn level(self) -> Level {
         self.level
+    }
+
+    /// The layout of codes in memory that this level scans fastest.
+    pub fn layout(self) -> Layout {
+        if self.level == Level::Vbmi { Layout::Rows } else { Layout::Groups }
     }
 
     /// The inner product of two vectors, in an order of sums that every level shares. Infinite or

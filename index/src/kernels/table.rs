@@ -2,7 +2,7 @@
 //! [`super::calls`] only, which checks lengths.
 
 use super::{
-    BLOCK_ROWS, FACTOR_BYTES, Scan,
+    BLOCK_ROWS, FACTOR_BYTES, Layout, Scan,
     portable::{self, Grid, Nearest, Sums},
     rounded::{self, LaneBest, Rounded},
     scalar,
@@ -106,13 +106,19 @@ macro_rules! table {
                 estimates: &mut [[f32; BLOCK_ROWS]],
             ) {
                 let len = scan.tables.len() + FACTOR_BYTES;
-                for ((block, near), estimates) in
-                    blocks.chunks_exact(len).zip(near).zip(estimates)
-                {
-                    let Some((codes, factors)) = block.split_last_chunk() else { continue };
+                let mut rest = blocks;
+                for (near, estimates) in near.iter_mut().zip(estimates) {
+                    let Some((block, behind)) = rest.split_at_checked(len) else { return };
+                    let Some((codes, factors)) = block.split_last_chunk() else { return };
+                    rest = behind;
                     if *near != 0 {
                         let mut sums = [0; BLOCK_ROWS];
-                        $own::block_sums(codes, scan.tables, &mut sums);
+                        match scan.layout {
+                            Layout::Groups => $own::block_sums(codes, scan.tables, &mut sums),
+                            Layout::Rows => {
+                                $own::block_sums_by_row(codes, scan.tables, &mut sums);
+                            }
+                        }
                         *near &= $own::score_block(
                             &sums,
                             factors,

@@ -12,15 +12,13 @@ pub(super) use super::avx512::{
     dot_u4, dot_u8, dot_u8_four, fold, hadamard16, panel_sums, prefetch, score_block,
 };
 use super::avx512::{load, store_sums};
-use super::{BLOCK_ROWS, GROUP_BYTES};
+use super::{BLOCK_ROWS, GROUP_BYTES, GROUPS};
 use std::arch::x86_64::{
-    _mm512_dpbusd_epi32, _mm512_permutexvar_epi8, _mm512_set1_epi8, _mm512_setzero_si512,
+    __m512i, _mm512_dpbusd_epi32, _mm512_permutexvar_epi8, _mm512_set1_epi8, _mm512_setzero_si512,
     _mm512_srli_epi16, _mm512_ternarylogic_epi32,
 };
 
-/// Groups of four components in a register of codes.
-const GROUPS: usize = 4;
-/// Codes that a register holds.
+/// Codes that a register holds: those of four groups.
 const WIDTH: usize = GROUPS * GROUP_BYTES;
 
 /// Where the byte of a row and a group is taken from, to lie beside the other groups of its row.
@@ -53,14 +51,32 @@ const OR_AND: i32 = 0xF8;
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi")]
 #[inline]
 pub(super) fn block_sums(codes: &[u8], tables: &[u8], sums: &mut [u32; BLOCK_ROWS]) {
-    let (by_row, table_of) = (load(&BY_ROW), load(&TABLE_OF));
-    let (nibble, ones) = (_mm512_set1_epi8(15), _mm512_set1_epi8(1));
+    let by_row = load(&BY_ROW);
+    add_up(codes, tables, sums, |code| _mm512_permutexvar_epi8(by_row, code));
+}
+
+/// The same of codes in [`super::Layout::Rows`], which lie as they are added up.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi")]
+#[inline]
+pub(super) fn block_sums_by_row(codes: &[u8], tables: &[u8], sums: &mut [u32; BLOCK_ROWS]) {
+    add_up(codes, tables, sums, |code| code);
+}
+
+/// Adds up what codes pick, once `by_row` has put the bytes of each row side by side.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi")]
+#[inline]
+fn add_up(
+    codes: &[u8],
+    tables: &[u8],
+    sums: &mut [u32; BLOCK_ROWS],
+    by_row: impl Fn(__m512i) -> __m512i,
+) {
+    let (table_of, nibble, ones) = (load(&TABLE_OF), _mm512_set1_epi8(15), _mm512_set1_epi8(1));
     let (codes, _) = codes.as_chunks::<WIDTH>();
     let (tables, _) = tables.as_chunks::<WIDTH>();
     let mut totals = [_mm512_setzero_si512(); 2];
     for (code, table) in codes.iter().zip(tables) {
-        let code = _mm512_permutexvar_epi8(by_row, load(code));
-        let table = load(table);
+        let (code, table) = (by_row(load(code)), load(table));
         let low = _mm512_ternarylogic_epi32::<OR_AND>(table_of, code, nibble);
         let high = _mm512_srli_epi16::<4>(code);
         let high = _mm512_ternarylogic_epi32::<OR_AND>(table_of, high, nibble);

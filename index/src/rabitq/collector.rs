@@ -10,7 +10,9 @@
 //! - A row is left out only if `k` others are better as far as bounds tell: see [`Shortlist`].
 //! - Nothing stays undecided: [`Collector::finish`] decides what is on its way.
 
-use super::{Bits, Blocks, Estimate, FACTORS_LEN, Factors, FineCodes, Probe, Query, Shortlist};
+use super::{
+    Bits, Blocks, Estimate, FACTORS_LEN, Factors, FineCodes, Probe, Query, Shortlist, block::Found,
+};
 
 /// Rows that are looked at before the first are decided, as long as there is no threshold.
 const WARM_ROWS: usize = 256;
@@ -82,6 +84,7 @@ pub struct Collector<'a, T> {
     k: usize,
     list: Shortlist<T>,
     pending: Vec<Pending<'a, T>>,
+    found: Found,
     scanned: usize,
     decided: usize,
 }
@@ -90,7 +93,7 @@ impl<'a, T: Ord + Copy> Collector<'a, T> {
     /// Nothing yet of the `k` best for a query.
     pub fn new(query: &'a Query, k: usize) -> Self {
         let (list, pending) = (Shortlist::new(k), Vec::with_capacity(2 * WARM_ROWS));
-        Self { query, k, list, pending, scanned: 0, decided: 0 }
+        Self { query, k, list, pending, found: Found::default(), scanned: 0, decided: 0 }
     }
 
     /// Leaves out rows below `floor`, too: the `k`-th best score that was found elsewhere.
@@ -129,8 +132,8 @@ impl<'a, T: Ord + Copy> Collector<'a, T> {
     pub fn scan(&mut self, cell: &CellCodes<'a>, probe: &Probe, name: impl Fn(usize) -> T) {
         assert_eq!(cell.blocks.rows(), cell.fine.rows(), "a row has codes of both kinds");
         let (threshold, before) = (self.list.threshold(), self.pending.len());
-        let (query, pending) = (self.query, &mut self.pending);
-        cell.blocks.scan_estimates(query, probe, cell.mask, threshold, |row, estimate| {
+        let (query, pending, found) = (self.query, &mut self.pending, &mut self.found);
+        cell.blocks.scan_with(found, query, probe, cell.mask, threshold, |row, estimate| {
             if let Some((code, factors)) = cell.fine.bytes(row) {
                 if threshold > f32::NEG_INFINITY {
                     query.kernels().prefetch(code);
