@@ -181,7 +181,7 @@ fn collect(c: &mut Criterion) {
         x.iter(|| {
             let mut found = Collector::new(&query, 10);
             for number in 0..80 {
-                found.scan(&cell(number), &probe, |row| (number, row));
+                found.scan(&cell(number), &probe, |row| Some((number, row)));
             }
             found.finish()
         });

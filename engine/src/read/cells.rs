@@ -9,6 +9,7 @@
 //! - *cells*: the nearest cells, as many as the recall takes ([`super::choice`]). Tombstones and
 //!   filters are masks of the scan.
 //! - *matches*: if few rows match, the cells in which those lie.
+//! - If very few match, their vectors: nothing is prepared for them.
 
 use super::{
     choice::Choice,
@@ -30,7 +31,9 @@ use akidb_index::{
 use roaring::RoaringBitmap;
 use std::ops::Range;
 
-/// Up to so many matching rows, all of them are looked at, wherever they lie.
+/// Up to so many matching rows are scored by their vectors: preparing the query for codes costs as much.
+const FEWEST_MATCHES: u64 = 400;
+/// Up to so many, all of them are looked at, wherever they lie.
 const FEW_MATCHES: u64 = 2_000;
 /// Beyond so many matches, the centroids of all cells are looked at in one pass.
 const MANY_PROBES: u64 = 200;
@@ -96,6 +99,9 @@ impl Search<'_> {
         let Some(table) = segment.cells(&self.scene.view.clusterings)? else { return Ok(None) };
         let rows = &Counted::new(rows, segment.rows());
         let counting = rows.all();
+        if matches!(rows.which(), Rows::Only(_)) && counting <= FEWEST_MATCHES {
+            return Ok(None);
+        }
         let Some(nprobe) = self.nprobe(table, segment.rows(), counting) else { return Ok(None) };
         let start = self.scene.clock.monotonic();
         let floor = rank_units(self.scene.view.schema.metric, self.best.threshold());
@@ -187,7 +193,7 @@ impl Hunt<'_> {
                 fine: fine.view()?,
                 mask: mask.clone().and_then(|mask| words.get(mask)),
             };
-            collector.scan(&cell, probe, |at| first + at as u32);
+            collector.scan(&cell, probe, |at| Some(first + at as u32));
         }
         collector.settle();
         self.counts.decided += collector.decided() as u64;

@@ -21,6 +21,10 @@ const SCARCE: f64 = 0.15;
 /// How the power falls with scarcity: measured on two filters of sentence embeddings.
 const FALL: f64 = 0.75;
 
+/// How many times more matches are looked at than rows without a filter need: the table of a segment
+/// knows all rows, not those of the filter.
+const RESERVE: f64 = 1.15;
+
 /// A segment, and what counts in it.
 pub(super) struct Choice<'a> {
     pub(super) table: &'a CellTable,
@@ -91,7 +95,7 @@ impl Choice<'_> {
         let share = nprobe as f64 / f64::from(self.table.clustering().cells().max(1));
         let expected = self.rows.all() as f64 * near_rows as f64 / self.table.row_count() as f64;
         let power = (near as f64 / expected.max(1.0)).powf(FALL).clamp(SCARCE, 1.0);
-        let enough = (self.rows.all() as f64 * share.powf(power)).ceil() as u64;
+        let enough = (self.rows.all() as f64 * share.powf(power) * RESERVE).ceil() as u64;
         enough.max(self.wanted)
     }
 }

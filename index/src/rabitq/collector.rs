@@ -74,7 +74,7 @@ pub struct CellCodes<'a> {
 ///     mask: None,
 /// };
 /// let mut found = Collector::new(&query, 1);
-/// found.scan(&cell, &query.probe(&codec.origin_centre()), |row| row);
+/// found.scan(&cell, &query.probe(&codec.origin_centre()), Some);
 /// assert_eq!(found.finish(), [0]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -124,22 +124,23 @@ impl<'a, T: Ord + Copy> Collector<'a, T> {
     }
 
     /// Scans the rows of a cell. `name` turns the number of a row within the cell into what it is
-    /// called in the end.
+    /// called in the end; `None` for a row that is not to be found, which is asked only of those that
+    /// the scan leaves.
     ///
     /// # Panics
     /// If query and codes are of different dimensions, or the codes of different numbers of rows:
     /// bugs of the caller.
-    pub fn scan(&mut self, cell: &CellCodes<'a>, probe: &Probe, name: impl Fn(usize) -> T) {
+    pub fn scan(&mut self, cell: &CellCodes<'a>, probe: &Probe, name: impl Fn(usize) -> Option<T>) {
         assert_eq!(cell.blocks.rows(), cell.fine.rows(), "a row has codes of both kinds");
         let (threshold, before) = (self.list.threshold(), self.pending.len());
         let (query, pending, found) = (self.query, &mut self.pending, &mut self.found);
         cell.blocks.scan_with(found, query, probe, cell.mask, threshold, |row, estimate| {
-            if let Some((code, factors)) = cell.fine.bytes(row) {
+            if let (Some((code, factors)), Some(item)) = (cell.fine.bytes(row), name(row)) {
                 if threshold > f32::NEG_INFINITY {
                     query.kernels().prefetch(code);
                     query.kernels().prefetch(factors);
                 }
-                pending.push(Pending { item: name(row), estimate, probe: *probe, code, factors });
+                pending.push(Pending { item, estimate, probe: *probe, code, factors });
             }
             threshold
         });
