@@ -119,6 +119,7 @@ fn filter_text(step: &FilterStep) -> String {
     let how = match step.strategy {
         FilterStrategy::Index => "by index",
         FilterStrategy::Scan => "by reading metadata",
+        FilterStrategy::Remembered => "remembered",
         FilterStrategy::Skipped => "not needed",
         _ => "otherwise",
     };

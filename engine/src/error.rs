@@ -285,6 +285,14 @@ pub enum Cause {
     /// The machine gave no thread.
     #[error("cannot start a thread: {0}; retry when the machine has threads to give")]
     Thread(#[source] std::io::Error),
+    /// The machine gave no memory for a hot copy; searches read the file instead.
+    #[error("cannot take {bytes} bytes of memory: {source}; lower `hot_bytes` or free memory")]
+    Memory {
+        /// How many bytes were asked for.
+        bytes: u64,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A broken invariant of ours.
     #[error("bug in AkiDB: {detail}; please report it")]
     Bug {
@@ -319,7 +327,7 @@ impl Cause {
             Self::Fs(error) => fs_kind(error),
             Self::Wal(error) => wal_kind(error),
             Self::Store(error) => store_kind(error),
-            Self::Thread(_) | Self::Moved { .. } => ErrorKind::Unavailable,
+            Self::Thread(_) | Self::Memory { .. } | Self::Moved { .. } => ErrorKind::Unavailable,
             Self::Bug { .. } | Self::Key(_) => ErrorKind::Bug,
         }
     }

@@ -28,6 +28,7 @@
 //! - [`import`] reads rows from any Parquet file with an id and a vector column.
 
 mod api;
+mod budget;
 mod cold;
 mod collection;
 mod commit;
@@ -72,7 +73,7 @@ pub use repair::{Loss, LossKind, Repair, RepairAction, RepairPlan, RepairStep, S
 pub use schema::{DIM_MAX, FIELDS_MAX, FieldDef, FieldType, Metric, Schema};
 pub use segment::{BlockDescription, ReadMode, SegmentDescription};
 pub use settings::{Durability, Settings, WalBackend};
-pub use stats::{ColdStats, CollectionStats, DbStats, SegmentStats, SnapshotInfo};
+pub use stats::{CellStats, ColdStats, CollectionStats, DbStats, SegmentStats, SnapshotInfo};
 pub use tombstones::{TombstoneDescription, TombstoneEntryDescription};
 pub use verify::{Finding, FindingKind, Severity, Verify, VerifyProgress, VerifyReport};
 

@@ -121,10 +121,21 @@ pub struct Settings {
     /// Threads that find the cells of rows when a segment is written. 0 (default) means one per core.
     /// They run for a part of a flush or merge only; lower it where searches must not feel that.
     pub build_threads: usize,
+    /// What copies of the codes of hot segments may take in memory, all together. Default: 1 GiB.
+    /// Segments that do not fit are warm: their codes are read where they lie in the file, which is
+    /// about as fast while the system keeps those pages. About 450 bytes a row at 384 components; 0
+    /// makes no copies.
+    pub hot_bytes: u64,
+    /// What answers of filters may take in memory, all together, that are remembered because they are asked
+    /// again and again. Default: 64 MiB. One takes about a fifth of a byte per row of its segment;
+    /// 0 remembers none.
+    pub filter_answers_bytes: u64,
     /// Segments are mapped into memory (default) or read with positional reads, which is slower
     /// but cannot end in SIGBUS when the disk fails under a mapped page.
     pub read_mode: ReadMode,
-    /// Threads that run searches of the async API. 0 (default) means one per core.
+    /// Threads that run searches of the async API, and that search parts of a collection beside each
+    /// other while no other search needs them. 0 (default) means one per core; with 1 each search is
+    /// of one thread.
     pub search_threads: usize,
     /// The largest `k` of a search. Default: 10,000. The memory of a search grows with its `k`.
     pub k_max: usize,
@@ -159,6 +170,8 @@ impl Default for Settings {
             compaction_auto: true,
             index_rows_min: 4096,
             build_threads: 0,
+            hot_bytes: 1 << 30,
+            filter_answers_bytes: 64 << 20,
             read_mode: ReadMode::Mmap,
             search_threads: 0,
             k_max: 10_000,

@@ -1,9 +1,16 @@
 //! What `stats` tells: plain data, computed on request.
 
 use crate::{
-    collection::CollectionCore, db::DbCore, maintenance::compaction, schema::Schema,
+    collection::{CollectionCore, SegmentView, View},
+    db::DbCore,
+    error::Result,
+    ivf::Clusterings,
+    maintenance::compaction,
+    schema::Schema,
+    segment::Segment,
     settings::WalBackend,
 };
+use akidb_index::codebook::STALE_SPREAD;
 use serde::Serialize;
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
@@ -18,6 +25,25 @@ pub struct SegmentStats {
     pub dead_rows: u64,
     /// Bytes of the file.
     pub bytes: u64,
+    /// Bytes of its codes that are copied into memory: 0 unless the segment is hot.
+    pub hot_bytes: u64,
+    /// The cells that its rows lie in; `None` if it has none, or they cannot be read.
+    pub cells: Option<CellStats>,
+}
+
+/// How the rows of a segment lie in cells.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CellStats {
+    /// The id of the codebook. Segments that share one are merged without coding their rows anew.
+    pub codebook: String,
+    /// How many cells there are.
+    pub count: u32,
+    /// The mean squared distance of the rows to the centroids of their cells, over that of the rows
+    /// that the codebook was trained on: 1 if they lie alike. By a sample of the rows, read once.
+    pub spread: f64,
+    /// Whether that is so much (see [`akidb_index::codebook::STALE_SPREAD`]) that a compaction of
+    /// such rows trains a new codebook.
+    pub stale: bool,
 }
 
 /// A cold object as `stats` shows it.
@@ -83,6 +109,11 @@ pub struct DbStats {
     pub wal_backend_fallback: Option<String>,
     /// Bytes of memory that all memtables take, about.
     pub memtable_bytes: u64,
+    /// Bytes of memory that the copies of hot segments take, at most `hot_bytes` of the settings.
+    pub hot_bytes: u64,
+    /// Bytes of memory that remembered answers of filters take, at most `filter_answers_bytes` of the
+    /// settings.
+    pub filter_answers_bytes: u64,
     /// Flushes done.
     pub flushes: u64,
     /// Row versions flushed.
@@ -99,6 +130,9 @@ pub struct DbStats {
     pub flush_error: Option<String>,
     /// The last failure of compaction, until one succeeds or none is due.
     pub compaction_error: Option<String>,
+    /// The last failure to make a segment hot, until one succeeds or none is due. Searches read such a
+    /// segment's file.
+    pub hot_error: Option<String>,
     /// The last failure to remove files or objects that are no longer needed.
     pub cleanup_error: Option<String>,
 }
@@ -124,6 +158,8 @@ impl DbCore {
     /// Statistics of one collection.
     pub(crate) fn collection_stats(&self, collection: &Arc<CollectionCore>) -> CollectionStats {
         let view = collection.view();
+        // Before the lock: this may read.
+        let segments = view.segments.iter().map(|part| segment_stats(&view, part)).collect();
         let due = compaction::due(self, collection);
         let state = collection.state.read();
         let memtables = || state.parts.memtables();
@@ -136,16 +172,7 @@ impl DbCore {
             memtable_rows: memtables().map(|memtable| memtable.row_count() as u64).sum(),
             memtable_bytes: memtables().map(|memtable| memtable.bytes()).sum(),
             frozen_memtables: state.parts.frozen().len(),
-            segments: view
-                .segments
-                .iter()
-                .map(|part| SegmentStats {
-                    number: part.part.number(),
-                    rows: u64::from(part.part.segment.rows()),
-                    dead_rows: part.dead.len(),
-                    bytes: part.part.segment.meta().len,
-                })
-                .collect(),
+            segments,
             cold: state
                 .cold
                 .iter()
@@ -174,6 +201,8 @@ impl DbCore {
             wal_backend: self.recovery.wal_backend,
             wal_backend_fallback: self.recovery.wal_backend_fallback.clone(),
             memtable_bytes: self.shared.pool.used(),
+            hot_bytes: self.hot.used(),
+            filter_answers_bytes: self.answers.used(),
             flushes: counters.flushes.load(Relaxed),
             flushed_rows: counters.flushed_rows.load(Relaxed),
             compactions: counters.compactions.load(Relaxed),
@@ -182,7 +211,32 @@ impl DbCore {
             poisoned: self.shared.poisoned().map(ToString::to_string),
             flush_error: self.background.flush_error().map(|error| error.to_string()),
             compaction_error: self.background.compaction_error().map(|error| error.to_string()),
+            hot_error: self.background.hot_error().map(|error| error.to_string()),
             cleanup_error: self.background.cleanup_error().map(|error| error.to_string()),
         }
     }
+}
+
+fn segment_stats(view: &View, part: &SegmentView) -> SegmentStats {
+    let segment = &part.part.segment;
+    SegmentStats {
+        number: part.part.number(),
+        rows: u64::from(segment.rows()),
+        dead_rows: part.dead.len(),
+        bytes: segment.meta().len,
+        hot_bytes: segment.hot_bytes(),
+        // Damage is told by whoever needs what is damaged, and by `verify`.
+        cells: cell_stats(segment, &view.clusterings).ok().flatten(),
+    }
+}
+
+fn cell_stats(segment: &Segment, known: &Clusterings) -> Result<Option<CellStats>> {
+    let Some(table) = segment.cells(known)? else { return Ok(None) };
+    let (clustering, spread) = (table.clustering(), segment.drift(table)?.spread);
+    Ok(Some(CellStats {
+        codebook: format!("{:016x}", clustering.id()),
+        count: clustering.cells(),
+        spread,
+        stale: spread > STALE_SPREAD,
+    }))
 }

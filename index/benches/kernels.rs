@@ -9,7 +9,7 @@ use akidb_index::{
     codebook::{Codebook, Router},
     rabitq::{
         Bits, Blocks, CONFIDENCE, CellCodes, Codec, Collector, Factors, FineCodes, block_len,
-        pack_block,
+        lay_out, pack_block,
     },
 };
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -107,6 +107,12 @@ fn scan(c: &mut Criterion) {
     group.bench_function("nothing near", |x| {
         x.iter(|| blocks.scan(&query, &probe, None, black_box(f32::MAX), |_, _| f32::MAX));
     });
+    let mut copy = bytes.clone();
+    lay_out(codec.layout(), DIM, &mut copy);
+    let copy = Blocks::laid_out(codec.layout(), &copy, DIM, rows).expect("as many bytes");
+    group.bench_function("nothing near, laid out for this machine", |x| {
+        x.iter(|| copy.scan(&query, &probe, None, black_box(f32::MAX), |_, _| f32::MAX));
+    });
     let sparse: Vec<u32> = (0..MANY_BLOCKS).map(|i| u32::from(i % 10 == 0)).collect();
     group.bench_function("one block in ten", |x| {
         x.iter(|| blocks.scan(&query, &probe, Some(&sparse), f32::MAX, |_, _| f32::MAX));
@@ -175,19 +181,20 @@ fn collect(c: &mut Criterion) {
         x.iter(|| {
             let mut found = Collector::new(&query, 10);
             for number in 0..80 {
-                found.scan(&cell(number), &probe, |row| (number, row));
+                found.scan(&cell(number), &probe, |row| Some((number, row)));
             }
             found.finish()
         });
     });
     let fine = FineCodes::new(&codes, &factors, DIM).expect("all rows");
-    let wanted: Vec<u32> = (0..1_000).map(|i| i * 7_919 % rows).collect();
+    let wanted = (0..1_000).filter_map(|i| fine.row((i * 7_919 % rows) as usize));
+    let wanted: Vec<_> = wanted.map(|row| (row, probe)).collect();
     let mut out = Vec::new();
     group.throughput(Throughput::Elements(wanted.len() as u64));
     group.bench_function("scattered rows of a filter", |x| {
         x.iter(|| {
             out.clear();
-            query.estimate_rows(&fine, black_box(&wanted), |_| probe, &mut out);
+            query.estimate_rows(black_box(&wanted), &mut out);
         });
     });
     group.finish();

@@ -34,7 +34,14 @@ impl Executor for Serial {
 }
 
 /// What `of` makes of each number below `tasks`, in their order.
-pub(crate) fn map<R: Send + Sync>(
+///
+/// ```
+/// assert_eq!(akidb_index::map(&akidb_index::Serial, 3, |task| task * task), [0, 1, 4]);
+/// ```
+///
+/// # Panics
+/// If the executor returns before every task has run, which breaks its contract.
+pub fn map<R: Send + Sync>(
     executor: &dyn Executor,
     tasks: usize,
     of: impl Fn(usize) -> R + Sync,

@@ -31,9 +31,9 @@ pub mod rabitq;
 mod rotation;
 mod topk;
 
-pub use executor::{Executor, Serial};
+pub use executor::{Executor, Serial, map};
 pub use kernel::inv_norm;
-pub use kernels::{BLOCK_ROWS, Kernels, Level};
+pub use kernels::{BLOCK_ROWS, Kernels, Layout, Level};
 pub use metric::{Metric, Scorer};
 pub use rotation::{PAD, Rotation};
 pub use topk::{Scored, TopK};

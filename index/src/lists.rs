@@ -5,15 +5,14 @@
 //! blocks of each cell behind one another where they are full, and packing the rest again.
 //!
 //! # Invariants
-//! - [`Lists::new`] checks all that later reads rely on: where cells begin never goes back, and the
-//!   bytes are exactly those of all blocks. Content of codes and factors cannot do harm.
+//! - [`Places::new`] and [`Lists::new`] check all that later reads rely on: where cells begin never
+//!   goes back, and the bytes are exactly those of all blocks. Content of codes cannot do harm.
 //! - Nothing is copied: a list in a mapped file is read where it lies.
 
 #![deny(clippy::indexing_slicing)]
 
 use crate::{
     BLOCK_ROWS,
-    codebook::Assignment,
     rabitq::{BadBlocks, Blocks, block_len},
 };
 use std::ops::Range;
@@ -23,29 +22,32 @@ use std::ops::Range;
 pub struct CellOrder {
     /// The old number of each row, in the new order: by cell, and within a cell as they were.
     pub rows: Vec<u32>,
-    /// Where each cell begins in `rows`, and at last their number: one more than there are cells.
-    pub starts: Vec<u32>,
+    /// Where each cell begins in `rows`.
+    pub places: Places,
 }
 
 impl CellOrder {
-    /// Orders rows by the cells they were assigned to, in time proportional to rows and cells.
+    /// Orders rows by their cells, of which there are `count`, in time proportional to both.
     ///
     /// # Panics
-    /// If a row is assigned to a cell of `cells` or above, which is a bug of the caller.
-    pub fn new(assigned: &[Assignment], cells: usize) -> Self {
-        let mut rows_of = vec![Vec::new(); cells];
-        for (row, assignment) in (0_u32..).zip(assigned) {
-            let list: Option<&mut Vec<u32>> = rows_of.get_mut(assignment.cell as usize);
-            list.expect("rows are assigned to cells of the codebook").push(row);
+    /// If a row is in cell `count` or above, which is a bug of the caller.
+    pub fn new(cells: &[u32], count: usize) -> Self {
+        let mut sizes = vec![0_u32; count];
+        for cell in cells {
+            let size = sizes.get_mut(*cell as usize);
+            *size.expect("rows are assigned to cells of the codebook") += 1;
         }
-        let mut starts = Vec::with_capacity(cells + 1);
-        let mut rows = Vec::with_capacity(assigned.len());
-        for list in rows_of {
-            starts.push(rows.len() as u32);
-            rows.extend(list);
+        let places = Places::of_sizes(&sizes);
+        let mut next = places.starts.to_vec();
+        let mut rows = vec![0; cells.len()];
+        for (row, cell) in (0_u32..).zip(cells) {
+            let Some(next) = next.get_mut(*cell as usize) else { continue };
+            if let Some(place) = rows.get_mut(*next as usize) {
+                *place = row;
+            }
+            *next += 1;
         }
-        starts.push(rows.len() as u32);
-        Self { rows, starts }
+        Self { rows, places }
     }
 }
 
@@ -63,48 +65,61 @@ pub enum BadLists {
         /// Where it begins.
         start: u32,
     },
-    /// The codes are too many or too few.
-    #[error(transparent)]
-    Codes(#[from] BadBlocks),
 }
 
-/// The codes of all cells, in memory that somebody else owns.
-#[derive(Clone, Debug)]
-pub struct Lists<'a> {
-    starts: &'a [u32],
-    /// The codes of cell `i` begin `offsets[i]` blocks into the bytes.
-    offsets: Vec<u64>,
-    bytes: &'a [u8],
-    padded: usize,
+/// Where the cells of a part begin, in rows and in blocks of codes.
+///
+/// ```
+/// use akidb_index::lists::Places;
+/// let places = Places::new(vec![0, 40, 40, 41])?;
+/// assert_eq!((places.cells(), places.row_count(), places.block_count()), (3, 41, 3));
+/// assert_eq!((places.rows(0), places.blocks(0)), (0..40, 0..2));
+/// assert_eq!(places.cell_of(40), 2);
+/// # Ok::<(), akidb_index::lists::BadLists>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    starts: Box<[u32]>,
+    /// Blocks before each cell, and in all.
+    blocks: Box<[u64]>,
 }
 
-impl<'a> Lists<'a> {
-    /// A view of the lists of the cells that begin at `starts` (see [`CellOrder::starts`]), with
-    /// codes of `padded` components in `bytes`: the blocks of one cell behind those of the other.
+impl Places {
+    /// Cells that begin at these rows; at last the number of rows, so one more than there are cells.
     ///
     /// # Errors
-    /// If the cells do not follow each other, or the bytes are not as many as their rows need.
-    pub fn new(starts: &'a [u32], bytes: &'a [u8], padded: usize) -> Result<Self, BadLists> {
+    /// If the first does not begin at row 0, or one begins before the one in front of it.
+    pub fn new(starts: Vec<u32>) -> Result<Self, BadLists> {
         if starts.first() != Some(&0) {
             return Err(BadLists::NoBegin);
         }
-        let mut offsets = Vec::with_capacity(starts.len());
-        let mut blocks = 0_u64;
-        offsets.push(blocks);
+        let mut blocks = Vec::with_capacity(starts.len());
+        let mut before = 0_u64;
+        blocks.push(before);
         for (cell, pair) in starts.windows(2).enumerate() {
             let [start, end] = *pair else { continue };
             let Some(rows) = end.checked_sub(start) else {
                 return Err(BadLists::Backwards { cell: cell + 1, start: end });
             };
-            blocks += u64::from(rows.div_ceil(BLOCK_ROWS as u32));
-            offsets.push(blocks);
+            before += u64::from(rows.div_ceil(BLOCK_ROWS as u32));
+            blocks.push(before);
         }
-        let want = usize::try_from(blocks).unwrap_or(usize::MAX).saturating_mul(block_len(padded));
-        if bytes.len() != want || padded == 0 || !padded.is_multiple_of(crate::PAD) {
-            let rows = starts.last().map_or(0, |rows| *rows as usize);
-            return Err(BadBlocks { rows, padded, want, got: bytes.len() }.into());
-        }
-        Ok(Self { starts, offsets, bytes, padded })
+        Ok(Self { starts: starts.into(), blocks: blocks.into() })
+    }
+
+    /// Cells of so many rows each.
+    fn of_sizes(sizes: &[u32]) -> Self {
+        let mut end = 0_u32;
+        let ends = sizes.iter().map(|size| {
+            end += size;
+            end
+        });
+        Self::new(std::iter::once(0).chain(ends).collect()).expect("ends of sizes never go back")
+    }
+
+    /// Where each cell begins, and at last the number of rows.
+    pub fn starts(&self) -> &[u32] {
+        &self.starts
     }
 
     /// How many cells there are.
@@ -112,14 +127,79 @@ impl<'a> Lists<'a> {
         self.starts.len() - 1
     }
 
+    /// Rows in all cells.
+    pub fn row_count(&self) -> u32 {
+        self.starts.last().copied().unwrap_or(0)
+    }
+
+    /// Blocks in all cells.
+    pub fn block_count(&self) -> u64 {
+        self.blocks.last().copied().unwrap_or(0)
+    }
+
+    /// The rows of a cell; none if there is no such cell.
+    pub fn rows(&self, cell: u32) -> Range<u32> {
+        between(&self.starts, cell)
+    }
+
+    /// The blocks of a cell's codes; none if there is no such cell.
+    pub fn blocks(&self, cell: u32) -> Range<u64> {
+        between(&self.blocks, cell)
+    }
+
+    /// The cell that holds a row; of a row that is not there, some number.
+    pub fn cell_of(&self, row: u32) -> u32 {
+        let after = self.starts.partition_point(|start| *start <= row);
+        u32::try_from(after.saturating_sub(1)).unwrap_or(u32::MAX)
+    }
+}
+
+/// From where a cell begins to where the next one does.
+fn between<T: Copy + Default>(starts: &[T], cell: u32) -> Range<T> {
+    let cell = cell as usize;
+    let bounds = starts.get(cell).zip(starts.get(cell.saturating_add(1)));
+    bounds.map_or(T::default()..T::default(), |(start, end)| *start..*end)
+}
+
+/// The codes of all cells, in memory that somebody else owns.
+#[derive(Clone, Copy, Debug)]
+pub struct Lists<'a> {
+    places: &'a Places,
+    bytes: &'a [u8],
+    padded: usize,
+}
+
+impl<'a> Lists<'a> {
+    /// A view of the lists of these cells, with codes of `padded` components in `bytes`: the blocks
+    /// of one cell behind those of the other.
+    ///
+    /// # Errors
+    /// If the bytes are not as many as the rows need.
+    pub fn new(places: &'a Places, bytes: &'a [u8], padded: usize) -> Result<Self, BadBlocks> {
+        let blocks = usize::try_from(places.block_count()).unwrap_or(usize::MAX);
+        let want = blocks.saturating_mul(block_len(padded));
+        if bytes.len() != want || padded == 0 || !padded.is_multiple_of(crate::PAD) {
+            let rows = places.row_count() as usize;
+            return Err(BadBlocks { rows, padded, want, got: bytes.len() });
+        }
+        Ok(Self { places, bytes, padded })
+    }
+
+    /// How many cells there are.
+    pub fn cells(&self) -> usize {
+        self.places.cells()
+    }
+
     /// The rows of a cell and their codes: row `i` of the blocks is row `rows.start + i`. `None` if
     /// there is no such cell.
     pub fn cell(&self, cell: u32) -> Option<(Range<u32>, Blocks<'a>)> {
-        let cell = cell as usize;
-        let rows = *self.starts.get(cell)?..*self.starts.get(cell + 1)?;
-        let byte = |block: &u64| usize::try_from(*block).ok()?.checked_mul(block_len(self.padded));
-        let bytes = byte(self.offsets.get(cell)?)?..byte(self.offsets.get(cell + 1)?)?;
-        let blocks = Blocks::new(self.bytes.get(bytes)?, self.padded, rows.len()).ok()?;
+        if cell as usize >= self.cells() {
+            return None;
+        }
+        let (rows, blocks) = (self.places.rows(cell), self.places.blocks(cell));
+        let byte = |block: u64| usize::try_from(block).ok()?.checked_mul(block_len(self.padded));
+        let bytes = self.bytes.get(byte(blocks.start)?..byte(blocks.end)?)?;
+        let blocks = Blocks::new(bytes, self.padded, rows.len()).ok()?;
         Some((rows, blocks))
     }
 }
@@ -143,7 +223,7 @@ mod tests {
         rows: Vec<f32>,
         router: Router,
         codec: Codec,
-        starts: Vec<u32>,
+        places: Places,
         blocks: Vec<u8>,
         eights: Vec<(Vec<u8>, Factors)>,
     }
@@ -152,13 +232,15 @@ mod tests {
         let book = Codebook::train(rows, DIM, cells, 1);
         let codec = Codec::new(metric, DIM, 2);
         let router = Router::new(&book, &codec);
-        let order = CellOrder::new(&book.assign(rows), book.cells());
+        let cells: Vec<u32> = book.assign(rows).iter().map(|found| found.cell).collect();
+        let order = CellOrder::new(&cells, book.cells());
         let row = |old: &u32| &rows[*old as usize * DIM..][..DIM];
         let (mut blocks, mut eights) = (Vec::new(), Vec::new());
         let mut encoder = codec.encoder();
-        for (cell, pair) in (0_u32..).zip(order.starts.windows(2)) {
+        for cell in 0..order.places.cells() as u32 {
             let mut ones = Vec::new();
-            for old in &order.rows[pair[0] as usize..pair[1] as usize] {
+            let places = order.places.rows(cell);
+            for old in &order.rows[places.start as usize..places.end as usize] {
                 encoder.set_row(row(old), inv_norm(row(old)));
                 encoder.set_centre(router.centre(cell).unwrap());
                 let mut one = vec![0; Bits::One.code_len(codec.padded())];
@@ -174,13 +256,13 @@ mod tests {
             }
         }
         let rows = order.rows.iter().flat_map(row).copied().collect();
-        Part { rows, router, codec, starts: order.starts, blocks, eights }
+        Part { rows, router, codec, places: order.places, blocks, eights }
     }
 
     impl Part {
         /// Scans the nearest cells, decides by eight bits, and scores what is left exactly.
         fn search(&self, query: &[f32], k: usize, cells: usize) -> Vec<(u32, u32)> {
-            let lists = Lists::new(&self.starts, &self.blocks, self.codec.padded()).unwrap();
+            let lists = Lists::new(&self.places, &self.blocks, self.codec.padded()).unwrap();
             let prepared = self.codec.query(query, CONFIDENCE);
             let mut list = Shortlist::new(k);
             for (cell, probe) in self.router.route(&prepared, cells) {
@@ -246,16 +328,16 @@ mod tests {
         fn rows_are_ordered_by_cell_and_stay_in_order_within_it(
             cells in prop::collection::vec(0_u32..7, 0..200),
         ) {
-            let assigned: Vec<_> =
-                cells.iter().map(|c| Assignment { cell: *c, squared_distance: 0.0 }).collect();
-            let order = CellOrder::new(&assigned, 7);
+            let order = CellOrder::new(&cells, 7);
             let mut want: Vec<u32> = (0..cells.len() as u32).collect();
             want.sort_by_key(|row| cells[*row as usize]);
             prop_assert_eq!(&order.rows, &want);
-            prop_assert_eq!(order.starts.len(), 8);
-            for (cell, pair) in order.starts.windows(2).enumerate() {
-                let rows = &order.rows[pair[0] as usize..pair[1] as usize];
-                prop_assert!(rows.iter().all(|row| cells[*row as usize] as usize == cell));
+            prop_assert_eq!(order.places.cells(), 7);
+            for cell in 0..7 {
+                for place in order.places.rows(cell) {
+                    prop_assert_eq!(cells[order.rows[place as usize] as usize], cell);
+                    prop_assert_eq!(order.places.cell_of(place), cell);
+                }
             }
         }
 
@@ -273,7 +355,9 @@ mod tests {
                 starts.insert(0, 0);
             }
             let bytes = vec![0xA5; blocks * block_len(64) + spare];
-            if let Ok(lists) = Lists::new(&starts, &bytes, 64) {
+            if let Ok(places) = Places::new(starts.clone())
+                && let Ok(lists) = Lists::new(&places, &bytes, 64)
+            {
                 let mut rows = 0;
                 for cell in 0..lists.cells() as u32 {
                     let (range, blocks) = lists.cell(cell).expect("the cell is there");
@@ -288,12 +372,14 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_lists_is_said() {
-        assert_eq!(Lists::new(&[], &[], 64).err(), Some(BadLists::NoBegin));
-        assert_eq!(Lists::new(&[1], &[], 64).err(), Some(BadLists::NoBegin));
-        let backwards = BadLists::Backwards { cell: 2, start: 3 };
-        assert_eq!(Lists::new(&[0, 5, 3], &[], 64).err(), Some(backwards));
-        assert!(matches!(Lists::new(&[0, 1], &[0; 7], 64), Err(BadLists::Codes(_))));
-        assert!(Lists::new(&[0, u32::MAX], &[], 64).is_err());
-        assert_eq!(Lists::new(&[0], &[], 64).map(|lists| lists.cells()).ok(), Some(0));
+        let places = |starts: &[u32]| Places::new(starts.to_vec());
+        assert_eq!(places(&[]), Err(BadLists::NoBegin));
+        assert_eq!(places(&[1]), Err(BadLists::NoBegin));
+        assert_eq!(places(&[0, 5, 3]), Err(BadLists::Backwards { cell: 2, start: 3 }));
+        assert!(Lists::new(&places(&[0, 1]).unwrap(), &[0; 7], 64).is_err());
+        assert!(Lists::new(&places(&[0, u32::MAX]).unwrap(), &[], 64).is_err());
+        let none = places(&[0]).unwrap();
+        assert_eq!(Lists::new(&none, &[], 64).map(|lists| lists.cells()), Ok(0));
+        assert_eq!((none.rows(0), none.blocks(u32::MAX), none.cell_of(9)), (0..0, 0..0, 0));
     }
 }

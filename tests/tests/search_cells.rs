@@ -339,6 +339,47 @@ fn merging_segments_of_one_codebook_keeps_codes_and_answers() {
     fixture.db.collection("docs").expect("it is there").verify().expect("a whole collection");
 }
 
+/// What each segment says of its cells: codebook, spread, and whether that is stale.
+fn cells(docs: &Collection) -> Vec<(String, f64, bool)> {
+    let cells = docs.stats().segments.into_iter().map(|segment| segment.cells.expect("cells"));
+    cells.map(|cells| (cells.codebook, cells.spread, cells.stale)).collect()
+}
+
+#[test]
+fn rows_that_move_away_from_a_codebook_are_told_and_the_next_merge_trains_another() {
+    for metric in METRICS {
+        let fixture = Fixture::new(metric, 10);
+        let flush = |rows: std::ops::Range<u64>, of: &dyn Fn(u64) -> Vec<f32>| {
+            fixture.upsert(rows.map(|n| (n, of(n))));
+            fixture.docs.flush().expect("a flush");
+        };
+        flush(0..3_000, &|n| clustered(n, 10));
+        flush(3_000..6_000, &|n| clustered(n, 10));
+        let alike = cells(&fixture.docs);
+        assert_eq!(alike[0].0, alike[1].0, "{metric:?}: one codebook for what lies alike");
+        assert!(!alike[0].2 && !alike[1].2, "{metric:?}: {alike:?}");
+        fixture.docs.compact().expect("a compaction");
+        assert_eq!(cells(&fixture.docs)[0].0, alike[0].0, "{metric:?}: it is kept");
+
+        // Other clusters, and the components of each row at other places.
+        let moved = |n: u64| {
+            let mut row = clustered(n + 7, 10);
+            row.iter_mut().enumerate().for_each(|(d, x)| *x = *x * -3.0 + [4.0, -4.0][d % 2]);
+            row
+        };
+        flush(6_000..12_000, &moved);
+        let apart = cells(&fixture.docs);
+        assert_eq!(apart[1].0, alike[0].0, "{metric:?}: a flush keeps it too");
+        assert!(apart[1].1 > 1.5 && apart[1].2, "{metric:?}: {apart:?}");
+        fixture.docs.compact().expect("a compaction");
+        let [(codebook, spread, stale)] = &cells(&fixture.docs)[..] else { panic!("one segment") };
+        assert_ne!(*codebook, alike[0].0, "{metric:?}");
+        assert!(!stale, "{metric:?}: {spread}");
+        fixture.truth(&moved(6_001), 10, None);
+        fixture.reopened().docs.verify().expect("a whole collection");
+    }
+}
+
 #[test]
 fn a_promoted_collection_gets_its_cells_back_by_compaction() {
     let fixture = Fixture::new(Metric::Cosine, 8);
@@ -352,6 +393,22 @@ fn a_promoted_collection_gets_its_cells_back_by_compaction() {
     assert_eq!(plan(), "exact");
     fixture.docs.compact().expect("a compaction");
     assert_eq!(plan(), "cells");
+}
+
+/// Nobody has to ask: what a promotion or a recovery left without cells is due, alone as it is.
+#[test]
+fn a_segment_that_lacks_cells_gets_them_in_the_background() {
+    let mut fixture = Fixture::new(Metric::Cosine, 8);
+    fixture.world.settings = Settings { compaction_auto: true, ..settings() };
+    let fixture = fixture.reopened();
+    fixture.upsert((0..2_000).map(|n| (n, clustered(n, 8))));
+    fixture.docs.flush().expect("a flush");
+    fixture.docs.demote().expect("a demotion");
+    fixture.docs.promote().expect("a promotion");
+    fixture.upsert([(5_000, clustered(5_000, 8))]);
+    let segments = fixture.docs.stats().segments;
+    assert!(segments.iter().all(|segment| segment.cells.is_some()), "{segments:?}");
+    assert_eq!(segments.iter().map(|segment| segment.rows).sum::<u64>(), 2_000);
 }
 
 proptest! {

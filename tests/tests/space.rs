@@ -1,7 +1,7 @@
 //! Space on disk: a life without crashes leaves no file that nothing names, what is written over and
 //! over does not grow, and a disk that fills up and is freed costs neither data nor a restart.
 
-use akidb::{ErrorKind, Point};
+use akidb::{ErrorKind, Metric, Point, Schema, Settings};
 use akidb_tests::{
     evidence::{Options, machines, run},
     ops::plain_schema,
@@ -109,4 +109,42 @@ fn d7_deletes_go_on_when_memory_is_full_because_the_disk_is() {
     db.close().expect("it closes");
     let docs = world.open().expect("it opens").collection("docs").expect("it is there");
     assert_eq!(docs.count(None).expect("a count"), written - 9);
+}
+
+/// Segments that a promotion or an older version wrote have no codes; what a merge makes of them
+/// has, and takes more space than they do.
+#[test]
+fn a_merge_that_has_to_make_codes_begins_only_where_there_is_room_for_them() {
+    let settings = Settings { compaction_auto: false, ..Settings::default() };
+    let settings = Settings { wal_file_bytes: 64 << 10, disk_reserve_bytes: 0, ..settings };
+    let mut world = World::new(44, Settings { index_rows_min: u64::MAX, ..settings.clone() });
+    let db = world.open().expect("it opens");
+    let schema = Schema::new(64, Metric::Cosine);
+    let docs = db.create_collection("docs", schema).expect("a new name");
+    for half in 0..2_u64 {
+        let vector =
+            |n: u64| (0..64).map(|d| ((n * 37 + d * 11) % 101) as f32 - 50.0).collect::<Vec<_>>();
+        let rows = (half * 1000..(half + 1) * 1000).map(|n| Point::new(n, vector(n)));
+        docs.upsert(rows).run().expect("an upsert");
+        docs.flush().expect("a flush");
+    }
+    db.close().expect("it closes");
+
+    world.settings = Settings { index_rows_min: 64, ..settings };
+    let db = world.open().expect("it opens");
+    let docs = db.collection("docs").expect("it is there");
+    let inputs: u64 = docs.stats().segments.iter().map(|segment| segment.bytes).sum();
+    let before = world.sim.files();
+    let used: u64 = before.iter().map(|(_, len)| len).sum();
+    let merged = (0..).any(|step| {
+        world.sim.set_capacity(Some(used + step * (16 << 10)));
+        let Err(error) = docs.compact() else { return true };
+        assert_eq!(error.kind(), ErrorKind::NoSpace);
+        assert!(error.to_string().starts_with("a merge needs"), "it began, and then: {error}");
+        assert_eq!(world.sim.files(), before);
+        false
+    });
+    assert!(merged, "it merges at last");
+    let [merged] = &docs.stats().segments[..] else { panic!("one segment is left") };
+    assert!(merged.bytes > inputs, "codes take space: {} and {inputs}", merged.bytes);
 }

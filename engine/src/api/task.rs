@@ -30,7 +30,7 @@ pub(super) async fn on_pool<T: Send + 'static>(
     }
     let (reply, result) = oneshot::channel();
     let shared = core.clone();
-    core.search_pool()?.spawn(move || {
+    core.searchers.pool()?.spawn(move || {
         let result = work(&shared);
         // Before the answer: a caller who drops its handle then is the last to hold one.
         drop(shared);

@@ -4,7 +4,7 @@
 //! happen only under the collection's state lock, so a view captured under that lock is
 //! consistent. A bitmap handed to a view is never changed afterwards: the next kill copies it.
 
-use crate::{PointId, error::Result, segment::Segment};
+use crate::{PointId, error::Result, filter::Remembered, segment::Segment};
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 use std::sync::{Arc, OnceLock};
@@ -24,12 +24,19 @@ pub(crate) struct SegmentPart {
     tombstones: Mutex<Tombstones>,
     /// Rows in id order, made by the first scan.
     id_order: OnceLock<Box<[(PointId, u32)]>>,
+    /// Answers of filters.
+    pub(crate) answers: Remembered,
 }
 
 impl SegmentPart {
     pub(crate) fn new(segment: Segment, dead: RoaringBitmap) -> Self {
         let tombstones = Tombstones { base: Arc::new(dead), pending: RoaringBitmap::new() };
-        Self { segment, tombstones: Mutex::new(tombstones), id_order: OnceLock::new() }
+        Self {
+            segment,
+            tombstones: Mutex::new(tombstones),
+            id_order: OnceLock::new(),
+            answers: Remembered::default(),
+        }
     }
 
     /// The file number, which names the segment everywhere.

@@ -1,10 +1,11 @@
-//! Background work: flush and compaction, each on its own thread, and what timers would do.
+//! Background work: flush, compaction and hot copies, each on its own thread, and what timers would
+//! do.
 //!
 //! A failed job is noted, shown by `stats`, and tried again at the next tick: never silent, never
 //! fatal by itself. Driven inline (`Background::inline`) there are no threads: the work is done
 //! on the caller's thread at the end of the call that made it due, so that a simulation replays.
 
-use super::DbCore;
+use super::{DbCore, hot::make_one_hot};
 use crate::{
     collection::CollectionCore,
     error::{Cause, Error, Result},
@@ -60,6 +61,7 @@ pub(crate) struct Background {
     flush_error: Mutex<Option<Error>>,
     flush_failures: AtomicU64,
     compaction_error: Mutex<Option<Error>>,
+    hot_error: Mutex<Option<Error>>,
     cleanup_error: Mutex<Option<Error>>,
 }
 
@@ -68,6 +70,7 @@ pub(crate) struct Background {
 enum Job {
     Flush,
     Compaction,
+    Hot,
 }
 
 impl Background {
@@ -80,6 +83,7 @@ impl Background {
             flush_error: Mutex::new(None),
             flush_failures: AtomicU64::new(0),
             compaction_error: Mutex::new(None),
+            hot_error: Mutex::new(None),
             cleanup_error: Mutex::new(None),
         }
     }
@@ -103,6 +107,11 @@ impl Background {
         self.compaction_error.lock().clone()
     }
 
+    /// The last failure to make a segment hot, until one succeeds or none is due.
+    pub(crate) fn hot_error(&self) -> Option<Error> {
+        self.hot_error.lock().clone()
+    }
+
     /// The last failure to remove files or objects that are no longer needed.
     pub(crate) fn cleanup_error(&self) -> Option<Error> {
         self.cleanup_error.lock().clone()
@@ -118,7 +127,8 @@ impl Background {
         if core.background.inline {
             return Ok(());
         }
-        for (name, job) in [("flush", Job::Flush), ("compact", Job::Compaction)] {
+        for (name, job) in [("flush", Job::Flush), ("compact", Job::Compaction), ("hot", Job::Hot)]
+        {
             let (weak, bell) = (Arc::downgrade(core), core.background.bell.clone());
             let thread = akidb_vfs::thread::spawn(name, move || work(&weak, &bell, job))
                 .map_err(Cause::Thread)?;
@@ -175,6 +185,7 @@ fn round(core: &DbCore, job: Job) -> Result<()> {
     let (run, error_slot): (fn(&DbCore) -> Result<bool>, _) = match job {
         Job::Flush => (flush_due, &core.background.flush_error),
         Job::Compaction => (compact_due, &core.background.compaction_error),
+        Job::Hot => (make_one_hot, &core.background.hot_error),
     };
     loop {
         let done = run(core);
@@ -213,6 +224,7 @@ pub(crate) fn run_due(core: &DbCore) {
     // Failures are noted, as on the threads.
     drop(round(core, Job::Flush));
     drop(round(core, Job::Compaction));
+    drop(round(core, Job::Hot));
 }
 
 fn flush_due(core: &DbCore) -> Result<bool> {

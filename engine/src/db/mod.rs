@@ -8,12 +8,14 @@
 mod backend;
 pub(crate) mod background;
 mod counters;
+mod hot;
 pub(crate) mod open;
 mod ops;
 pub(crate) mod paths;
 mod read_only;
 mod replay;
 mod report;
+mod searchers;
 mod space;
 mod strays;
 #[cfg(test)]
@@ -24,11 +26,14 @@ pub(crate) use open::{Components, open};
 pub(crate) use ops::{Waiting, Write};
 pub(crate) use read_only::open_read_only;
 pub use report::{RecoveryReport, TornTail};
+use searchers::Searchers;
+pub(crate) use searchers::Searching;
 pub(crate) use space::Claim;
 use space::Claims;
 
 use crate::{
     Schema,
+    budget::Budget,
     cold::ColdContext,
     collection::{CollectionCore, SegmentPart},
     commit::{CommitSink, Shared},
@@ -54,7 +59,7 @@ use std::{
     future::Future,
     path::PathBuf,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -70,7 +75,11 @@ pub(crate) struct DbCore {
     pub(crate) background: Background,
     pub(crate) counters: Counters,
     pub(crate) recovery: RecoveryReport,
-    executor: OnceLock<rayon::ThreadPool>,
+    pub(crate) searchers: Searchers,
+    /// What hot copies may take.
+    pub(crate) hot: Arc<Budget>,
+    /// What remembered answers of filters may take.
+    pub(crate) answers: Arc<Budget>,
     collections: RwLock<BTreeMap<u32, Arc<CollectionCore>>>,
     manifest: Mutex<ManifestStore>,
     next_file: AtomicU64,
@@ -279,21 +288,6 @@ impl DbCore {
         let mut names: Vec<_> = self.collections.read().values().map(|c| c.name.clone()).collect();
         names.sort_unstable();
         Ok(names)
-    }
-
-    /// The pool that serves the async API's reads, made when it is first needed.
-    pub(crate) fn search_pool(&self) -> Result<&rayon::ThreadPool> {
-        if let Some(pool) = self.executor.get() {
-            return Ok(pool);
-        }
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(self.shared.settings.search_threads)
-            .thread_name(|n| format!("akidb-search-{n}"))
-            // The task's caller learns of the panic by its dropped reply.
-            .panic_handler(|_| ())
-            .build()
-            .map_err(|error| Cause::Thread(std::io::Error::other(error)))?;
-        Ok(self.executor.get_or_init(|| pool))
     }
 
     /// Queues segments for unlinking once no reader holds them.

@@ -23,9 +23,11 @@ use super::{
     paths::{self, Paths},
     read_only::ReadOnly,
     replay::{self, Recovery, Replayed},
+    searchers::Searchers,
     strays,
 };
 use crate::{
+    budget::Budget,
     collection::{CollectionCore, SegmentPart},
     commit::{CommitSink, Shared},
     error::{Cause, Error, Result},
@@ -43,7 +45,7 @@ use std::{
     collections::BTreeMap,
     io::ErrorKind,
     path::Path,
-    sync::{Arc, OnceLock, atomic::AtomicU64},
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -102,10 +104,7 @@ pub(super) fn open_as(
         next_file: &next_file,
     };
     let Replayed { log, spilled } = recovery.run(&mut report)?;
-    let manifest = match manifest {
-        Some(manifest) => manifest,
-        None => create_manifest(&parts, &paths)?,
-    };
+    let manifest = manifest.map_or_else(|| create_manifest(&parts, &paths), Ok)?;
     shared.recovered(Lsn::new(report.last_lsn));
     let store = open_store(&parts, &paths)?;
     let commit = start_log(&parts, &shared, log)?;
@@ -116,11 +115,14 @@ pub(super) fn open_as(
         random: parts.random,
         store,
         background: Background::new(parts.inline, shared.work.clone()),
+        // Driven inline, nothing may run beside the caller.
+        searchers: Searchers::new(if parts.inline { 1 } else { shared.settings.search_threads }),
+        hot: Budget::new(shared.settings.hot_bytes),
+        answers: Budget::new(shared.settings.filter_answers_bytes),
         shared,
         commit,
         counters: Default::default(),
         recovery: report,
-        executor: OnceLock::new(),
         collections: RwLock::new(collections),
         manifest: Mutex::new(manifest),
         next_file,

@@ -6,13 +6,13 @@ use crate::{
     Cursor, FieldDef, Hit, Page, Point, PointId, Receipt, Record, Schema,
     collection::{CollectionCore, View},
     commit::{
-        BATCH_BYTES_MAX, Done, MetadataPatch, Request, WriteOp, check_depth, check_id, check_ids,
-        check_query, check_rows, dedup_ids, payload,
+        BATCH_BYTES_MAX, Done, MetadataPatch, Request, Shared, WriteOp, check_depth, check_id,
+        check_ids, check_query, check_rows, dedup_ids, payload,
     },
     error::{Cause, Error, InputError, Result},
     filter::Filter,
     maintenance::{compaction, flush, install::Change, moves, reindex},
-    read::{self, Explain, ScanSpec, SearchSpec},
+    read::{self, Explain, Memory, ScanSpec, SearchSpec},
     settings::{Durability, Settings},
 };
 use serde_json::Value;
@@ -85,7 +85,11 @@ impl DbCore {
         check_query(&spec.query, &schema)?;
         check_filter(spec.filter.as_ref(), &schema)?;
         let (view, promoted) = self.local_view(collection)?;
-        let (hits, explain) = read::search(&view, spec, &*self.shared.clock, &self.shared.pool)?;
+        let (hits, explain) = {
+            let Shared { clock, pool, .. } = &*self.shared;
+            let memory = Memory { pool, answers: &self.answers };
+            read::search(&view, spec, &**clock, memory, self.searchers.begin())?
+        };
         if explain.parts.iter().any(|part| part.plan == read::BY_CODES) {
             collection.want_codes();
         }

@@ -7,8 +7,10 @@
 
 use super::DbCore;
 use crate::{
-    collection::SegmentPart,
+    collection::{CollectionCore, SegmentPart},
     error::{Cause, ErrorKind, Result},
+    ivf::cells_for,
+    segment::cell_blocks_len,
     settings::Settings,
 };
 use akidb_vfs::planted;
@@ -71,13 +73,12 @@ impl DbCore {
 
     /// Claims what a merge of these segments will write, or refuses it: a merge that takes the
     /// space from under flushes and the log makes them fail, and it can wait.
-    pub(crate) fn claim_merge(&self, inputs: &[Arc<SegmentPart>]) -> Result<Claim<'_>> {
-        let live = |part: &Arc<SegmentPart>| {
-            let (rows, dead) = (u64::from(part.segment.rows()), part.dead().len());
-            let share = rows.saturating_sub(dead) as f64 / rows.max(1) as f64;
-            (part.segment.meta().len as f64 * share) as u64
-        };
-        let needed = inputs.iter().map(live).fold(0, u64::saturating_add);
+    pub(crate) fn claim_merge(
+        &self,
+        collection: &CollectionCore,
+        inputs: &[Arc<SegmentPart>],
+    ) -> Result<Claim<'_>> {
+        let needed = self.merge_bytes(collection, inputs);
         // Added before it is compared: of two merges that begin at once, one sees the other.
         let others = self.claims.0.fetch_add(needed, Ordering::Relaxed);
         let claim = Claim { all: &self.claims, needed, left: needed };
@@ -90,6 +91,27 @@ impl DbCore {
             return Err(Cause::MergeSpace { free_bytes, needed_bytes }.into());
         }
         Ok(claim)
+    }
+
+    /// About what a merge writes: the live share of its inputs, and the codes that they lack.
+    fn merge_bytes(&self, collection: &CollectionCore, inputs: &[Arc<SegmentPart>]) -> u64 {
+        let dim = collection.schema().dim;
+        let (mut bytes, mut all_rows, mut uncoded_rows) = (0_u64, 0, 0);
+        for part in inputs {
+            let rows = u64::from(part.segment.rows());
+            let live = rows.saturating_sub(part.dead().len());
+            let share = live as f64 / rows.max(1) as f64;
+            bytes = bytes.saturating_add((part.segment.meta().len as f64 * share) as u64);
+            all_rows += live;
+            uncoded_rows += if part.segment.has_cells() { 0 } else { live };
+        }
+        if all_rows < self.shared.settings.index_rows_min.max(1) {
+            return bytes;
+        }
+        let want = cells_for(all_rows, dim);
+        let fitting = collection.clusterings().fitting(want);
+        let cells = fitting.first().map_or(want, |finest| u64::from(finest.cells()).max(want));
+        bytes.saturating_add(cell_blocks_len(uncoded_rows, cells, dim))
     }
 
     /// Where memory is full because the disk is, deletes go on for a while: refusing them too

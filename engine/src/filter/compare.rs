@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::{cmp::Ordering, ops::Bound};
 
 /// A test of one JSON value.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum RawTest {
     /// There is a value that is not null.
     Exists,
@@ -73,7 +73,7 @@ fn compare(value: &Value, literal: &FilterValue) -> Option<Ordering> {
 }
 
 /// A number without loss: 128 bits hold every `i64` and `u64`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Exact {
     Whole(i128),
     Float(f64),

@@ -13,9 +13,10 @@ use std::ops::Bound;
 const LABEL_BYTES_MAX: usize = 240;
 
 /// A filter that was checked against a schema and is ready to run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct CompiledFilter {
     pub(super) root: Node,
+    conditions: usize,
 }
 
 impl CompiledFilter {
@@ -31,7 +32,12 @@ impl CompiledFilter {
         let mut conditions = 0;
         check_size(filter, 1, &mut conditions)?;
         let root = Node::new(filter, schema)?;
-        Ok(Self { root })
+        Ok(Self { root, conditions })
+    }
+
+    /// How many conditions it has.
+    pub(super) fn conditions(&self) -> usize {
+        self.conditions
     }
 
     /// Whether a row with this metadata matches.
@@ -66,7 +72,7 @@ fn check_size(filter: &Filter, depth: usize, conditions: &mut usize) -> Result<(
 }
 
 /// A node of the compiled tree.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Node {
     And(Vec<Node>),
     Or(Vec<Node>),
@@ -75,7 +81,7 @@ pub(super) enum Node {
 }
 
 /// One condition.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Leaf {
     pub(super) field: String,
     /// `ne`, and `exists: false`: rows without the field match too, which no index lists.
@@ -85,7 +91,7 @@ pub(super) struct Leaf {
     pub(super) label: String,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Test {
     /// The schema indexes the field (which does not mean that every part has the index).
     Typed(FieldType, Query),

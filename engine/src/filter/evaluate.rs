@@ -41,6 +41,8 @@ pub enum FilterStrategy {
     Index,
     /// By reading metadata, since there is no index of the field.
     Scan,
+    /// From an answer that was kept: the same filter was asked before.
+    Remembered,
     /// Not at all: the conditions before it had decided every row.
     Skipped,
 }

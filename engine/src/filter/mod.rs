@@ -11,19 +11,23 @@
 //!
 //! What each condition means is documented on [`Filter`], for its users.
 
+mod answer;
 mod builder;
 mod compare;
 mod compile;
 mod evaluate;
 mod json;
 mod literal;
+mod remembered;
 mod tree;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use answer::Answer;
 pub use builder::{FieldRef, field};
 pub(crate) use compile::CompiledFilter;
 pub(crate) use evaluate::{Evaluated, RowSource, evaluate};
 pub use evaluate::{FilterStep, FilterStrategy};
+pub(crate) use remembered::Remembered;
 pub use tree::{FILTER_CONDITIONS_MAX, FILTER_DEPTH_MAX, Filter, FilterValue};

@@ -173,20 +173,18 @@ impl Clusterings {
         new
     }
 
-    /// The one of the most cells that suits rows that want `cells`: with at least half of them, or a
-    /// search would scan twice what it must, and at most four times as many, or most cells of a
-    /// small segment would hold a few rows each.
-    pub(crate) fn fitting(&self, cells: u64) -> Option<Arc<Clustering>> {
+    /// Those that suit rows that want `cells`: with at least half of them, or a search would scan
+    /// twice what it must, and at most four times as many, or most cells of a small segment would
+    /// hold a few rows each. The one of the most cells first.
+    pub(crate) fn fitting(&self, cells: u64) -> Vec<Arc<Clustering>> {
         let fits = |one: &Arc<Clustering>| {
             (cells.div_ceil(2)..=cells.saturating_mul(4)).contains(&u64::from(one.cells()))
         };
         let known = self.known.lock();
-        // Of equal ones the same at any time: the order of the list is that of opening.
-        known
-            .iter()
-            .filter_map(Weak::upgrade)
-            .filter(fits)
-            .max_by_key(|one| (one.cells(), one.id()))
+        let mut fitting: Vec<_> = known.iter().filter_map(Weak::upgrade).filter(fits).collect();
+        // In the same order at any time: that of the list is that of opening.
+        fitting.sort_by_key(|one| std::cmp::Reverse((one.cells(), one.id())));
+        fitting
     }
 }
 
@@ -220,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_bytes_are_one_clustering_and_the_finest_that_fits_is_taken() {
+    fn equal_bytes_are_one_clustering_and_the_finest_that_fits_comes_first() {
         let known = Clusterings::default();
         let coarse = known.insert(trained());
         let again = known.resolve(coarse.bytes(), Metric::L2, 3).unwrap();
@@ -229,10 +227,10 @@ mod tests {
         let fine = known.insert(Clustering::train(&Serial, Metric::L2, 3, &rows, 9));
         for (cells, found) in [(1, Some(&coarse)), (3, Some(&fine)), (8, Some(&fine)), (30, None)] {
             let fitting = known.fitting(cells);
-            assert_eq!(fitting.as_ref().map(|one| one.id()), found.map(|one| one.id()), "{cells}");
+            assert_eq!(fitting.first().map(|one| one.id()), found.map(|one| one.id()), "{cells}");
         }
         drop((coarse, again));
-        assert!(known.fitting(1).is_none());
+        assert!(known.fitting(1).is_empty());
     }
 
     proptest! {

@@ -14,25 +14,24 @@
 //! Until the manifest record is durable the inputs are the truth and the output is an orphan.
 
 use super::{
-    build::SegmentBuilder,
+    Threads,
+    build::{SegmentBuilder, SegmentSite},
     install::Change,
     merged::LiveRows,
-    order::{Rows, order},
+    order::{Renew, order},
+    rows::{Rows, write_rows},
 };
 use crate::{
     PointId,
     collection::{CollectionCore, SegmentPart, SegmentView, State},
     db::{Claim, DbCore},
     error::{Error, Result},
-    segment::{RowCodes, RowRef},
+    segment::{Look, ReadMode},
 };
 use akidb_vfs::planted;
 use akidb_wal::Lsn;
 use roaring::RoaringBitmap;
 use std::{collections::BTreeMap, sync::Arc};
-
-/// Rows between two looks at whether compaction is to pause.
-const PAUSE_ROWS: u32 = 4096;
 
 /// The segments that a round of compaction would merge.
 #[derive(Clone, Debug, Default)]
@@ -85,7 +84,7 @@ pub(crate) fn compact_due(core: &DbCore, collection: &CollectionCore) -> Result<
     let _moves = collection.moves.lock();
     let mut refused = None;
     for pick in due(core, collection) {
-        match core.claim_merge(&pick.inputs) {
+        match core.claim_merge(collection, &pick.inputs) {
             Ok(claim) => return merge(core, collection, &pick.inputs, claim).map(|()| true),
             // One that needs less may have room, and make some.
             Err(error) => refused = refused.or(Some(error)),
@@ -105,7 +104,7 @@ pub(crate) fn compact_all(core: &DbCore, collection: &CollectionCore) -> Result<
     if clean {
         return Ok(());
     }
-    merge(core, collection, &parts, core.claim_merge(&parts)?)
+    merge(core, collection, &parts, core.claim_merge(collection, &parts)?)
 }
 
 /// Replaces segments by one segment of their live rows. The caller holds `moves`.
@@ -168,36 +167,33 @@ fn write_output(
     if u64::from(rows.count()) != live {
         return Err(Error::bug("compaction lost or made rows"));
     }
-    let ordered = order(&rows, core.site(), &known, &schema)?;
+    let site = site(core);
+    let ordered = order(&rows, site, &known, &schema, Renew::IfStale)?;
     let plan = ordered.as_ref().map(|ordered| &ordered.plan);
-    let mut builder = SegmentBuilder::start(core.site(), collection.id, &schema, plan)?;
-    let by_cell = ordered.as_ref().map(|ordered| &*ordered.rows);
-    let row_at = |at: u32| by_cell.map_or(Some(at), |rows| rows.get(at as usize).copied());
-    let mut codes = plan.map(|plan| RowCodes::new(plan.clustering.codec().padded()));
-    for at in 0..rows.count() {
-        let row = row_at(at).ok_or_else(|| Error::bug("compaction lost or made rows"))?;
-        let (segment, number) = rows.place(row)?;
-        let (id, lsn) = (segment.id(number)?, segment.lsn(number)?);
-        let (vector, metadata) = (segment.vectors(number, 1)?, segment.metadata_json(number)?);
-        let has_codes = match (plan, &mut codes) {
-            (Some(plan), Some(codes)) => rows.copy_codes(row, &plan.clustering, codes)?,
-            _ => false,
-        };
-        let row = RowRef { id: &id, lsn, vector: &vector, metadata: &metadata };
-        builder.push_coded(row, codes.as_ref().filter(|_| has_codes))?;
-        claim.written(builder.bytes());
-        if at % PAUSE_ROWS == 0 {
-            core.background.pause_point()?;
-        }
-    }
+    let mut builder = SegmentBuilder::start(site, collection.id, &schema, plan)?;
+    let threads = site.threads;
+    write_rows(&mut builder, &rows, ordered.as_ref(), schema.dim, threads, |bytes| {
+        claim.written(bytes);
+        core.background.pause_point()
+    })?;
     for (id, lsn) in deletes {
         builder.push_delete(&id, lsn)?;
     }
+    let Some(ordered) = &ordered else { return builder.finish().map(Some) };
     let vector = |at: u32| {
-        let row = row_at(at).ok_or_else(|| Error::bug("a row that is not there is looked at"))?;
-        rows.vector(row)
+        let row = ordered.rows.get(at as usize).copied();
+        rows.vector(row.ok_or_else(|| Error::bug("a row that is not there is looked at"))?)
     };
-    builder.finish_with(vector).map(Some)
+    builder.finish_with(&Look { executor: &threads, vector }).map(Some)
+}
+
+/// Where a merge writes. Segments that are not mapped keep the last extent that was read: two threads
+/// at two places of one would read each extent for every row.
+fn site(core: &DbCore) -> SegmentSite<'_> {
+    match core.shared.settings.read_mode {
+        ReadMode::Mmap => core.site(),
+        ReadMode::Pread => SegmentSite { threads: Threads(1), ..core.site() },
+    }
 }
 
 fn newest_deletes(views: &[SegmentView]) -> Result<BTreeMap<PointId, Lsn>> {

@@ -17,7 +17,8 @@
 use super::{
     build::{SegmentBuilder, SegmentSite},
     install::Change,
-    order::{Rows, order},
+    order::{Renew, order},
+    rows::{Rows, write_rows},
 };
 use crate::{
     collection::{CollectionCore, MemView, SegmentPart},
@@ -25,7 +26,7 @@ use crate::{
     error::{Error, Result},
     ivf::Clustering,
     memtable::{MemRow, Memtable},
-    segment::SegmentMeta,
+    segment::{Look, RowCodes, RowRef, Run, SegmentMeta},
 };
 use akidb_vfs::planted;
 use akidb_wal::Lsn;
@@ -96,31 +97,36 @@ pub(crate) fn write_segment(
     }
     let schema = collection.schema();
     let known = collection.clusterings();
-    let ordered = order(&Live(&live), site, &known, &schema)?;
+    let ordered = order(&Live(&live), site, &known, &schema, Renew::Never)?;
     let plan = ordered.as_ref().map(|ordered| &ordered.plan);
     let mut builder = SegmentBuilder::start(site, collection.id, &schema, plan)?;
-    let by_cell = ordered.as_ref().map(|ordered| &*ordered.rows);
-    let row_at = |at: usize| match by_cell {
-        Some(rows) => rows.get(at).and_then(|row| live.get(*row as usize)),
-        None => live.get(at),
-    };
-    let mut slots = Vec::with_capacity(live.len());
-    for (slot, row) in (0..live.len()).filter_map(row_at) {
-        builder.push(&row.id, row.lsn, &row.vector, &row.metadata)?;
-        slots.push(*slot);
-    }
+    let (rows, threads) = (Live(&live), site.threads);
+    write_rows(&mut builder, &rows, ordered.as_ref(), schema.dim, threads, |_| Ok(()))?;
     for (id, at) in &deletes {
         builder.push_delete(id, *at)?;
     }
+    let Some(ordered) = ordered else {
+        return Ok(Some((builder.finish()?, live.iter().map(|(slot, _)| *slot).collect())));
+    };
+    let at = |row: u32| ordered.rows.get(row as usize).and_then(|row| live.get(*row as usize));
     let vector = |row: u32| {
-        let found = row_at(row as usize).map(|(_, row)| Cow::Borrowed(&*row.vector));
+        let found = at(row).map(|(_, row)| Cow::Borrowed(&*row.vector));
         found.ok_or_else(|| Error::bug("a row that is not there was looked at again"))
     };
-    Ok(Some((builder.finish_with(vector)?, slots)))
+    let meta = builder.finish_with(&Look { executor: &threads, vector })?;
+    let slots = (0..rows.count()).filter_map(at).map(|(slot, _)| *slot).collect();
+    Ok(Some((meta, slots)))
 }
 
 /// The live rows of a memtable.
 struct Live<'a>(&'a [(u32, &'a MemRow)]);
+
+impl Live<'_> {
+    fn row(&self, row: u32) -> Result<&MemRow> {
+        let row = self.0.get(row as usize).map(|(_, row)| *row);
+        row.ok_or_else(|| Error::bug("a row that is not there is flushed"))
+    }
+}
 
 impl Rows for Live<'_> {
     fn count(&self) -> u32 {
@@ -128,13 +134,29 @@ impl Rows for Live<'_> {
     }
 
     fn vector(&self, row: u32) -> Result<Cow<'_, [f32]>> {
-        let row = self.0.get(row as usize);
-        let (_, row) = row.ok_or_else(|| Error::bug("a row that is not there is ordered"))?;
-        Ok(Cow::Borrowed(&row.vector))
+        Ok(Cow::Borrowed(&self.row(row)?.vector))
+    }
+
+    fn inv_norm(&self, row: u32) -> Result<f32> {
+        Ok(self.row(row)?.inv_norm)
     }
 
     fn cell(&self, _row: u32, _clustering: &Clustering) -> Result<Option<u32>> {
         Ok(None)
+    }
+
+    fn fill(&self, rows: &[u32], run: &mut Run) -> Result<()> {
+        for row in rows {
+            let MemRow { id, lsn, vector, inv_norm, metadata, .. } = self.row(*row)?;
+            let (lsn, inv_norm) = (lsn.get(), *inv_norm);
+            run.push(RowRef { id, lsn, vector, inv_norm, metadata })?;
+        }
+        Ok(())
+    }
+
+    /// Codes that searches of the memtable made are around the origin, not around a cell's centre.
+    fn copy_codes(&self, _row: u32, _clustering: &Clustering, _out: &mut RowCodes) -> Result<bool> {
+        Ok(false)
     }
 }
 

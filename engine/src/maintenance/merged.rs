@@ -3,12 +3,12 @@
 //! Rows of a segment that shares the output's clustering keep their cell and their codes; the others
 //! are assigned and coded anew. Called by compaction.
 
-use super::order::Rows;
+use super::rows::Rows;
 use crate::{
     collection::SegmentView,
     error::{Error, Result},
     ivf::{Clustering, Clusterings},
-    segment::{CellTable, RowCodes, Segment},
+    segment::{CellTable, RowCodes, Run, Segment},
 };
 use std::borrow::Cow;
 
@@ -43,14 +43,49 @@ impl<'a> LiveRows<'a> {
     pub(super) fn place(&self, row: u32) -> Result<(&'a Segment, u32)> {
         self.at(row).map(|(view, _, row)| (&view.part.segment, row))
     }
+}
 
-    /// Copies the codes of a row that has them under this clustering; false if it has not.
-    pub(super) fn copy_codes(
-        &self,
-        row: u32,
-        clustering: &Clustering,
-        out: &mut RowCodes,
-    ) -> Result<bool> {
+impl Rows for LiveRows<'_> {
+    fn count(&self) -> u32 {
+        u32::try_from(self.places.len()).unwrap_or(u32::MAX)
+    }
+
+    fn vector(&self, row: u32) -> Result<Cow<'_, [f32]>> {
+        let (segment, row) = self.place(row)?;
+        segment.vector(row)
+    }
+
+    fn inv_norm(&self, row: u32) -> Result<f32> {
+        let (segment, row) = self.place(row)?;
+        let stored = segment.inv_norms(row, 1)?;
+        stored.first().copied().ok_or_else(|| Error::bug("a row has no inverse length"))
+    }
+
+    fn cell(&self, row: u32, clustering: &Clustering) -> Result<Option<u32>> {
+        let (_, table, row) = self.at(row)?;
+        let same = table.filter(|table| table.clustering().id() == clustering.id());
+        Ok(same.map(|table| table.cell_of(row)))
+    }
+
+    fn fill(&self, rows: &[u32], run: &mut Run) -> Result<()> {
+        let place = |row: &u32| self.places.get(*row as usize).copied();
+        let follows = |one: &u32, next: &u32| {
+            place(one).map(|(view, row)| (view, row.saturating_add(1))) == place(next)
+        };
+        // Rows that lie side by side are copied at once.
+        for rows in rows.chunk_by(follows) {
+            let Some(first) = rows.first() else { continue };
+            let (segment, first) = self.place(*first)?;
+            let count = u32::try_from(rows.len()).map_err(|_| Error::bug("too many rows"))?;
+            run.push_vectors(&segment.vectors(first, count)?, &segment.inv_norms(first, count)?);
+            for row in first..first + count {
+                run.push_head(&segment.id(row)?, segment.lsn(row)?, &segment.metadata_json(row)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn copy_codes(&self, row: u32, clustering: &Clustering, out: &mut RowCodes) -> Result<bool> {
         let (view, table, row) = self.at(row)?;
         let Some(table) = table.filter(|table| table.clustering().id() == clustering.id()) else {
             return Ok(false);
@@ -66,22 +101,5 @@ impl<'a> LiveRows<'a> {
         out.fine.copy_from_slice(code);
         out.fine_factors = factors;
         Ok(true)
-    }
-}
-
-impl Rows for LiveRows<'_> {
-    fn count(&self) -> u32 {
-        u32::try_from(self.places.len()).unwrap_or(u32::MAX)
-    }
-
-    fn vector(&self, row: u32) -> Result<Cow<'_, [f32]>> {
-        let (segment, row) = self.place(row)?;
-        segment.vector(row)
-    }
-
-    fn cell(&self, row: u32, clustering: &Clustering) -> Result<Option<u32>> {
-        let (_, table, row) = self.at(row)?;
-        let same = table.filter(|table| table.clustering().id() == clustering.id());
-        Ok(same.map(|table| table.cell_of(row)))
     }
 }

@@ -8,7 +8,9 @@ pub(crate) mod install;
 mod merged;
 pub(crate) mod moves;
 mod order;
+mod pipeline;
 pub(crate) mod reindex;
+mod rows;
 pub(crate) mod snapshot;
 mod threads;
 

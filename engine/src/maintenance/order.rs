@@ -3,37 +3,42 @@
 //!
 //! # Invariants
 //! - Memory is bounded by the rows' numbers, 8 bytes each, one sample of [`SAMPLE_BYTES`], and
-//!   [`RUN_BYTES`] of vectors.
+//!   [`TASK_ROWS`] vectors for each thread.
 //! - Threads change nothing but the time.
 //! - Rows whose cell is known under the same clustering are not assigned again.
 
-use super::build::SegmentSite;
+use super::{build::SegmentSite, rows::Rows};
 use crate::{
     error::{Error, Result},
     ivf::{Clustering, Clusterings, cells_for},
     schema::{Metric, Schema},
     segment::CellPlan,
 };
-use akidb_index::{Executor, inv_norm};
-use std::{borrow::Cow, sync::Arc};
+use akidb_index::{
+    Executor,
+    codebook::{Drift, STALE_SPREAD},
+    lists::CellOrder,
+    map,
+};
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 /// Rows of the sample per cell to train.
 const SAMPLE_PER_CELL: u64 = akidb_index::codebook::SAMPLE_PER_CELL as u64;
 /// The most memory of a sample.
 const SAMPLE_BYTES: u64 = 192 << 20;
-/// Vectors that are assigned at once, in bytes.
-const RUN_BYTES: usize = 16 << 20;
+/// Rows that tell whether a clustering still fits: their mean is known within a few hundredths.
+const DRIFT_ROWS: u64 = 1_024;
+/// Rows that are gathered, or assigned, by one task.
+const TASK_ROWS: usize = 1_024;
 
-/// The rows of a segment to come, by the number that its maker gives each.
-pub(crate) trait Rows {
-    /// How many there are.
-    fn count(&self) -> u32;
-
-    /// The vector of one.
-    fn vector(&self, row: u32) -> Result<Cow<'_, [f32]>>;
-
-    /// The cell of one under a clustering, if that is known.
-    fn cell(&self, row: u32, clustering: &Clustering) -> Result<Option<u32>>;
+/// Whether a clustering that rows have drifted away from may be given up for a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Renew {
+    /// At a flush: the merge that follows would code the rows again.
+    Never,
+    /// At a merge, which reads all rows anyhow: beyond [`STALE_SPREAD`].
+    IfStale,
 }
 
 /// Rows in the order of their cells.
@@ -50,59 +55,93 @@ pub(crate) fn order(
     site: SegmentSite<'_>,
     known: &Clusterings,
     schema: &Schema,
+    renew: Renew,
 ) -> Result<Option<Ordered>> {
     if u64::from(rows.count()) < site.index_rows_min.max(1) {
         return Ok(None);
     }
     let executor = &site.threads;
-    let clustering = clustering(executor, rows, known, schema)?;
+    let clustering = clustering(executor, rows, known, schema, renew)?;
     let cells = assign(executor, rows, &clustering, schema.metric)?;
-    let mut starts = vec![0_u32; clustering.cells() as usize + 1];
-    for cell in &cells {
-        starts[*cell as usize + 1] += 1;
-    }
-    for cell in 1..starts.len() {
-        starts[cell] += starts[cell - 1];
-    }
-    let mut next = starts.clone();
-    let mut order = vec![0; cells.len()];
-    for (row, cell) in (0_u32..).zip(&cells) {
-        let place = &mut next[*cell as usize];
-        order[*place as usize] = row;
-        *place += 1;
-    }
-    Ok(Some(Ordered { plan: CellPlan { clustering, starts }, rows: order }))
+    let CellOrder { rows, places } = CellOrder::new(&cells, clustering.cells() as usize);
+    Ok(Some(Ordered { plan: CellPlan { clustering, places }, rows }))
 }
 
-/// The clustering for so many rows: the one there is, or a new one.
+/// The clustering for so many rows: one that there is, or a new one.
 fn clustering(
     executor: &dyn Executor,
     rows: &impl Rows,
     known: &Clusterings,
     schema: &Schema,
+    renew: Renew,
 ) -> Result<Arc<Clustering>> {
     let want = cells_for(u64::from(rows.count()), schema.dim);
-    if let Some(fitting) = known.fitting(want) {
+    if let Some(fitting) = nearest(executor, rows, known.fitting(want), schema, renew)? {
         return Ok(fitting);
     }
     let bytes = 4 * u64::from(schema.dim);
     let most = (SAMPLE_BYTES / bytes).min(want * SAMPLE_PER_CELL).max(1);
-    let count = u64::from(rows.count());
-    let taken = most.min(count);
-    let mut sample = Vec::with_capacity((taken * u64::from(schema.dim)) as usize);
-    for at in 0..taken {
-        // Spread over all rows, which lie in the order of arrival or of older cells.
-        let row = u32::try_from(at * count / taken).unwrap_or(0);
-        push_placed(&mut sample, &rows.vector(row)?, schema.metric);
-    }
+    let sample = sample(executor, rows, most, schema)?;
     let new = Clustering::train(executor, schema.metric, schema.dim, &sample, want as usize);
     Ok(known.insert(new))
 }
 
-/// Appends a vector as cells see it: under cosine, of unit length.
-fn push_placed(out: &mut Vec<f32>, vector: &[f32], metric: Metric) {
-    let scale = if metric == Metric::Cosine { inv_norm(vector) } else { 1.0 };
-    out.extend(vector.iter().map(|x| x * scale));
+/// Of clusterings that suit the number of rows the one whose centroids lie nearest to them. None if
+/// there is none, or if its cells have drifted away from where the rows lie and may be given up.
+fn nearest(
+    executor: &dyn Executor,
+    rows: &impl Rows,
+    mut fitting: Vec<Arc<Clustering>>,
+    schema: &Schema,
+    renew: Renew,
+) -> Result<Option<Arc<Clustering>>> {
+    if fitting.is_empty() || (fitting.len() == 1 && renew == Renew::Never) {
+        return Ok(fitting.pop());
+    }
+    let sample = sample(executor, rows, DRIFT_ROWS, schema)?;
+    let measured = fitting.into_iter().map(|one| {
+        let book = one.book();
+        (book.drift(&book.assign_on(executor, &sample)), one)
+    });
+    let mean = |drift: &Drift| drift.mean_squared_distance;
+    let best = measured.min_by(|(a, _), (b, _)| mean(a).total_cmp(&mean(b)));
+    let kept = best.filter(|(drift, _)| renew == Renew::Never || drift.spread <= STALE_SPREAD);
+    Ok(kept.map(|(_, one)| one))
+}
+
+/// At most so many of the rows, as cells see them, spread over all: these lie in the order of arrival
+/// or of older cells.
+fn sample(
+    executor: &dyn Executor,
+    rows: &impl Rows,
+    most: u64,
+    schema: &Schema,
+) -> Result<Vec<f32>> {
+    let (count, dim) = (u64::from(rows.count()), schema.dim as usize);
+    let taken = most.min(count);
+    let mut sample = vec![0.0; taken as usize * dim];
+    // Filled side by side: most of the time goes by until memory has brought the rows.
+    let parts: Vec<_> = sample.chunks_mut(TASK_ROWS * dim).map(Mutex::new).collect();
+    let filled = map(executor, parts.len(), |part| {
+        let first = (part * TASK_ROWS) as u64;
+        let Some(part) = parts.get(part) else { return Ok(()) };
+        for (at, place) in (first..).zip(part.lock().chunks_exact_mut(dim)) {
+            let row = u32::try_from(at * count / taken).unwrap_or(0);
+            put_placed(place, rows, row, schema.metric)?;
+        }
+        Ok(())
+    });
+    filled.into_iter().collect::<Result<()>>()?;
+    drop(parts);
+    Ok(sample)
+}
+
+/// Writes a vector as cells see it: under cosine, of unit length.
+fn put_placed(place: &mut [f32], rows: &impl Rows, row: u32, metric: Metric) -> Result<()> {
+    let scale = if metric == Metric::Cosine { rows.inv_norm(row)? } else { 1.0 };
+    let vector = rows.vector(row)?;
+    place.iter_mut().zip(&*vector).for_each(|(place, x)| *place = x * scale);
+    Ok(())
 }
 
 /// The cell of every row.
@@ -112,33 +151,33 @@ fn assign(
     clustering: &Clustering,
     metric: Metric,
 ) -> Result<Vec<u32>> {
-    let mut cells = vec![0; rows.count() as usize];
-    let (mut run, mut places) = (Vec::new(), Vec::new());
-    let mut settle = |run: &mut Vec<f32>, places: &mut Vec<u32>| -> Result<()> {
-        for (place, found) in places.drain(..).zip(clustering.book().assign_on(executor, run)) {
-            let cell = cells.get_mut(place as usize);
-            *cell.ok_or_else(|| Error::bug("a row that is not there was assigned"))? = found.cell;
-        }
-        run.clear();
-        Ok(())
-    };
-    let mut found = Vec::new();
-    for row in 0..rows.count() {
-        match rows.cell(row, clustering)? {
-            Some(cell) if cell < clustering.cells() => found.push((row, cell)),
-            Some(_) => return Err(Error::bug("a row lies in a cell that is not there")),
-            None => {
-                push_placed(&mut run, &rows.vector(row)?, metric);
-                places.push(row);
+    let (count, dim) = (rows.count() as usize, clustering.book().dim());
+    let parts = map(executor, count.div_ceil(TASK_ROWS), |part| {
+        let numbers = part * TASK_ROWS..count.min((part + 1) * TASK_ROWS);
+        let numbers = numbers.filter_map(|number| u32::try_from(number).ok());
+        let (mut cells, mut unknown) = (Vec::with_capacity(TASK_ROWS), Vec::new());
+        let mut vectors = Vec::new();
+        for (at, row) in numbers.enumerate() {
+            let known = rows.cell(row, clustering)?;
+            if known.is_none() {
+                unknown.push(at);
+                let start = vectors.len();
+                vectors.resize(start + dim, 0.0);
+                put_placed(&mut vectors[start..], rows, row, metric)?;
             }
+            cells.push(known.unwrap_or(0));
         }
-        if size_of_val(&*run) >= RUN_BYTES {
-            settle(&mut run, &mut places)?;
+        for (at, found) in unknown.into_iter().zip(clustering.book().assign(&vectors)) {
+            cells[at] = found.cell;
         }
-    }
-    settle(&mut run, &mut places)?;
-    for (row, cell) in found {
-        cells[row as usize] = cell;
+        match cells.iter().all(|cell| *cell < clustering.cells()) {
+            true => Ok(cells),
+            false => Err(Error::bug("a row lies in a cell that is not there")),
+        }
+    });
+    let mut cells = Vec::with_capacity(count);
+    for part in parts {
+        cells.extend(part?);
     }
     Ok(cells)
 }

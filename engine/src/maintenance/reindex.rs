@@ -45,7 +45,8 @@ pub(crate) fn add_field(core: &DbCore, collection: &CollectionCore, field: Field
     let parts = collection.state.read().parts.segments().to_vec();
     for part in parts.into_iter().filter(|part| lacks(part)) {
         let inputs = [part];
-        compaction::merge(core, collection, &inputs, core.claim_merge(&inputs)?)?;
+        let claim = core.claim_merge(collection, &inputs)?;
+        compaction::merge(core, collection, &inputs, claim)?;
     }
     Ok(())
 }

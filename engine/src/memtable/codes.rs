@@ -10,9 +10,10 @@
 //! - The pool is charged for codes as long as the memtable holds them, and not after.
 
 use super::{CHUNK_ROWS, MemRow};
+use crate::error::{Error, Result};
 use akidb_index::{
     BLOCK_ROWS,
-    rabitq::{BadBlocks, Bits, Blocks, Codec, Factors, block_len, pack_block},
+    rabitq::{Bits, Blocks, CellCodes, Codec, FACTORS_LEN, FineCodes, block_len, pack_block},
 };
 
 /// The codes of a full chunk.
@@ -21,13 +22,13 @@ pub(crate) struct ChunkCodes {
     padded: usize,
     blocks: Box<[u8]>,
     fine: Box<[u8]>,
-    factors: Box<[Factors]>,
+    factors: Box<[u8]>,
 }
 
 impl ChunkCodes {
     /// Bytes of memory that the codes of one chunk take.
     pub(super) fn bytes(codec: &Codec) -> u64 {
-        let row = codec.padded() + size_of::<Factors>();
+        let row = codec.padded() + FACTORS_LEN;
         (CHUNK_ROWS * row + CHUNK_ROWS / BLOCK_ROWS * block_len(codec.padded())) as u64
     }
 
@@ -45,7 +46,7 @@ impl ChunkCodes {
             ones.push((one, one_factors));
             let start = fine.len();
             fine.resize(start + Bits::Eight.code_len(padded), 0);
-            factors.push(encoder.encode(Bits::Eight, &mut fine[start..]));
+            factors.extend(encoder.encode(Bits::Eight, &mut fine[start..]).to_bytes());
         }
         let mut blocks = Vec::with_capacity(ones.len() / BLOCK_ROWS * block_len(padded));
         for block in ones.chunks(BLOCK_ROWS) {
@@ -55,15 +56,16 @@ impl ChunkCodes {
         Self { padded, blocks: blocks.into(), fine: fine.into(), factors: factors.into() }
     }
 
-    /// The one-bit codes.
-    pub(crate) fn blocks(&self) -> Result<Blocks<'_>, BadBlocks> {
-        Blocks::new(&self.blocks, self.padded, self.factors.len())
-    }
-
-    /// The eight-bit code of a row of the chunk.
-    pub(crate) fn fine(&self, at: usize) -> Option<(&[u8], Factors)> {
-        let start = at.checked_mul(self.padded)?;
-        Some((self.fine.get(start..start + self.padded)?, *self.factors.get(at)?))
+    /// The codes of all rows.
+    ///
+    /// # Errors
+    /// A bug, if the lengths do not fit each other.
+    pub(crate) fn cell(&self) -> Result<CellCodes<'_>> {
+        let fine = FineCodes::new(&self.fine, &self.factors, self.padded)
+            .map_err(|_| Error::bug("fine codes of a chunk are not of its rows"))?;
+        let blocks = Blocks::new(&self.blocks, self.padded, fine.rows())
+            .map_err(|_| Error::bug("the codes of a chunk are not of its rows"))?;
+        Ok(CellCodes { blocks, fine, mask: None })
     }
 }
 
@@ -88,15 +90,15 @@ mod tests {
         let query = codec.query(&[1.0, -2.0, 0.5, 3.0, -1.0], CONFIDENCE);
         let probe = query.probe(&codec.origin_centre());
         for (at, row) in rows.iter().enumerate() {
-            let (code, factors) = codes.fine(at).unwrap();
+            let (code, factors) = codes.cell().unwrap().fine.get(at).unwrap();
             let estimate = query.estimate(Bits::Eight, code, factors, &probe);
             let truth: f32 =
                 row.vector.iter().zip([1.0, -2.0, 0.5, 3.0, -1.0]).map(|(x, y)| x * y).sum();
             assert!((estimate.score - truth).abs() < 0.5, "{} and {truth}", estimate.score);
         }
-        assert!(codes.fine(CHUNK_ROWS).is_none());
-        assert_eq!(codes.blocks().unwrap().rows(), CHUNK_ROWS);
-        let held = codes.blocks.len() + codes.fine.len() + size_of_val(&*codes.factors);
+        assert!(codes.cell().unwrap().fine.get(CHUNK_ROWS).is_none());
+        assert_eq!(codes.cell().unwrap().blocks.rows(), CHUNK_ROWS);
+        let held = codes.blocks.len() + codes.fine.len() + codes.factors.len();
         assert_eq!(ChunkCodes::bytes(&codec), held as u64);
     }
 }

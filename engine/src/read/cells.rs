@@ -8,7 +8,8 @@
 //! # Plans
 //! - *cells*: the nearest cells, as many as the recall takes ([`super::choice`]). Tombstones and
 //!   filters are masks of the scan.
-//! - *matches*: if few rows match, the eight-bit codes of those, wherever they lie.
+//! - *matches*: if few rows match, the cells in which those lie.
+//! - If very few match, their vectors: nothing is prepared for them.
 
 use super::{
     choice::Choice,
@@ -21,17 +22,24 @@ use crate::{
     collection::SegmentView,
     error::{Error, Result},
     ivf::calibrate::rank_units,
-    segment::{CellTable, Segment},
+    segment::{CellTable, Codes, FineCodes},
 };
-use akidb_index::rabitq::{self, CONFIDENCE, Collector, Probe, Query, Shortlist};
+use akidb_index::{
+    BLOCK_ROWS,
+    rabitq::{self, CONFIDENCE, Collector, Estimate, Probe, Query},
+};
 use roaring::RoaringBitmap;
+use std::ops::Range;
 
-/// Up to so many matching rows, their fine codes are read one by one: reading one costs what some
-/// ten rows of a scan cost.
+/// Up to so many matching rows are scored by their vectors: preparing the query for codes costs as much.
+const FEWEST_MATCHES: u64 = 400;
+/// Up to so many, all of them are looked at, wherever they lie.
 const FEW_MATCHES: u64 = 2_000;
-
 /// Beyond so many matches, the centroids of all cells are looked at in one pass.
 const MANY_PROBES: u64 = 200;
+/// Up to so many rows per block, their eight-bit codes are read at once: scanning a block costs about
+/// as much as reading two of those, which lie anywhere.
+const SCATTERED: u64 = 1;
 
 /// Queries as the clusterings of the segments see them.
 #[derive(Debug, Default)]
@@ -53,7 +61,7 @@ impl Queries {
 
 /// One segment being searched.
 struct Hunt<'a> {
-    segment: &'a Segment,
+    codes: Codes<'a>,
     table: &'a CellTable,
     query: &'a Query,
     rows: &'a Counted<'a>,
@@ -67,12 +75,11 @@ impl Search<'_> {
     /// How many cells to look through; `None` if the search is to be exact.
     fn nprobe(&self, table: &CellTable, rows: u32, counting: u64) -> Option<usize> {
         let cells = table.clustering().cells();
-        match self.spec.effort {
+        match self.scene.spec.effort {
             Effort::Exact => None,
             Effort::Cells(nprobe) => Some(nprobe.min(cells as usize)),
-            Effort::Recall(target) if target >= 1.0 => None,
             Effort::Recall(target) => {
-                let depth = self.spec.k as f32 * rows as f32 / counting.max(1) as f32;
+                let depth = self.scene.spec.k as f32 * rows as f32 / counting.max(1) as f32;
                 Some(table.calibration().nprobe(target, depth, cells) as usize)
             }
         }
@@ -85,41 +92,44 @@ impl Search<'_> {
         view: &SegmentView,
         rows: Rows<'_>,
     ) -> Result<Option<PartExplain>> {
-        if self.spec.effort == Effort::Exact {
+        if self.scene.spec.effort.is_exact() {
             return Ok(None);
         }
         let segment = &view.part.segment;
-        let Some(table) = segment.cells(&self.view.clusterings)? else { return Ok(None) };
+        let Some(table) = segment.cells(&self.scene.view.clusterings)? else { return Ok(None) };
         let rows = &Counted::new(rows, segment.rows());
         let counting = rows.all();
+        if matches!(rows.which(), Rows::Only(_)) && counting <= FEWEST_MATCHES {
+            return Ok(None);
+        }
         let Some(nprobe) = self.nprobe(table, segment.rows(), counting) else { return Ok(None) };
-        let start = self.clock.monotonic();
-        let floor = rank_units(self.view.schema.metric, self.best.threshold());
-        let query = self.queries.of(table, &self.spec.query);
+        let start = self.scene.clock.monotonic();
+        let floor = rank_units(self.scene.view.schema.metric, self.best.threshold());
+        let query = self.queries.of(table, &self.scene.spec.query);
         let counts = PartExplain::default();
-        let mut hunt = Hunt { segment, table, query, rows, k: self.spec.k, floor, counts };
-        let mut routed = start;
-        let mut left = match rows.which() {
-            Rows::Only(allowed) if counting <= FEW_MATCHES => {
+        let codes = segment.codes(table);
+        let k = self.scene.spec.k;
+        let mut hunt = Hunt { codes, table, query, rows, k, floor, counts };
+        let order = match rows.which() {
+            Rows::Only(answer) if counting <= FEW_MATCHES => {
                 hunt.counts.plan = "matches";
-                hunt.matches(allowed)?
+                hunt.cells_of(answer.rows())?
             }
             _ => {
                 hunt.counts.plan = "cells";
-                let wanted = counting.min(self.spec.k as u64);
-                let order = Choice { table, query, rows, wanted }.cells(nprobe);
-                routed = self.clock.monotonic();
-                hunt.cells(&order)?
+                Choice { table, query, rows, wanted: counting.min(k as u64) }.cells(nprobe)
             }
         };
+        let routed = self.scene.clock.monotonic();
+        let mut left = hunt.cells(&order)?;
         let mut counts = hunt.counts;
-        let scanned = self.clock.monotonic();
+        let scanned = self.scene.clock.monotonic();
         left.sort_unstable();
         counts.scored = left.len() as u64;
         for row in left {
             self.score_row(at, view, row)?;
         }
-        let scored = self.clock.monotonic();
+        let scored = self.scene.clock.monotonic();
         counts.route_us = micros(routed.saturating_sub(start));
         counts.scan_us = micros(scanned.saturating_sub(routed));
         counts.score_us = micros(scored.saturating_sub(scanned));
@@ -138,29 +148,40 @@ impl Search<'_> {
     }
 }
 
+/// A cell that is looked through row by row: its rows, and their codes.
+struct Scattered<'a> {
+    rows: Range<u32>,
+    probe: Probe,
+    fine: FineCodes<'a>,
+}
+
 impl Hunt<'_> {
-    /// Scans cells, the most promising first; the rows that are to be scored.
+    /// Looks through cells, the most promising first; the rows that are to be scored. Where few rows of a
+    /// cell count, their eight-bit codes are read at once; else its blocks are scanned.
     fn cells(&mut self, order: &[(u32, Probe)]) -> Result<Vec<u32>> {
         let mut words = Vec::new();
-        let mut found = Vec::with_capacity(order.len());
+        let (mut found, mut scattered) = (Vec::with_capacity(order.len()), Vec::new());
         for (cell, probe) in order {
             let rows = self.table.rows(*cell);
             self.counts.cells += 1;
-            if rows.is_empty() {
-                continue;
-            }
-            let first = words.len();
-            let masked = self.rows.mask(&rows, &mut words);
-            let mask = first..words.len();
-            let bits = words[mask.clone()].iter().map(|word| u64::from(word.count_ones()));
-            let counting = if masked { bits.sum() } else { rows.len() as u64 };
+            let counting = self.rows.count_in(&rows);
             if counting == 0 {
                 continue;
             }
+            let fine = self.codes.fine(rows.clone())?;
+            if counting <= SCATTERED * rows.len().div_ceil(BLOCK_ROWS) as u64 {
+                self.counts.decided += counting;
+                scattered.push(Scattered { rows, probe: *probe, fine });
+                continue;
+            }
             self.counts.scanned += counting;
-            let codes = self.segment.cell_codes(self.table, *cell)?;
-            let fine = self.segment.fine_codes(self.table, rows.clone())?;
-            found.push((rows.start, *probe, codes, fine, masked.then_some(mask)));
+            let first = words.len();
+            let masked = counting < rows.len() as u64;
+            if masked {
+                self.rows.mask(&rows, &mut words);
+            }
+            let mask = masked.then_some(first..words.len());
+            found.push((rows.start, *probe, self.codes.cell(*cell)?, fine, mask));
         }
         let mut collector = Collector::new(self.query, self.k).above(self.floor);
         for (at, (first, probe, codes, fine, mask)) in found.iter().enumerate() {
@@ -172,39 +193,47 @@ impl Hunt<'_> {
                 fine: fine.view()?,
                 mask: mask.clone().and_then(|mask| words.get(mask)),
             };
-            collector.scan(&cell, probe, |at| first + at as u32);
+            collector.scan(&cell, probe, |at| Some(first + at as u32));
         }
         collector.settle();
         self.counts.decided += collector.decided() as u64;
+        self.decide(&scattered, |row, estimate| collector.offer(row, estimate))?;
         Ok(collector.finish())
     }
 
-    /// Decides the rows of a bitmap by their fine codes; those that are to be scored.
-    fn matches(&mut self, allowed: &RoaringBitmap) -> Result<Vec<u32>> {
-        let mut list = Shortlist::new(self.k).above(self.floor);
-        let mut rows = allowed.iter().peekable();
-        let (mut of_cell, mut estimates) = (Vec::new(), Vec::new());
-        let router = self.table.clustering().router();
-        // In one pass over all centroids where many of them are needed.
-        let probes = (allowed.len() > MANY_PROBES).then(|| router.probes(self.query));
-        while let Some(first) = rows.peek().copied() {
-            let cell = self.table.cell_of(first);
-            let range = self.table.rows(cell);
-            let known = probes.as_ref().and_then(|probes| probes.get(cell as usize).copied());
-            let probe = known.or_else(|| Some(self.query.probe(router.centre(cell)?)));
-            let probe = probe.ok_or_else(|| Error::bug("a row lies in no cell"))?;
-            let fine = self.segment.fine_codes(self.table, range.clone())?;
-            of_cell.clear();
-            of_cell.extend(std::iter::from_fn(|| rows.next_if(|row| *row < range.end)));
-            of_cell.iter_mut().for_each(|row| *row -= range.start);
-            estimates.clear();
-            self.query.estimate_rows(&fine.view()?, &of_cell, |_| probe, &mut estimates);
-            for (row, estimate) in of_cell.iter().zip(&estimates) {
-                list.offer(range.start + row, *estimate);
-            }
-            self.counts.cells += 1;
-            self.counts.decided += of_cell.len() as u64;
+    /// Estimates what counts of some cells by the eight-bit codes.
+    fn decide(&self, cells: &[Scattered<'_>], mut offer: impl FnMut(u32, Estimate)) -> Result<()> {
+        let (mut names, mut rows) = (Vec::new(), Vec::new());
+        for cell in cells {
+            let fine = cell.fine.view()?;
+            self.rows.each_in(&cell.rows, |at| {
+                if let Some(row) = fine.row(at as usize) {
+                    names.push(cell.rows.start + at);
+                    rows.push((row, cell.probe));
+                }
+            });
         }
-        Ok(list.into_undecided())
+        let mut estimates = Vec::with_capacity(rows.len());
+        self.query.estimate_rows(&rows, &mut estimates);
+        names.into_iter().zip(estimates).for_each(|(row, estimate)| offer(row, estimate));
+        Ok(())
+    }
+
+    /// The cells in which rows of a bitmap lie.
+    fn cells_of(&self, allowed: &RoaringBitmap) -> Result<Vec<(u32, Probe)>> {
+        let router = self.table.clustering().router();
+        if allowed.len() > MANY_PROBES {
+            // In one pass over all centroids.
+            let cells = (0..).zip(router.probes(self.query));
+            let holds = |cell: u32| self.rows.count_in(&self.table.rows(cell)) > 0;
+            return Ok(cells.filter(|(cell, _)| holds(*cell)).collect());
+        }
+        let mut cells: Vec<u32> = allowed.iter().map(|row| self.table.cell_of(row)).collect();
+        cells.dedup();
+        let probe = |cell: u32| {
+            let centre = router.centre(cell).ok_or_else(|| Error::bug("a row lies in no cell"))?;
+            Ok((cell, self.query.probe(centre)))
+        };
+        cells.into_iter().map(probe).collect()
     }
 }

@@ -11,14 +11,19 @@
 
 use super::counted::{Counted, Rows};
 use crate::segment::CellTable;
-use akidb_index::rabitq::{Probe, Query};
+use akidb_index::{
+    codebook::Ranking,
+    rabitq::{Probe, Query},
+};
 
 /// The power of the share for a filter without a match near the query.
 const SCARCE: f64 = 0.15;
-/// How many times the cells that are wanted are put in order at first.
-const AHEAD: usize = 4;
 /// How the power falls with scarcity: measured on two filters of sentence embeddings.
-const FALL: f64 = 0.5;
+const FALL: f64 = 0.75;
+
+/// How many times more matches are looked at than rows without a filter need: the table of a segment
+/// knows all rows, not those of the filter.
+const RESERVE: f64 = 1.15;
 
 /// A segment, and what counts in it.
 pub(super) struct Choice<'a> {
@@ -63,51 +68,34 @@ impl Choice<'_> {
     }
 
     fn among_matches(&self, nprobe: usize) -> Vec<(u32, Probe)> {
-        let router = self.table.clustering().router();
-        let cells = self.table.clustering().cells() as usize;
-        // A few times as many do nearly always, and are sorted in less time.
-        let first = nprobe.saturating_mul(AHEAD);
-        match self.take_matches(router.route(self.query, first), nprobe, cells, first >= cells) {
-            Some(chosen) => chosen,
-            None => {
-                let all = router.route(self.query, usize::MAX);
-                self.take_matches(all, nprobe, cells, true).unwrap_or_default()
+        let mut ranking = self.table.clustering().router().ranking(self.query);
+        let enough = self.enough(&mut ranking, nprobe);
+        let (mut chosen, mut held) = (Vec::new(), 0);
+        for place in 0.. {
+            let Some(cell) = ranking.cell(place).filter(|_| place < nprobe || held < enough) else {
+                break;
+            };
+            let matching = self.rows.count_in(&self.table.rows(cell));
+            held += matching;
+            if matching > 0 {
+                chosen.extend(ranking.probe(cell).map(|probe| (cell, probe)));
             }
         }
+        chosen
     }
 
-    /// Those of the cells that are to be looked through; `None` if there are too few, unless these
-    /// are all.
-    fn take_matches(
-        &self,
-        order: Vec<(u32, Probe)>,
-        nprobe: usize,
-        cells: usize,
-        all: bool,
-    ) -> Option<Vec<(u32, Probe)>> {
-        let of = |cell: &u32| self.rows.count_in(&self.table.rows(*cell));
-        let nearest = order.iter().take(nprobe);
+    /// How many matches are to be looked at.
+    fn enough(&self, ranking: &mut Ranking<'_>, nprobe: usize) -> u64 {
         let (mut near, mut near_rows) = (0, 0);
-        for (cell, _) in nearest {
-            near += of(cell);
-            near_rows += self.table.rows(*cell).len() as u64;
+        for cell in (0..nprobe).map_while(|place| ranking.cell(place)) {
+            let rows = self.table.rows(cell);
+            near += self.rows.count_in(&rows);
+            near_rows += rows.len() as u64;
         }
-        let share = nprobe as f64 / cells.max(1) as f64;
+        let share = nprobe as f64 / f64::from(self.table.clustering().cells().max(1));
         let expected = self.rows.all() as f64 * near_rows as f64 / self.table.row_count() as f64;
         let power = (near as f64 / expected.max(1.0)).powf(FALL).clamp(SCARCE, 1.0);
-        let enough = (self.rows.all() as f64 * share.powf(power)).ceil() as u64;
-        let enough = enough.max(self.wanted);
-        let (mut at, mut held) = (0, 0);
-        let mut chosen = order;
-        chosen.retain(|(cell, _)| {
-            at += 1;
-            if at > nprobe && held >= enough {
-                return false;
-            }
-            let matching = of(cell);
-            held += matching;
-            matching > 0
-        });
-        (all || held >= enough).then_some(chosen)
+        let enough = (self.rows.all() as f64 * share.powf(power) * RESERVE).ceil() as u64;
+        enough.max(self.wanted)
     }
 }

@@ -47,8 +47,10 @@ pub struct Explain {
     pub lsn: u64,
     /// "exact" if every part was searched so, else "approximate".
     pub plan: &'static str,
-    /// Parts in the order they were searched.
+    /// What was done in each part: memtables first.
     pub parts: Vec<PartExplain>,
+    /// Threads that searched; with more than one, the times of the parts overlap.
+    pub threads: u64,
     /// True if a cold collection was promoted first.
     pub promoted: bool,
     /// Microseconds in all.

@@ -2,16 +2,17 @@
 //! metadata where there is none.
 
 use crate::{
-    Schema,
+    FilterStep, Schema,
+    budget::Budget,
     collection::{MemView, SegmentView, parse_metadata},
     error::{Error, InputError, Result},
     field_index::{FieldIndex, FieldIndexError, FieldIndexView, MemFieldIndex},
-    filter::{CompiledFilter, Evaluated, Filter, RowSource, evaluate},
+    filter::{Answer, CompiledFilter, Evaluated, Filter, RowSource, evaluate},
     point::Metadata,
 };
 use akidb_wal::Lsn;
 use roaring::RoaringBitmap;
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 /// The filter of a request, checked against the schema; `None` stays `None`.
 pub(crate) fn compile(
@@ -39,6 +40,24 @@ pub(crate) fn matching_slots(
 pub(crate) fn matching_rows(view: &SegmentView, filter: &CompiledFilter) -> Result<Evaluated> {
     let source = SegmentSource { view };
     evaluate(filter, &source, Some(&view.live_bitmap()))
+}
+
+/// As [`matching_rows`], for searches: answers that are asked for again are remembered. With the
+/// answer comes how it was found.
+pub(super) fn answer(
+    view: &SegmentView,
+    filter: &CompiledFilter,
+    budget: &Arc<Budget>,
+) -> Result<(Arc<Answer>, Vec<FilterStep>)> {
+    let (answers, hidden) = (&view.part.answers, view.dead.len());
+    if let Some(found) = answers.find(filter, hidden) {
+        return Ok(found);
+    }
+    let found = matching_rows(view, filter)?;
+    let answer = Arc::new(Answer::new(found, view.part.segment.rows()));
+    answers.note(filter, hidden, &answer, budget);
+    let plan = answer.plan().to_vec();
+    Ok((answer, plan))
 }
 
 /// Checks the field indexes of a segment beyond their checksums.

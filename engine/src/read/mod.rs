@@ -1,6 +1,7 @@
 //! Everything that reads a view: search, get, scan, count, filters, explain. Nothing here changes
 //! anything; a view never changes under a reader.
 
+mod beside;
 mod cells;
 mod choice;
 mod counted;
@@ -18,4 +19,4 @@ pub(crate) use filtering::verify_fields;
 pub(crate) use get::{count, get, matching_versions};
 pub use scan::{Cursor, Page};
 pub(crate) use scan::{ScanSpec, scan};
-pub(crate) use search::{Effort, SearchSpec, search};
+pub(crate) use search::{Effort, Memory, SearchSpec, search};

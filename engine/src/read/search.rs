@@ -5,6 +5,7 @@
 //! read in runs of rows; when few rows of a run match, they are read one by one.
 
 use super::{
+    beside,
     cells::Queries,
     counted::Rows,
     explain::{Explain, PartExplain},
@@ -13,8 +14,10 @@ use super::{
 };
 use crate::{
     Hit, PointId,
-    collection::{SegmentView, View},
+    budget::Budget,
+    collection::{MemView, SegmentView, View},
     commit::MemoryPool,
+    db::Searching,
     error::{InputError, Result},
     filter::{CompiledFilter, Filter},
     ivf::metric_of,
@@ -22,7 +25,7 @@ use crate::{
 use akidb_index::{Scorer, TopK};
 use akidb_vfs::Clock;
 use roaring::RoaringBitmap;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// Rows of a segment that are fetched at once.
 const RUN_ROWS: u32 = 1024;
@@ -47,6 +50,15 @@ impl Default for Effort {
 }
 
 impl Effort {
+    /// True if every row is to be scored.
+    pub(super) fn is_exact(self) -> bool {
+        match self {
+            Self::Exact => true,
+            Self::Recall(target) => target >= 1.0,
+            Self::Cells(_) => false,
+        }
+    }
+
     pub(crate) fn validate(self) -> Result<(), InputError> {
         match self {
             Self::Recall(target) if !(target > 0.0 && target <= 1.0) => {
@@ -96,45 +108,76 @@ impl Ord for Candidate {
     }
 }
 
-pub(super) struct Search<'a> {
+/// What memory a search may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory<'a> {
+    /// For codes of memtables.
+    pub(crate) pool: &'a MemoryPool,
+    /// For answers of filters that are remembered.
+    pub(crate) answers: &'a Arc<Budget>,
+}
+
+/// What is searched, for what: the same for all parts and threads.
+pub(super) struct Scene<'a> {
     pub(super) view: &'a View,
     pub(super) spec: &'a SearchSpec,
     pub(super) filter: Option<CompiledFilter>,
     pub(super) pool: &'a MemoryPool,
+    pub(super) answers: &'a Arc<Budget>,
     pub(super) clock: &'a dyn Clock,
+}
+
+/// A part of the collection, and its number among those of its kind.
+pub(super) enum Part<'a> {
+    Memtable(usize, &'a MemView),
+    Segment(usize, &'a SegmentView),
+}
+
+impl Part<'_> {
+    /// Row versions in it.
+    pub(super) fn rows(&self) -> u64 {
+        match self {
+            Self::Memtable(_, part) => part.rows.len() as u64,
+            Self::Segment(_, part) => u64::from(part.part.segment.rows()),
+        }
+    }
+}
+
+/// What one thread knows of the answer.
+pub(super) struct Search<'a> {
+    pub(super) scene: &'a Scene<'a>,
     pub(super) scorer: Scorer,
     pub(super) queries: Queries,
     pub(super) best: TopK<Candidate>,
-    pub(super) parts: Vec<PartExplain>,
 }
 
-/// Searches a view; returns the hits, nearest first, and what was done. Memory for codes comes from
-/// the pool.
+/// Searches a view; returns the hits, nearest first, and what was done. Threads that nobody uses help.
 pub(crate) fn search(
     view: &View,
     spec: &SearchSpec,
     clock: &dyn Clock,
-    pool: &MemoryPool,
+    memory: Memory<'_>,
+    mut searching: Searching<'_>,
 ) -> Result<(Vec<Hit>, Explain)> {
     let start = clock.monotonic();
-    let mut search = Search {
-        view,
-        spec,
-        queries: Queries::default(),
-        filter: compile(spec.filter.as_ref(), &view.schema)?,
-        pool,
-        clock,
-        scorer: Scorer::new(metric_of(view.schema.metric), &spec.query),
-        best: TopK::new(spec.k),
-        parts: Vec::new(),
+    let filter = compile(spec.filter.as_ref(), &view.schema)?;
+    let Memory { pool, answers } = memory;
+    let scene = Scene { view, spec, filter, pool, answers, clock };
+    let memtables = view.memtables.iter().enumerate();
+    let segments = view.segments.iter().enumerate();
+    let all: Vec<Part<'_>> = memtables
+        .map(|(at, part)| Part::Memtable(at, part))
+        .chain(segments.map(|(at, part)| Part::Segment(at, part)))
+        .collect();
+    let helpers = searching.take_helpers(beside::helpers_wanted(&all, spec.effort));
+    let (best, parts) = if helpers == 0 {
+        let mut search = Search::new(&scene);
+        let parts = all.iter().map(|part| search.part(part)).collect::<Result<_>>()?;
+        (search.best, parts)
+    } else {
+        beside::search(&scene, &all, helpers, searching.pool()?)?
     };
-    for (at, part) in view.memtables.iter().enumerate() {
-        search.memtable(at, part)?;
-    }
-    for (at, part) in view.segments.iter().enumerate() {
-        search.segment(at, part)?;
-    }
-    let Search { best, parts, .. } = search;
+    drop(searching);
     let hits = best
         .into_sorted_vec()
         .into_iter()
@@ -144,6 +187,7 @@ pub(crate) fn search(
         lsn: view.lsn.get(),
         plan: if parts.iter().all(|part| part.plan == "exact") { "exact" } else { "approximate" },
         parts,
+        threads: helpers as u64 + 1,
         promoted: false,
         total_us: micros(clock.monotonic().saturating_sub(start)),
     };
@@ -154,37 +198,54 @@ pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-impl Search<'_> {
-    fn segment(&mut self, at: usize, part: &SegmentView) -> Result<()> {
-        let start = self.clock.monotonic();
+impl<'a> Search<'a> {
+    pub(super) fn new(scene: &'a Scene<'a>) -> Self {
+        let Scene { view, spec, .. } = scene;
+        Self {
+            scene,
+            scorer: Scorer::new(metric_of(view.schema.metric), &spec.query),
+            queries: Queries::default(),
+            best: TopK::new(spec.k),
+        }
+    }
+
+    /// Searches one part.
+    pub(super) fn part(&mut self, part: &Part<'_>) -> Result<PartExplain> {
+        match part {
+            Part::Memtable(at, part) => self.memtable(*at, part),
+            Part::Segment(at, part) => self.segment(*at, part),
+        }
+    }
+
+    fn segment(&mut self, at: usize, part: &SegmentView) -> Result<PartExplain> {
+        let start = self.scene.clock.monotonic();
         let segment = &part.part.segment;
-        let matching = match &self.filter {
-            Some(filter) => Some(filtering::matching_rows(part, filter)?),
+        let matching = match &self.scene.filter {
+            Some(filter) => Some(filtering::answer(part, filter, self.scene.answers)?),
             None => None,
         };
-        let filtered = self.clock.monotonic();
+        let filtered = self.scene.clock.monotonic();
         let rows = match &matching {
-            Some(matching) => Rows::Only(&matching.rows),
+            Some((answer, _)) => Rows::Only(answer),
             None => Rows::Without(&part.dead),
         };
         let explain = match self.by_cells(at, part, rows)? {
             Some(explain) => explain,
             None => self.every_row(at, part, rows)?,
         };
-        self.parts.push(PartExplain {
+        Ok(PartExplain {
             part: format!("segment {}", part.part.number()),
             rows: u64::from(segment.rows()),
-            matched: matching.as_ref().map(|matching| matching.rows.len()),
-            filter: matching.map(|matching| matching.plan).unwrap_or_default(),
+            matched: matching.as_ref().map(|(answer, _)| answer.rows().len()),
+            filter: matching.map(|(_, plan)| plan).unwrap_or_default(),
             filter_us: micros(filtered.saturating_sub(start)),
             ..explain
-        });
-        Ok(())
+        })
     }
 
     /// Scores every row that counts.
     fn every_row(&mut self, at: usize, part: &SegmentView, rows: Rows<'_>) -> Result<PartExplain> {
-        let start = self.clock.monotonic();
+        let start = self.scene.clock.monotonic();
         let scored = match rows {
             Rows::Without(dead) if dead.is_empty() => {
                 self.score_all(at, part)?;
@@ -195,12 +256,12 @@ impl Search<'_> {
                 self.score_allowed(at, part, &live)?;
                 live.len()
             }
-            Rows::Only(allowed) => {
-                self.score_allowed(at, part, allowed)?;
-                allowed.len()
+            Rows::Only(answer) => {
+                self.score_allowed(at, part, answer.rows())?;
+                answer.rows().len()
             }
         };
-        let score_us = micros(self.clock.monotonic().saturating_sub(start));
+        let score_us = micros(self.scene.clock.monotonic().saturating_sub(start));
         Ok(PartExplain { plan: "exact", scored, score_us, ..PartExplain::default() })
     }
 
@@ -252,7 +313,7 @@ impl Search<'_> {
         let segment = &part.part.segment;
         let vectors = segment.vectors(first, count)?;
         let inv_norms = segment.inv_norms(first, count)?;
-        let dim = self.view.schema.dim as usize;
+        let dim = self.scene.view.schema.dim as usize;
         for ((row, vector), inv_norm) in (first..).zip(vectors.chunks_exact(dim)).zip(&*inv_norms) {
             if !allowed(row) {
                 continue;

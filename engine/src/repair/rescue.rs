@@ -91,7 +91,7 @@ impl Missing {
 /// A segment of rows that came back.
 #[derive(Default)]
 pub(super) struct Rescued {
-    builder: Option<(u64, SegmentBuilder<'static>)>,
+    builder: Option<(u64, SegmentBuilder)>,
     rows: u64,
     deletes: u64,
     saved: BTreeMap<PathBuf, Saved>,
@@ -149,7 +149,7 @@ impl Worker {
         &mut self,
         collection: &CollectionManifest,
         rescued: &'a mut Rescued,
-    ) -> Result<&'a mut SegmentBuilder<'static>> {
+    ) -> Result<&'a mut SegmentBuilder> {
         if rescued.builder.is_none() {
             let number = self.take_number();
             rescued.builder = Some((number, self.new_segment(collection, number)?));
@@ -163,7 +163,7 @@ impl Worker {
         &self,
         collection: &CollectionManifest,
         number: u64,
-    ) -> Result<SegmentBuilder<'static>> {
+    ) -> Result<SegmentBuilder> {
         let schema = &collection.schema;
         let params =
             SegmentParams { collection: collection.id, dim: schema.dim, metric: schema.metric };

@@ -103,6 +103,22 @@ impl Block {
         self.bytes(source, 0..self.len)
     }
 
+    /// Copies the whole block, checked, an extent at a time: a block that is read, not mapped, is
+    /// never in memory twice.
+    ///
+    /// # Errors
+    /// As [`Self::bytes`]; a bug if `into` has another length.
+    pub(super) fn copy_to(&self, source: &Source, into: &mut [u8]) -> Result<()> {
+        if into.len() as u64 != self.len {
+            return Err(Error::bug("a copy of a block has another length"));
+        }
+        let extent = usize::try_from(EXTENT).expect("an extent fits memory");
+        for (chunk, start) in into.chunks_mut(extent).zip((0..).step_by(extent)) {
+            chunk.copy_from_slice(&self.bytes(source, start..start + chunk.len() as u64)?);
+        }
+        Ok(())
+    }
+
     /// One byte string of a block that is a list of them.
     pub(super) fn item<'a>(&self, source: &'a Source, index: u64) -> Result<Bytes<'a>> {
         let at = index * items::OFFSET_LEN;

@@ -16,19 +16,29 @@ use crate::{
     ivf::{Calibration, Clustering, Clusterings},
 };
 use akidb_index::{
-    BLOCK_ROWS,
+    Layout,
+    codebook::{Assignment, Drift},
+    inv_norm,
+    kernel::l2_squared,
+    lists::Places,
     rabitq::{self, Bits, Blocks, FACTORS_LEN, block_len},
 };
-use std::{ops::Range, sync::Arc};
+use std::{
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
+
+/// Rows that tell how rows fit their cells.
+const DRIFT_ROWS: u64 = 256;
 
 /// The cells of a segment.
 #[derive(Debug)]
 pub(crate) struct CellTable {
     clustering: Arc<Clustering>,
     calibration: Calibration,
-    starts: Box<[u32]>,
-    /// Blocks of 32 rows before each cell, and in all.
-    blocks: Box<[u64]>,
+    places: Places,
+    /// How the rows fit the cells, once somebody asked.
+    drift: OnceLock<Drift>,
 }
 
 impl CellTable {
@@ -42,35 +52,38 @@ impl CellTable {
 
     /// Rows in all cells.
     pub(crate) fn row_count(&self) -> u64 {
-        self.starts.last().map_or(0, |rows| u64::from(*rows))
+        u64::from(self.places.row_count())
     }
 
     /// The rows of a cell; none if there is no such cell.
     pub(crate) fn rows(&self, cell: u32) -> Range<u32> {
-        let at = |cell: usize| self.starts.get(cell).copied().unwrap_or(0);
-        let cell = cell as usize;
-        at(cell)..at(cell + 1).max(at(cell))
+        self.places.rows(cell)
+    }
+
+    /// The blocks of codes of a cell.
+    pub(super) fn blocks(&self, cell: u32) -> Range<u64> {
+        self.places.blocks(cell)
     }
 
     /// The cell that holds a row.
     pub(crate) fn cell_of(&self, row: u32) -> u32 {
-        let after = self.starts.partition_point(|start| *start <= row);
-        u32::try_from(after.saturating_sub(1)).unwrap_or(u32::MAX)
+        self.places.cell_of(row)
     }
 }
 
 /// The one-bit codes of a cell.
 #[derive(Debug)]
 pub(crate) struct CellCodes<'a> {
-    rows: usize,
-    padded: usize,
-    bytes: Bytes<'a>,
+    pub(super) rows: usize,
+    pub(super) padded: usize,
+    pub(super) layout: Layout,
+    pub(super) bytes: Bytes<'a>,
 }
 
 impl CellCodes<'_> {
     /// The blocks; row `i` is the `i`-th of the cell.
     pub(crate) fn blocks(&self) -> Result<Blocks<'_>> {
-        Blocks::new(&self.bytes, self.padded, self.rows)
+        Blocks::laid_out(self.layout, &self.bytes, self.padded, self.rows)
             .map_err(|_| Error::bug("the codes of a cell have another length than its rows"))
     }
 }
@@ -78,9 +91,9 @@ impl CellCodes<'_> {
 /// The eight-bit codes of consecutive rows.
 #[derive(Debug)]
 pub(crate) struct FineCodes<'a> {
-    padded: usize,
-    codes: Bytes<'a>,
-    factors: Bytes<'a>,
+    pub(super) padded: usize,
+    pub(super) codes: Bytes<'a>,
+    pub(super) factors: Bytes<'a>,
 }
 
 impl FineCodes<'_> {
@@ -122,25 +135,15 @@ impl Segment {
             .resolve(&bytes, self.metric(), self.dim())
             .map_err(|error| blocks.codebook.damage(source, 0, &error.to_string()))?;
         let bytes = blocks.cells.all(source)?;
-        let starts: Box<[u32]> =
-            bytes.as_chunks().0.iter().map(|start| u32::from_le_bytes(*start)).collect();
-        let whole = starts.first() == Some(&0)
-            && starts.last() == Some(&self.rows())
-            && starts.is_sorted()
-            && starts.len() as u64 == u64::from(clustering.cells()) + 1;
-        if !whole {
-            return Err(blocks.cells.damage(source, 0, "the cells do not divide the rows"));
-        }
-        let mut before = vec![0_u64];
-        let mut sum = 0;
-        for pair in starts.windows(2) {
-            if let [start, end] = pair {
-                sum += u64::from((end - start).div_ceil(BLOCK_ROWS as u32));
-            }
-            before.push(sum);
-        }
+        let starts = bytes.as_chunks().0.iter().map(|start| u32::from_le_bytes(*start)).collect();
+        let places = Places::new(starts).ok().filter(|places| {
+            places.row_count() == self.rows()
+                && places.cells() as u64 == u64::from(clustering.cells())
+        });
+        let divides = || blocks.cells.damage(source, 0, "the cells do not divide the rows");
+        let places = places.ok_or_else(divides)?;
         let padded = clustering.codec().padded();
-        if sum.checked_mul(block_len(padded) as u64) != Some(blocks.codes.len()) {
+        if places.block_count().checked_mul(block_len(padded) as u64) != Some(blocks.codes.len()) {
             return Err(blocks.codes.damage(source, 0, "the codes are not those of the cells"));
         }
         if u64::from(self.rows()).checked_mul(padded as u64) != Some(blocks.fine.len()) {
@@ -150,7 +153,7 @@ impl Segment {
         let calibration = Calibration::decode(&bytes, clustering.cells()).ok_or_else(|| {
             blocks.calibration.damage(source, 0, "the calibration names cells that are not there")
         })?;
-        Ok(CellTable { clustering, calibration, starts, blocks: before.into() })
+        Ok(CellTable { clustering, calibration, places, drift: OnceLock::new() })
     }
 
     fn cell_blocks(&self) -> Result<(&CellBlocks, &Source)> {
@@ -163,11 +166,9 @@ impl Segment {
     pub(crate) fn cell_codes(&self, table: &CellTable, cell: u32) -> Result<CellCodes<'_>> {
         let (blocks, source) = self.cell_blocks()?;
         let padded = table.clustering.codec().padded();
-        let at = |cell: u32| table.blocks.get(cell as usize).copied().unwrap_or(0);
-        let len = block_len(padded) as u64;
-        let (start, end) = (at(cell) * len, at(cell.saturating_add(1)) * len);
-        let bytes = blocks.codes.bytes(source, start..end)?;
-        Ok(CellCodes { rows: table.rows(cell).len(), padded, bytes })
+        let (len, within) = (block_len(padded) as u64, table.blocks(cell));
+        let bytes = blocks.codes.bytes(source, within.start * len..within.end * len)?;
+        Ok(CellCodes { rows: table.rows(cell).len(), padded, layout: Layout::Groups, bytes })
     }
 
     /// The eight-bit codes of consecutive rows.
@@ -180,9 +181,33 @@ impl Segment {
         let factors = blocks.factors.bytes(source, range(FACTORS_LEN))?;
         Ok(FineCodes { padded, codes, factors })
     }
-}
 
-impl Segment {
+    /// How the rows fit their cells, by a sample of them that is read once.
+    ///
+    /// # Errors
+    /// Corruption of the rows that are read; a failed call.
+    pub(crate) fn drift(&self, table: &CellTable) -> Result<Drift> {
+        if let Some(drift) = table.drift.get() {
+            return Ok(*drift);
+        }
+        let book = table.clustering.book();
+        let taken = u64::from(self.rows()).min(DRIFT_ROWS);
+        let of_row = |at: u64| {
+            let row = u32::try_from(at * u64::from(self.rows()) / taken).unwrap_or(0);
+            let cell = table.cell_of(row);
+            let centroid = book.centroid(cell);
+            let centroid = centroid.ok_or_else(|| Error::bug("a row lies in no cell"))?;
+            let mut vector = self.vector(row)?.into_owned();
+            if self.metric() == Metric::Cosine {
+                let scale = inv_norm(&vector);
+                vector.iter_mut().for_each(|x| *x *= scale);
+            }
+            Ok(Assignment { cell, squared_distance: l2_squared(&vector, centroid) })
+        };
+        let assigned = (0..taken).map(of_row).collect::<Result<Vec<_>>>()?;
+        Ok(*table.drift.get_or_init(|| book.drift(&assigned)))
+    }
+
     /// Checks the cells beyond their checksums: that they can be read, and divide the rows.
     pub(crate) fn verify_cells(&self) -> Result<()> {
         self.cells(&Clusterings::default()).map(drop)

@@ -7,18 +7,19 @@
 #![deny(clippy::indexing_slicing)]
 
 use super::{
-    SegmentParams,
+    Run, SegmentParams,
     directory::{BlockEntry, BlockKind},
     format::{ALIGN, ALIGN_VECTORS},
     sink::FileSink,
 };
 use crate::{
     Error, Result,
-    ivf::{Calibration, Clustering, calibrate::Subject},
+    ivf::{Clustering, calibrate::Subject},
 };
 use akidb_index::{
-    BLOCK_ROWS,
-    rabitq::{Bits, Factors, pack_block},
+    BLOCK_ROWS, Executor, PAD,
+    lists::{Lists, Places},
+    rabitq::{Bits, FACTORS_LEN, Factors, block_len},
 };
 use std::{borrow::Cow, sync::Arc};
 
@@ -26,15 +27,29 @@ use std::{borrow::Cow, sync::Arc};
 #[derive(Clone, Debug)]
 pub(crate) struct CellPlan {
     pub(crate) clustering: Arc<Clustering>,
-    /// Where each cell begins, and at last the number of rows.
-    pub(crate) starts: Vec<u32>,
+    pub(crate) places: Places,
 }
 
-impl CellPlan {
-    /// Rows in all cells.
-    pub(crate) fn rows(&self) -> u32 {
-        self.starts.last().copied().unwrap_or(0)
-    }
+/// What a writer needs to look at rows again that have passed.
+pub(crate) struct Look<'a, V> {
+    /// Threads for it.
+    pub(crate) executor: &'a dyn Executor,
+    /// The vector of the row that was written as that number.
+    pub(crate) vector: V,
+}
+
+/// About the bytes that codes of so many rows in so many cells take, with what is said of the cells:
+/// no less, but for the checksums.
+pub(crate) fn cell_blocks_len(rows: u64, cells: u64, dim: u32) -> u64 {
+    let padded = (dim as usize).next_multiple_of(PAD);
+    // The last block of each cell may hold one row.
+    // A training may make a few more than it was asked for.
+    let cells = cells + cells.isqrt();
+    let blocks = (rows / BLOCK_ROWS as u64 + cells) * block_len(padded) as u64;
+    let fine = rows * (padded + FACTORS_LEN) as u64;
+    // A centroid, its radius, where it begins; then the origin, and headers.
+    let codebook = cells * (4 * u64::from(dim) + 8) + 4 * u64::from(dim) + 256;
+    blocks + fine + codebook
 }
 
 /// The codes of one row, or the memory for them.
@@ -65,11 +80,7 @@ pub(super) struct CodesWriter {
     /// Until it is joined with the rest of the file.
     fine: Option<FileSink>,
     fine_at: u64,
-    /// The cell of the next row, and its number.
-    cell: usize,
-    row: u32,
-    /// Rows of the block that is not full yet.
-    pending: Vec<(Vec<u8>, Factors)>,
+    rows: u64,
     blocks: Vec<u8>,
     factors: Vec<f32>,
 }
@@ -78,69 +89,38 @@ impl CodesWriter {
     /// For the file that `sink` has begun.
     pub(super) fn new(sink: &FileSink, params: SegmentParams, plan: CellPlan) -> Result<Self> {
         // Vectors begin at their alignment behind the header, and there are as many as planned.
-        let vectors = u64::from(plan.rows()) * u64::from(params.dim) * 4;
+        let vectors = u64::from(plan.places.row_count()) * u64::from(params.dim) * 4;
         let fine_at = (ALIGN_VECTORS + vectors).next_multiple_of(ALIGN);
         let mut fine = sink.beside(fine_at);
         fine.begin(BlockKind::FineCodes)?;
-        let mut writer = Self {
-            plan,
-            fine: Some(fine),
-            fine_at,
-            cell: 0,
-            row: 0,
-            pending: Vec::new(),
-            blocks: Vec::new(),
-            factors: Vec::new(),
-        };
-        writer.pass_ended_cells();
-        Ok(writer)
-    }
-
-    fn ends(&self) -> Option<u32> {
-        self.plan.starts.get(self.cell + 1).copied()
-    }
-
-    fn pass_ended_cells(&mut self) {
-        while self.ends() == Some(self.row) {
-            self.pack();
-            self.cell += 1;
-        }
+        let (blocks, factors) = (Vec::new(), Vec::new());
+        Ok(Self { plan, fine: Some(fine), fine_at, rows: 0, blocks, factors })
     }
 
     fn padded(&self) -> usize {
         self.plan.clustering.codec().padded()
     }
 
-    fn pack(&mut self) {
-        if self.pending.is_empty() {
-            return;
+    /// Takes the codes of the next rows.
+    pub(super) fn append(&mut self, run: &Run) -> Result<()> {
+        let rows = run.len();
+        if run.fine.len() != rows * self.padded() || run.factors.len() != 3 * rows {
+            return Err(Error::bug("a segment with cells was given rows without codes"));
         }
-        let rows: Vec<_> = self.pending.iter().map(|(code, f)| (&**code, *f)).collect();
-        pack_block(self.plan.clustering.codec().padded(), &rows, &mut self.blocks);
-        self.pending.clear();
-    }
-
-    /// Takes the codes of the next row.
-    pub(super) fn push(&mut self, codes: &RowCodes) -> Result<()> {
-        if self.row >= self.plan.rows() {
+        self.rows += rows as u64;
+        if self.rows > u64::from(self.plan.places.row_count()) {
             return Err(Error::bug("a segment was given more rows than its cells have"));
         }
         let fine = self.fine.as_mut();
-        fine.ok_or_else(|| Error::bug("codes came after the last row"))?.append(&codes.fine)?;
-        let Factors { add, scale, error } = codes.fine_factors;
-        self.factors.extend([add, scale, error]);
-        self.pending.push((codes.one.clone(), codes.one_factors));
-        self.row += 1;
-        if self.pending.len() == BLOCK_ROWS {
-            self.pack();
-        }
-        self.pass_ended_cells();
+        fine.ok_or_else(|| Error::bug("codes came after the last row"))?.append(&run.fine)?;
+        self.factors.extend_from_slice(&run.factors);
+        self.blocks.extend_from_slice(&run.blocks);
         Ok(())
     }
 
     /// Ends the fine codes, which `sink` has reached, and goes on behind them.
     pub(super) fn write_fine(&mut self, sink: &mut FileSink) -> Result<BlockEntry> {
-        if self.row != self.plan.rows() {
+        if self.rows != u64::from(self.plan.places.row_count()) {
             return Err(Error::bug("a segment was given fewer rows than its cells have"));
         }
         sink.align(ALIGN)?;
@@ -149,7 +129,7 @@ impl CodesWriter {
         }
         let fine = self.fine.take();
         let mut fine = fine.ok_or_else(|| Error::bug("fine codes were ended twice"))?;
-        let entry = fine.end(u64::from(self.row));
+        let entry = fine.end(self.rows);
         sink.join(&fine)?;
         Ok(entry)
     }
@@ -159,17 +139,27 @@ impl CodesWriter {
         &self,
         sink: &mut FileSink,
         params: SegmentParams,
-        vector: impl Fn(u32) -> Result<Cow<'v, [f32]>>,
+        look: &Look<'_, impl Fn(u32) -> Result<Cow<'v, [f32]>> + Sync>,
+        inv_norms: &[f32],
     ) -> Result<Vec<BlockEntry>> {
-        let calibration = self.calibrate(params, vector)?.encode();
-        let clustering = &self.plan.clustering;
-        let starts: &[u8] = bytemuck::cast_slice(&self.plan.starts);
-        let rows = u64::from(self.row);
+        let CellPlan { clustering, places } = &self.plan;
+        let lists = Lists::new(places, &self.blocks, self.padded())
+            .map_err(|_| Error::bug("the codes of a segment are not those of its cells"))?;
+        let subject = Subject {
+            clustering,
+            metric: params.metric,
+            places,
+            lists,
+            inv_norms,
+            vector: &look.vector,
+        };
+        let calibration = subject.calibrate(look.executor)?.encode();
+        let starts: &[u8] = bytemuck::cast_slice(places.starts());
         let parts: [(BlockKind, u64, &[u8]); 5] = [
             (BlockKind::Codebook, u64::from(clustering.cells()), clustering.bytes()),
-            (BlockKind::Cells, self.plan.starts.len() as u64, starts),
-            (BlockKind::Codes, rows, &self.blocks),
-            (BlockKind::FineFactors, rows, bytemuck::cast_slice(&self.factors)),
+            (BlockKind::Cells, places.starts().len() as u64, starts),
+            (BlockKind::Codes, self.rows, &self.blocks),
+            (BlockKind::FineFactors, self.rows, bytemuck::cast_slice(&self.factors)),
             (BlockKind::Calibration, 1, &calibration),
         ];
         let mut entries = Vec::with_capacity(parts.len());
@@ -179,21 +169,5 @@ impl CodesWriter {
             entries.push(sink.end(items));
         }
         Ok(entries)
-    }
-
-    fn calibrate<'v>(
-        &self,
-        params: SegmentParams,
-        vector: impl Fn(u32) -> Result<Cow<'v, [f32]>>,
-    ) -> Result<Calibration> {
-        debug_assert_eq!(self.padded() % BLOCK_ROWS, 0, "codes fill words");
-        Subject {
-            clustering: &self.plan.clustering,
-            metric: params.metric,
-            starts: &self.plan.starts,
-            codes: &self.blocks,
-            vector,
-        }
-        .calibrate()
     }
 }

@@ -104,7 +104,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn table_of(ids: &[u64]) -> Result<Vec<u8>, u32> {
-        let mut items = ItemsBuilder::new();
+        let mut items = ItemsBuilder::default();
         for id in ids {
             items.push_with(|out| PointId::from(*id).encode_into(out));
         }

@@ -18,9 +18,24 @@ pub(super) struct ItemsBuilder {
     bytes: Vec<u8>,
 }
 
-impl ItemsBuilder {
-    pub(super) fn new() -> Self {
+impl Default for ItemsBuilder {
+    fn default() -> Self {
         Self { offsets: vec![0], bytes: Vec::new() }
+    }
+}
+
+impl ItemsBuilder {
+    /// Forgets all items, and keeps the memory.
+    pub(super) fn clear(&mut self) {
+        self.offsets.truncate(1);
+        self.bytes.clear();
+    }
+
+    /// Appends all items of another list.
+    pub(super) fn extend(&mut self, other: &Self) {
+        let before = self.bytes.len() as u64;
+        self.offsets.extend(other.offsets.iter().skip(1).map(|offset| before + offset));
+        self.bytes.extend_from_slice(&other.bytes);
     }
 
     /// Appends the item that `write` appends to the bytes.
@@ -84,11 +99,19 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Built in two halves, one of them over other items.
     fn encode(items: &[Vec<u8>]) -> Vec<u8> {
-        let mut builder = ItemsBuilder::new();
-        for item in items {
+        let (first, second) = items.split_at(items.len() / 2);
+        let (mut builder, mut rest) = (ItemsBuilder::default(), ItemsBuilder::default());
+        rest.push_with(|out| out.extend_from_slice(b"forgotten"));
+        rest.clear();
+        for item in first {
             builder.push_with(|out| out.extend_from_slice(item));
         }
+        for item in second {
+            rest.push_with(|out| out.extend_from_slice(item));
+        }
+        builder.extend(&rest);
         assert!(builder.iter().eq(items.iter().map(Vec::as_slice)));
         builder.parts().concat()
     }

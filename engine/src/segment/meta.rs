@@ -40,6 +40,8 @@ pub(crate) struct RowRef<'a> {
     pub(crate) lsn: u64,
     /// As many numbers as the collection's dimension.
     pub(crate) vector: &'a [f32],
+    /// [`akidb_index::inv_norm`] of it, which whoever has stored it need not compute again.
+    pub(crate) inv_norm: f32,
     /// The metadata object as canonical JSON.
     pub(crate) metadata: &'a [u8],
 }

@@ -23,11 +23,13 @@ mod codes;
 mod describe;
 mod directory;
 mod format;
+mod hot;
 mod id_index;
 mod items;
 mod meta;
 mod open;
 mod reader;
+mod run;
 mod salvage;
 mod sink;
 mod source;
@@ -36,14 +38,16 @@ mod writer;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub(crate) use cells::CellTable;
-pub(crate) use codes::{CellPlan, RowCodes};
+pub(crate) use cells::{CellTable, FineCodes};
+pub(crate) use codes::{CellPlan, Look, RowCodes, cell_blocks_len};
 pub(crate) use describe::describe;
 pub use describe::{BlockDescription, SegmentDescription};
 pub(crate) use format::HEADER_MAGIC as MAGIC;
+pub(crate) use hot::Codes;
 pub use meta::ReadMode;
 pub(crate) use meta::{RowRef, SegmentMeta, SegmentParams, segment_path};
 pub(crate) use reader::Segment;
+pub(crate) use run::Run;
 pub(crate) use salvage::SalvagedSegment;
 pub(crate) use writer::SegmentWriter;
 

@@ -16,6 +16,7 @@ use super::{
     source::Source,
 };
 use crate::{Error, FieldDef, Result};
+use akidb_index::rabitq::FACTORS_LEN;
 
 /// What a file says of itself, each part checked against its checksum.
 #[derive(Debug)]
@@ -235,7 +236,7 @@ impl Finder<'_> {
             cells: self.fixed(BlockKind::Cells, starts, 4)?,
             codes: self.any(BlockKind::Codes, Some(rows))?,
             fine: self.any(BlockKind::FineCodes, Some(rows))?,
-            factors: self.fixed(BlockKind::FineFactors, rows, 12)?,
+            factors: self.fixed(BlockKind::FineFactors, rows, FACTORS_LEN as u64)?,
             calibration: self.any(BlockKind::Calibration, Some(1))?,
         }))
     }

@@ -10,6 +10,7 @@
 use super::{
     CellTable, ReadMode, SegmentMeta, SegmentParams,
     block::Block,
+    hot::HotCodes,
     id_index, items,
     meta::segment_path,
     open::{Blocks, compare, read_structure},
@@ -17,7 +18,14 @@ use super::{
 };
 use crate::{Error, Metadata, PointId, Result};
 use akidb_vfs::Fs;
-use std::{borrow::Cow, fmt, ops::Deref, path::Path, sync::OnceLock};
+use parking_lot::RwLock;
+use std::{
+    borrow::Cow,
+    fmt,
+    ops::Deref,
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
 /// What a scrub reads at a time.
 const SCRUB_CHUNK: u64 = 1 << 20;
@@ -32,6 +40,8 @@ pub(crate) struct Segment {
     resident_index: Option<Bytes<'static>>,
     /// What the blocks of cells say, once somebody asked; see [`super::cells`].
     pub(super) cell_table: OnceLock<CellTable>,
+    /// The codes in memory, while the segment is hot; see [`super::hot`].
+    pub(super) hot: RwLock<Option<Arc<HotCodes>>>,
 }
 
 impl fmt::Debug for Segment {
@@ -86,8 +96,8 @@ impl Segment {
             Bytes::Owned { buffer, .. } => Some(Bytes::whole(buffer)),
             Bytes::Mapped(_) => None,
         };
-        let cell_table = OnceLock::new();
-        Ok(Self { meta: meta.clone(), params, source, blocks, resident_index, cell_table })
+        let (cell_table, hot) = (OnceLock::new(), RwLock::default());
+        Ok(Self { meta: meta.clone(), params, source, blocks, resident_index, cell_table, hot })
     }
 
     /// A segment of blocks that nobody checked; see [`super::salvage`].
@@ -97,8 +107,8 @@ impl Segment {
         source: Source,
         blocks: Blocks,
     ) -> Self {
-        let cell_table = OnceLock::new();
-        Self { meta, params, source, blocks, resident_index: None, cell_table }
+        let (cell_table, hot) = (OnceLock::new(), RwLock::default());
+        Self { meta, params, source, blocks, resident_index: None, cell_table, hot }
     }
 
     /// The blocks and where they are read from.

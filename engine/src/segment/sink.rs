@@ -16,6 +16,8 @@ use std::{io::IoSlice, sync::Arc};
 
 /// What is held before it is written: few large writes, whatever the rows look like.
 const BUFFER_LEN: usize = 1 << 20;
+/// As many bytes at once are written from where they lie.
+const DIRECT_LEN: usize = 128 << 10;
 const ZEROS: [u8; 4096] = [0; 4096];
 
 #[derive(Debug)]
@@ -46,6 +48,11 @@ impl FileSink {
         Self { file, salt, buffer, written: 0, whole: Hasher::new(), block: None }
     }
 
+    /// The file.
+    pub(super) fn file(&self) -> Arc<dyn FsFile> {
+        self.file.clone()
+    }
+
     /// Where the next byte goes.
     pub(super) fn position(&self) -> u64 {
         self.written + self.buffer.len() as u64
@@ -54,7 +61,7 @@ impl FileSink {
     /// Appends bytes outside of blocks.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), FsError> {
         self.whole.update(bytes);
-        if self.buffer.len() + bytes.len() <= BUFFER_LEN {
+        if bytes.len() < DIRECT_LEN && self.buffer.len() + bytes.len() <= BUFFER_LEN {
             self.buffer.extend_from_slice(bytes);
             return Ok(());
         }

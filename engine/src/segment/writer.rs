@@ -4,10 +4,10 @@
 //!
 //! # Protocol
 //! 1. `create`: temporary name, header, start of the vectors.
-//! 2. `push` and `push_delete` in any order; each id in at most one row.
+//! 2. `push`, `append` and `push_delete` in any order; each id in at most one row.
 //! 3. `finish`: the other blocks, footer, tail, sync, rename, directory sync.
 //!
-//! With cells, `create` takes a plan, and each `push` is followed by `push_codes`.
+//! With cells, `create` takes a plan, and the rows come as runs that hold their codes.
 //!
 //! # Crash consistency
 //! The final name appears only after the file was synced. After an error, or when the writer is
@@ -17,18 +17,19 @@
 #![deny(clippy::indexing_slicing)]
 
 use super::{
-    CellPlan, RowCodes, RowRef, SegmentMeta, SegmentParams,
+    CellPlan, Look, RowRef, Run, SegmentMeta, SegmentParams,
     codes::CodesWriter,
     directory::{BlockEntry, BlockKind, Footer, field_type_code},
     format::{Header, ROWS_MAX, Tail, VERSION, VERSION_PLAIN},
     id_index,
     items::ItemsBuilder,
     meta::segment_path,
+    run::check_id,
     sink::FileSink,
 };
-use crate::{Error, FieldDef, ID_BYTES_MAX, PointId, Result, schema::FIELD_NAME_BYTES_MAX};
-use akidb_index::inv_norm;
-use akidb_vfs::{Fs, FsError, Random, planted};
+use crate::{Error, FieldDef, PointId, Result, schema::FIELD_NAME_BYTES_MAX};
+use akidb_index::Serial;
+use akidb_vfs::{Fs, FsError, FsFile, Random, planted};
 use std::{
     borrow::Cow,
     fmt,
@@ -117,11 +118,11 @@ impl SegmentWriter {
             unfinished,
             dir: dir.to_owned(),
             header,
-            ids: ItemsBuilder::new(),
+            ids: ItemsBuilder::default(),
             inv_norms: Vec::new(),
             lsns: Vec::new(),
-            metadata: ItemsBuilder::new(),
-            deleted_ids: ItemsBuilder::new(),
+            metadata: ItemsBuilder::default(),
+            deleted_ids: ItemsBuilder::default(),
             deleted_lsns: Vec::new(),
         })
     }
@@ -131,25 +132,44 @@ impl SegmentWriter {
     /// # Errors
     /// A failed write: drop the writer. A row that validation must not have let through: a bug.
     pub(crate) fn push(&mut self, row: RowRef<'_>) -> Result<()> {
-        if row.vector.len() as u64 != u64::from(self.header.params.dim) {
-            return Err(Error::bug("a row of another dimension reached a segment"));
-        }
-        if self.lsns.len() as u64 >= u64::from(ROWS_MAX) {
-            return Err(Error::bug("a segment was given more rows than a row number can count"));
-        }
+        self.check(1, row.vector)?;
         check_id(row.id)?;
         self.sink.append(bytemuck::cast_slice(row.vector))?;
         self.ids.push_with(|out| row.id.encode_into(out));
-        self.inv_norms.push(inv_norm(row.vector));
+        self.inv_norms.push(row.inv_norm);
         self.lsns.push(row.lsn);
         self.metadata.push_with(|out| out.extend_from_slice(row.metadata));
         Ok(())
     }
 
-    /// Takes the codes of the row that was pushed last, in a segment with cells.
-    pub(crate) fn push_codes(&mut self, codes: &RowCodes) -> Result<()> {
-        let writer = self.codes.as_mut();
-        writer.ok_or_else(|| Error::bug("a segment without cells was given codes"))?.push(codes)
+    /// Appends the rows of a run; in a segment with cells with their codes, else without.
+    ///
+    /// # Errors
+    /// A failed write: drop the writer. A run that is not of this segment: a bug.
+    pub(crate) fn append(&mut self, run: &Run) -> Result<()> {
+        self.check(run.len(), &run.vectors)?;
+        match &mut self.codes {
+            Some(codes) => codes.append(run)?,
+            None if run.blocks.is_empty() => {}
+            None => return Err(Error::bug("a segment without cells was given codes")),
+        }
+        self.sink.append(bytemuck::cast_slice(&run.vectors))?;
+        self.ids.extend(&run.ids);
+        self.inv_norms.extend_from_slice(&run.inv_norms);
+        self.lsns.extend_from_slice(&run.lsns);
+        self.metadata.extend(&run.metadata);
+        Ok(())
+    }
+
+    /// Refuses rows that the file could not hold.
+    fn check(&self, rows: usize, vectors: &[f32]) -> Result<()> {
+        if vectors.len() as u64 != rows as u64 * u64::from(self.header.params.dim) {
+            return Err(Error::bug("a row of another dimension reached a segment"));
+        }
+        if (self.lsns.len() + rows) as u64 > u64::from(ROWS_MAX) {
+            return Err(Error::bug("a segment was given more rows than a row number can count"));
+        }
+        Ok(())
     }
 
     /// Notes that `id` was deleted at `lsn` though an older version may lie in a cold object.
@@ -161,6 +181,11 @@ impl SegmentWriter {
         self.deleted_ids.push_with(|out| id.encode_into(out));
         self.deleted_lsns.push(lsn);
         Ok(())
+    }
+
+    /// The file, for a sync of what was written so far.
+    pub(crate) fn file(&self) -> Arc<dyn FsFile> {
+        self.sink.file()
     }
 
     /// Bytes of the file so far.
@@ -175,16 +200,17 @@ impl SegmentWriter {
     /// A failed call: no file of this number is left as far as the disk allows. Two rows of one
     /// id: a bug.
     pub(crate) fn finish(self, fields: Vec<(FieldDef, Vec<u8>)>) -> Result<SegmentMeta> {
-        self.finish_with(fields, |_| Err(Error::bug("a segment's rows cannot be looked at again")))
+        let vector = |_| Err(Error::bug("a segment's rows cannot be looked at again"));
+        self.finish_with(fields, &Look { executor: &Serial, vector })
     }
 
-    /// As [`Self::finish`], for a segment with cells. `vector` gives the vector of any row again.
+    /// As [`Self::finish`], for a segment with cells.
     pub(crate) fn finish_with<'v>(
         mut self,
         fields: Vec<(FieldDef, Vec<u8>)>,
-        vector: impl Fn(u32) -> Result<Cow<'v, [f32]>>,
+        look: &Look<'_, impl Fn(u32) -> Result<Cow<'v, [f32]>> + Sync>,
     ) -> Result<SegmentMeta> {
-        let footer = self.write_blocks(&fields, vector)?;
+        let footer = self.write_blocks(&fields, look)?;
         let Self { mut sink, mut unfinished, dir, header, .. } = self;
         sink.align(super::format::ALIGN)?;
         let footer_bytes = footer.encode();
@@ -208,7 +234,7 @@ impl SegmentWriter {
     fn write_blocks<'v>(
         &mut self,
         fields: &[(FieldDef, Vec<u8>)],
-        vector: impl Fn(u32) -> Result<Cow<'v, [f32]>>,
+        look: &Look<'_, impl Fn(u32) -> Result<Cow<'v, [f32]>> + Sync>,
     ) -> Result<Footer> {
         let rows = u32::try_from(self.lsns.len()).expect("push counts rows");
         let deletes = u32::try_from(self.deleted_lsns.len()).expect("push_delete counts deletes");
@@ -239,7 +265,8 @@ impl SegmentWriter {
             blocks.push(write_block(&mut self.sink, kind, items, parts)?);
         }
         if let Some(codes) = &self.codes {
-            blocks.extend(codes.write_blocks(&mut self.sink, self.header.params, vector)?);
+            let params = self.header.params;
+            blocks.extend(codes.write_blocks(&mut self.sink, params, look, &self.inv_norms)?);
         }
         for (def, bytes) in fields {
             if def.name.is_empty()
@@ -281,14 +308,4 @@ fn publish(unfinished: &mut Unfinished, dir: &Path, number: u64) -> Result<(), F
     }
     unfinished.paths.clear();
     Ok(())
-}
-
-/// An id that could not be read back must not be written: it would be corruption of our making.
-fn check_id(id: &PointId) -> Result<()> {
-    match id {
-        PointId::Str(text) if text.is_empty() || text.len() > ID_BYTES_MAX => {
-            Err(Error::bug("an id that validation refuses reached a segment"))
-        }
-        _ => Ok(()),
-    }
 }

@@ -34,7 +34,7 @@ pub use bytes::{BadCodebook, DIM_MAX};
 pub use drift::{Drift, STALE_SKEW, STALE_SPREAD};
 use nearest::RoundedCells;
 use panels::{Panels, squared_distance};
-pub use route::Router;
+pub use route::{Ranking, Router};
 use std::sync::OnceLock;
 
 /// Rows that the training looks at, per cell.
@@ -127,7 +127,7 @@ impl Codebook {
         let count = rows.len() / dim;
         let cells = cells.min(count).max(1);
         let numbers = sample::sample(count, cells * SAMPLE_PER_CELL, random);
-        let origin = sample::mean(rows, dim, &numbers);
+        let origin = sample::mean(executor, rows, dim, &numbers);
         let cells = tree::train(executor, rows, dim, &numbers, cells, random);
         Self::from_parts(cells.centroids, cells.radii, origin, seed, numbers.len() as u64)
     }

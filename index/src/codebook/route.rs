@@ -88,6 +88,22 @@ impl Router {
         chosen.map(|(cell, product)| (*cell, self.probe(query, *cell, *product, &origin))).collect()
     }
 
+    /// Every cell, to be put in order as far as somebody asks: for searches that learn on the way how
+    /// many cells they need.
+    ///
+    /// # Panics
+    /// If the query is of another dimension, which is a bug of the caller.
+    pub fn ranking<'a>(&'a self, query: &'a Query) -> Ranking<'a> {
+        let products = self.all(query);
+        let (origin, length) = (query.probe(&self.origin), query.squared().sqrt());
+        let appeal = |(cell, product): &(u32, i32)| {
+            let score = self.estimate(query, *cell, *product, &origin).score;
+            key(self.appeal(query.metric(), length, *cell, score), *cell)
+        };
+        let keys = products.iter().map(appeal).collect();
+        Ranking { router: self, query, origin, products, keys, ordered: 0 }
+    }
+
     /// What a query has to do with the rows of every cell, in the order of the cells: for scoring
     /// rows that a filter chose, wherever they lie.
     ///
@@ -152,6 +168,45 @@ impl Router {
         let cell = cell as usize;
         let estimated = query.probe_estimated(estimate, self.measures[cell]);
         estimated.unwrap_or_else(|| query.probe(&self.centres[cell]))
+    }
+}
+
+/// How many cells a [`Ranking`] puts in order at first.
+const FIRST_ORDERED: usize = 64;
+
+/// The cells of a codebook by what the best of their rows may be expected to score, as
+/// [`Router::route`] orders them.
+#[derive(Clone, Debug)]
+pub struct Ranking<'a> {
+    router: &'a Router,
+    query: &'a Query,
+    origin: Probe,
+    /// In the order of the cells.
+    products: Vec<(u32, i32)>,
+    /// The first of them are in order, and before all others.
+    keys: Vec<u64>,
+    ordered: usize,
+}
+
+impl Ranking<'_> {
+    /// The cell in this place, the likeliest in place 0; `None` past the last.
+    pub fn cell(&mut self, place: usize) -> Option<u32> {
+        while place >= self.ordered && self.ordered < self.keys.len() {
+            let rest = &mut self.keys[self.ordered..];
+            let more = rest.len().min(self.ordered.max(FIRST_ORDERED));
+            if more < rest.len() {
+                rest.select_nth_unstable(more);
+            }
+            rest[..more].sort_unstable();
+            self.ordered += more;
+        }
+        self.keys.get(place).map(|key| *key as u32)
+    }
+
+    /// What the query has to do with the rows of a cell; `None` if there is no such cell.
+    pub fn probe(&self, cell: u32) -> Option<Probe> {
+        let (_, product) = self.products.get(cell as usize)?;
+        Some(self.router.probe(self.query, cell, *product, &self.origin))
     }
 }
 

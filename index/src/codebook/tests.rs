@@ -6,7 +6,7 @@ use crate::{
     executor::tests::Backwards,
     inv_norm,
     kernel::scalar,
-    rabitq::{CONFIDENCE, Codec},
+    rabitq::{CONFIDENCE, Codec, Probe},
 };
 use proptest::prelude::*;
 
@@ -191,6 +191,16 @@ fn of_many_cells_nearly_those_are_chosen_that_would_be_of_all() {
             let query = codec.query(row, CONFIDENCE);
             let (few, every) = (router.route(&query, 30), router.route(&query, usize::MAX));
             assert_eq!((few.len(), every.len()), (30, book.cells()));
+            let mut ranking = router.ranking(&query);
+            for (place, (cell, probe)) in every.iter().enumerate().rev() {
+                assert_eq!(ranking.cell(place), Some(*cell), "asked from the end");
+                let bits = |probe: &Probe| [probe.centre_score(), probe.slack()].map(f32::to_bits);
+                assert_eq!(ranking.probe(*cell).map(|probe| bits(&probe)), Some(bits(probe)));
+            }
+            let mut ranking = router.ranking(&query);
+            let by_step = (0..book.cells()).map_while(|place| ranking.cell(place));
+            assert!(by_step.eq(every.iter().map(|(cell, _)| *cell)), "asked one by one");
+            assert_eq!(ranking.cell(book.cells()), None);
             let of_all: Vec<u32> = every[..30].iter().map(|(cell, _)| *cell).collect();
             same += few.iter().filter(|(cell, _)| of_all.contains(cell)).count();
             all += few.len();

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     executor::{Executor, Serial, map},
+    lists::CellOrder,
     rotation::SplitMix64,
 };
 
@@ -25,6 +26,8 @@ const FLAT_MAX: usize = 32;
 const WIDE_SAMPLE: usize = 256;
 /// Rounds over all cells at once.
 const POLISH: usize = 2;
+/// Cells of a task.
+const TASK_CELLS: usize = 16;
 /// Rows of a task.
 const TASK_ROWS: usize = 2_048;
 
@@ -71,13 +74,32 @@ fn polish(executor: &dyn Executor, rows: &[f32], dim: usize, numbers: &[u32], al
         let rows = gather(rows, dim, parts[part]);
         rounded.nearest(&all.centroids, &rows, |row| panels.nearest_of(row))
     });
-    let mut means = vec![Mean::new(dim); all.radii.len()];
-    for (number, (nearest, squared)) in numbers.iter().zip(nearest.into_iter().flatten()) {
-        means[nearest.cell as usize].add(&rows[*number as usize * dim..][..dim], squared);
-    }
+    let nearest: Vec<_> = nearest.into_iter().flatten().collect();
+    let cells: Vec<u32> = nearest.iter().map(|(nearest, _)| nearest.cell).collect();
+    let order = CellOrder::new(&cells, all.radii.len());
+    let centroids = &all.centroids;
+    // Each cell sums up its rows in their order, whichever thread it is on: the sums are the same.
+    let moved = map(executor, all.radii.len().div_ceil(TASK_CELLS), |task| {
+        let cells = task * TASK_CELLS..centroids.len().min((task + 1) * TASK_CELLS * dim) / dim;
+        cells
+            .map(|cell| {
+                let mut mean = Mean::new(dim);
+                let places = order.places.rows(cell as u32);
+                for at in &order.rows[places.start as usize..places.end as usize] {
+                    let number = numbers[*at as usize] as usize;
+                    mean.add(&rows[number * dim..][..dim], nearest[*at as usize].1);
+                }
+                let mut centroid = centroids[cell * dim..][..dim].to_vec();
+                (mean.count > 0).then(|| (mean.take_place_of(&mut centroid), centroid))
+            })
+            .collect::<Vec<_>>()
+    });
     let cells = all.centroids.chunks_exact_mut(dim).zip(&mut all.radii);
-    for ((centroid, radius), mean) in cells.zip(means).filter(|(_, mean)| mean.count > 0) {
-        *radius = mean.take_place_of(centroid);
+    for ((centroid, radius), moved) in cells.zip(moved.into_iter().flatten()) {
+        if let Some((found, mean)) = moved {
+            *radius = found;
+            centroid.copy_from_slice(&mean);
+        }
     }
 }
 

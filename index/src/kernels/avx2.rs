@@ -3,6 +3,7 @@
 
 #![expect(unsafe_code, reason = "loads of registers from arrays; nothing else is unsafe here")]
 
+pub(super) use super::portable::block_sums_by_row;
 use super::{
     BLOCK_ROWS, CHUNK_BYTES, FACTOR_BYTES, GROUP_BYTES,
     portable::{Affine, LANES, PANEL},

@@ -21,13 +21,14 @@ use std::arch::x86_64::{
     _mm512_srli_epi16, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_epi32,
 };
 
-pub(super) use super::avx2::prefetch;
+pub(super) use super::avx2::{block_sums_by_row, prefetch};
 
 /// Half of the rows of a block.
 const HALF: usize = BLOCK_ROWS / 2;
 
+/// Sixty-four bytes, as they lie in memory.
 #[target_feature(enable = "avx512f")]
-fn load(bytes: &[u8; 64]) -> __m512i {
+pub(super) fn load(bytes: &[u8; 64]) -> __m512i {
     // SAFETY: an array of 64 bytes is readable for 64 bytes, and the load asks for no alignment.
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
 }
@@ -138,6 +139,13 @@ pub(super) fn panel_sums(rows: [&[u8]; ROWS], panel: &[i8], zeros: &[i32; PANEL]
 fn load_whole(numbers: &[i32; 16]) -> __m512i {
     // SAFETY: an array of 64 bytes is readable for 64 bytes, and the load asks for no alignment.
     unsafe { _mm512_loadu_si512(numbers.as_ptr().cast()) }
+}
+
+/// The lanes of a register, as sums that are never negative.
+#[target_feature(enable = "avx512f")]
+pub(super) fn store_sums(sums: &mut [u32; 16], v: __m512i) {
+    // SAFETY: the array is writable for 64 bytes, and the store asks for no alignment.
+    unsafe { _mm512_storeu_si512(sums.as_mut_ptr().cast(), v) };
 }
 
 #[target_feature(enable = "avx512f")]

@@ -5,7 +5,7 @@
 
 use super::{BLOCK_ROWS, CHUNK_BYTES, GROUP_BYTES};
 pub(super) use super::{
-    portable::{fold, hadamard16, prefetch, score_block},
+    portable::{block_sums_by_row, fold, hadamard16, prefetch, score_block},
     rounded::panel_sums,
 };
 use std::arch::aarch64::{

@@ -8,7 +8,7 @@
 //!   before it is added (Rust contracts nothing to fused operations). So wide registers are used
 //!   where there are any, and every level gives the same bits.
 
-use super::{BLOCK_ROWS, FACTOR_BYTES};
+use super::{BLOCK_ROWS, FACTOR_BYTES, GROUP_BYTES, GROUPS};
 use crate::rotation::ROUNDS;
 
 /// Partial sums of a vector sum: four registers of 16, enough to hide the latency of an addition.
@@ -217,6 +217,25 @@ pub(super) fn encode_levels(
     let [code_squared, code_residual, code_centre] =
         sums.map(|lanes| fold(&std::array::from_fn(|i| lanes.get(i).copied().unwrap_or(0.0))));
     Sums { code_squared, code_residual, code_centre }
+}
+
+/// What `block_sums` of each level does, of codes in [`super::Layout::Rows`]. For levels that are
+/// not better off with that: codes are laid out so only where they are, and where tests compare.
+#[inline(always)]
+pub(super) fn block_sums_by_row(codes: &[u8], tables: &[u8], sums: &mut [u32; BLOCK_ROWS]) {
+    *sums = [0; BLOCK_ROWS];
+    let (low, high) = sums.split_at_mut(BLOCK_ROWS / 2);
+    let (codes, _) = codes.as_chunks::<{ GROUPS * GROUP_BYTES }>();
+    let (tables, _) = tables.as_chunks::<GROUP_BYTES>();
+    for (codes, tables) in codes.iter().zip(tables.chunks_exact(GROUPS)) {
+        let rows = codes.chunks_exact(GROUPS).zip(low.iter_mut().zip(high.iter_mut()));
+        for (bytes, (low, high)) in rows {
+            for (byte, table) in bytes.iter().zip(tables) {
+                *low += u32::from(table[usize::from(byte & 15)]);
+                *high += u32::from(table[usize::from(byte >> 4)]);
+            }
+        }
+    }
 }
 
 /// What turns the sums of a block into estimates: see [`crate::rabitq::Probe`].

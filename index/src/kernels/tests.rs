@@ -1,8 +1,8 @@
 //! Every level that this machine has gives what the plain definitions give.
 
 use super::{
-    BLOCK_ROWS, Kernels,
-    portable::{Grid, Nearest, PANEL},
+    BLOCK_ROWS, Kernels, Layout, Level, Scan,
+    portable::{Affine, Grid, Nearest, PANEL},
     rounded::{LaneBest, RAISED, Rounded},
     scalar_reference,
 };
@@ -46,6 +46,11 @@ fn sums_by_definition(codes: &[u8], tables: &[u8]) -> [u32; BLOCK_ROWS] {
     })
 }
 
+fn every_level_and_layout() -> impl Iterator<Item = (Kernels, Layout)> {
+    let layouts = [Layout::Groups, Layout::Rows];
+    Kernels::available().into_iter().flat_map(move |kernels| layouts.map(|to| (kernels, to)))
+}
+
 /// A code of half bytes as one byte per component.
 fn unpacked(code: &[u8]) -> Vec<u8> {
     let word = |word: &[u8]| -> Vec<u8> {
@@ -64,6 +69,38 @@ proptest! {
             let mut sums = [7; BLOCK_ROWS];
             kernels.block_sums(&codes, &tables, &mut sums);
             prop_assert_eq!(sums, want, "{:?}", kernels.level());
+        }
+    }
+
+    /// With factors that change nothing, an estimate is a sum.
+    #[test]
+    fn blocks_are_scanned_by_the_sums_of_the_definition(
+        (codes, tables) in block(),
+        wanted in prop::array::uniform3(prop_oneof![Just(0), any::<u32>()]),
+    ) {
+        let want = sums_by_definition(&codes, &tables);
+        let (neutral, factors) = (
+            Affine { zero: 0, unit: 1.0, base: 0.0, reach: 1.0 },
+            [[0.0_f32; BLOCK_ROWS], [1.0; BLOCK_ROWS], [0.5; BLOCK_ROWS]].as_flattened().to_vec(),
+        );
+        let factors: Vec<u8> = factors.iter().flat_map(|x| x.to_le_bytes()).collect();
+        for (kernels, layout) in every_level_and_layout() {
+            let mut laid_out = codes.clone();
+            for (at, byte) in codes.iter().enumerate() {
+                laid_out[layout.place(at / 16, at % 16)] = *byte;
+            }
+            let blocks = [&laid_out[..], &factors].concat().repeat(3);
+            let threshold = want[7] as f32;
+            let scan = Scan { tables: &tables, affine: neutral, threshold, layout };
+            let (mut near, mut estimates) = (wanted, [[-1.0; BLOCK_ROWS]; 3]);
+            kernels.scan_blocks(&scan, &blocks, &mut near, &mut estimates);
+            for block in 0..3 {
+                let of_row = |row: usize| if wanted[block] == 0 { -1.0 } else { want[row] as f32 };
+                prop_assert_eq!(estimates[block], std::array::from_fn(of_row));
+                let above = (0..BLOCK_ROWS).filter(|row| want[*row] >= want[7]);
+                let above = above.fold(0, |mask, row| mask | 1 << row);
+                prop_assert_eq!(near[block], wanted[block] & above, "{:?}", kernels.level());
+            }
         }
     }
 
@@ -267,6 +304,17 @@ fn the_largest_sums_do_not_wrap() {
         assert_eq!(kernels.dot_u8(&[255; LONGEST], &[-127; LONGEST]), -255 * 127 * 65_536);
         assert_eq!(kernels.dot_u4(&[255; LONGEST / 2], &[127; LONGEST]), 15 * 127 * 65_536);
     }
+}
+
+/// What a machine says suits it, it has: [`Layout::Rows`] is slow where it was not made for.
+#[test]
+fn rows_suit_vbmi_alone() {
+    for kernels in Kernels::available() {
+        let rows = kernels.layout() == Layout::Rows;
+        assert_eq!(rows, kernels.level() == Level::Vbmi, "{:?}", kernels.level());
+    }
+    let levels: Vec<_> = Kernels::available().iter().map(|kernels| kernels.level()).collect();
+    assert_eq!(levels.last(), Some(&Kernels::best().level()), "the best is the last of {levels:?}");
 }
 
 #[test]

@@ -10,7 +10,9 @@
 //! - A row is left out only if `k` others are better as far as bounds tell: see [`Shortlist`].
 //! - Nothing stays undecided: [`Collector::finish`] decides what is on its way.
 
-use super::{Bits, Blocks, Estimate, FACTORS_LEN, Factors, FineCodes, Probe, Query, Shortlist};
+use super::{
+    Bits, Blocks, Estimate, FACTORS_LEN, Factors, FineCodes, Probe, Query, Shortlist, block::Found,
+};
 
 /// Rows that are looked at before the first are decided, as long as there is no threshold.
 const WARM_ROWS: usize = 256;
@@ -72,7 +74,7 @@ pub struct CellCodes<'a> {
 ///     mask: None,
 /// };
 /// let mut found = Collector::new(&query, 1);
-/// found.scan(&cell, &query.probe(&codec.origin_centre()), |row| row);
+/// found.scan(&cell, &query.probe(&codec.origin_centre()), Some);
 /// assert_eq!(found.finish(), [0]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -82,6 +84,7 @@ pub struct Collector<'a, T> {
     k: usize,
     list: Shortlist<T>,
     pending: Vec<Pending<'a, T>>,
+    found: Found,
     scanned: usize,
     decided: usize,
 }
@@ -90,7 +93,7 @@ impl<'a, T: Ord + Copy> Collector<'a, T> {
     /// Nothing yet of the `k` best for a query.
     pub fn new(query: &'a Query, k: usize) -> Self {
         let (list, pending) = (Shortlist::new(k), Vec::with_capacity(2 * WARM_ROWS));
-        Self { query, k, list, pending, scanned: 0, decided: 0 }
+        Self { query, k, list, pending, found: Found::default(), scanned: 0, decided: 0 }
     }
 
     /// Leaves out rows below `floor`, too: the `k`-th best score that was found elsewhere.
@@ -121,22 +124,23 @@ impl<'a, T: Ord + Copy> Collector<'a, T> {
     }
 
     /// Scans the rows of a cell. `name` turns the number of a row within the cell into what it is
-    /// called in the end.
+    /// called in the end; `None` for a row that is not to be found, which is asked only of those that
+    /// the scan leaves.
     ///
     /// # Panics
     /// If query and codes are of different dimensions, or the codes of different numbers of rows:
     /// bugs of the caller.
-    pub fn scan(&mut self, cell: &CellCodes<'a>, probe: &Probe, name: impl Fn(usize) -> T) {
+    pub fn scan(&mut self, cell: &CellCodes<'a>, probe: &Probe, name: impl Fn(usize) -> Option<T>) {
         assert_eq!(cell.blocks.rows(), cell.fine.rows(), "a row has codes of both kinds");
         let (threshold, before) = (self.list.threshold(), self.pending.len());
-        let (query, pending) = (self.query, &mut self.pending);
-        cell.blocks.scan_estimates(query, probe, cell.mask, threshold, |row, estimate| {
-            if let Some((code, factors)) = cell.fine.bytes(row) {
+        let (query, pending, found) = (self.query, &mut self.pending, &mut self.found);
+        cell.blocks.scan_with(found, query, probe, cell.mask, threshold, |row, estimate| {
+            if let (Some((code, factors)), Some(item)) = (cell.fine.bytes(row), name(row)) {
                 if threshold > f32::NEG_INFINITY {
                     query.kernels().prefetch(code);
                     query.kernels().prefetch(factors);
                 }
-                pending.push(Pending { item: name(row), estimate, probe: *probe, code, factors });
+                pending.push(Pending { item, estimate, probe: *probe, code, factors });
             }
             threshold
         });

@@ -90,10 +90,11 @@ proptest! {
         let (mut found, mut best) = (Collector::new(&query, k), TopK::new(k));
         for (number, cell) in cells.cells.iter().enumerate() {
             let (codes, probe) = (cell.codes(masked), query.probe(&cell.centre));
-            found.scan(&codes, &probe, |row| (number, row));
-            let rows: Vec<u32> = (0..cell.rows as u32).collect();
+            found.scan(&codes, &probe, |row| Some((number, row)));
+            let rows = (0..cell.rows).filter_map(|row| codes.fine.row(row));
+            let rows: Vec<_> = rows.map(|row| (row, probe)).collect();
             let mut estimates = Vec::new();
-            query.estimate_rows(&codes.fine, &rows, |_| probe, &mut estimates);
+            query.estimate_rows(&rows, &mut estimates);
             for (row, estimate) in estimates.iter().enumerate() {
                 let (code, factors) = codes.fine.get(row).expect("a row of the cell");
                 prop_assert_eq!(*estimate, query.estimate(Bits::Eight, code, factors, &probe));
@@ -122,7 +123,7 @@ fn most_rows_are_ruled_out_without_a_look_at_their_fine_codes() {
     order.sort_by(|a, b| b.1.centre_score().total_cmp(&a.1.centre_score()));
     let mut found = Collector::new(&query, 10);
     for (number, probe) in order {
-        found.scan(&cells.cells[number].codes(false), &probe, |row| (number, row));
+        found.scan(&cells.cells[number].codes(false), &probe, |row| Some((number, row)));
     }
     let (scanned, decided) = (found.scanned(), found.decided());
     assert!(scanned == 4_000 && decided < 200, "{decided} of {scanned} rows were decided");
@@ -135,7 +136,7 @@ fn a_huge_k_leaves_every_row_open() {
     let query = cells.codec.query(&[0.4; DIM], CONFIDENCE);
     let mut found = Collector::new(&query, usize::MAX);
     for (number, cell) in cells.cells.iter().enumerate() {
-        found.scan(&cell.codes(false), &query.probe(&cell.centre), |row| (number, row));
+        found.scan(&cell.codes(false), &query.probe(&cell.centre), |row| Some((number, row)));
     }
     assert_eq!(found.finish().len(), 473);
 }

@@ -2,7 +2,7 @@
 
 use super::Bits;
 use crate::{
-    Metric, Rotation,
+    Layout, Metric, Rotation,
     kernels::{
         Kernels,
         portable::{Grid, Sums},
@@ -95,6 +95,12 @@ impl Codec {
     /// Components of a rotated vector, and of a code.
     pub fn padded(&self) -> usize {
         self.rotation.padded()
+    }
+
+    /// The layout of one-bit codes in memory that this machine scans fastest: see
+    /// [`super::lay_out`].
+    pub fn layout(&self) -> Layout {
+        self.kernels.layout()
     }
 
     pub(super) fn kernels(&self) -> Kernels {

@@ -14,8 +14,8 @@ use super::{Bits, Estimate, Factors, Probe, Query};
 
 /// Bytes of the factors of a row.
 pub const FACTORS_LEN: usize = 12;
-/// Rows that are estimated at once: their products lie on the stack.
-const BATCH: usize = 64;
+/// Rows that are asked of memory before the first of them is looked at.
+const BATCH: usize = 16;
 
 impl Factors {
     /// The factors as bytes.
@@ -66,7 +66,7 @@ pub struct BadFineCodes {
 /// let query = codec.query(&[1.0, 1.0], CONFIDENCE);
 /// let probe = query.probe(&codec.origin_centre());
 /// let mut found = Vec::new();
-/// query.estimate_rows(&fine, &[0], |_| probe, &mut found);
+/// query.estimate_rows(&[(fine.row(0).unwrap(), probe)], &mut found);
 /// assert!((found[0].score - 7.0).abs() <= found[0].margin);
 /// # Ok::<(), akidb_index::rabitq::BadFineCodes>(())
 /// ```
@@ -103,6 +103,11 @@ impl<'a> FineCodes<'a> {
         Some((code, Factors::from_bytes(factors)))
     }
 
+    /// A row, of which nothing is read yet; `None` past the last.
+    pub fn row(&self, row: usize) -> Option<FineRow<'a>> {
+        self.bytes(row).map(|(code, factors)| FineRow { code, factors })
+    }
+
     /// Code and factors of a row as they lie; `None` past the last.
     pub(super) fn bytes(&self, row: usize) -> Option<(&'a [u8], &'a [u8; FACTORS_LEN])> {
         let factors = self.factors.get(row)?;
@@ -111,35 +116,35 @@ impl<'a> FineCodes<'a> {
     }
 }
 
+/// Code and factors of one row, where they lie.
+#[derive(Clone, Copy, Debug)]
+pub struct FineRow<'a> {
+    code: &'a [u8],
+    factors: &'a [u8; FACTORS_LEN],
+}
+
 impl Query {
     /// Estimates scattered rows by their eight-bit codes, the next ones asked of memory while some
-    /// are multiplied: what a filter of few matches does instead of a scan. `probe` tells what the
-    /// query has to do with the cell of a row; the estimate of `rows[i]` is appended to `out` as
-    /// the `i`-th, and is what [`Self::estimate`] gives.
+    /// are multiplied: what a filter of few matches does instead of a scan. With each row comes what the
+    /// query has to do with its cell; the estimate of `rows[i]` is appended to `out` as the
+    /// `i`-th, and is what [`Self::estimate`] gives.
     ///
     /// # Panics
-    /// If the codes are of another dimension, or there is no such row: bugs of the caller.
-    pub fn estimate_rows(
-        &self,
-        fine: &FineCodes<'_>,
-        rows: &[u32],
-        mut probe: impl FnMut(u32) -> Probe,
-        out: &mut Vec<Estimate>,
-    ) {
-        assert_eq!(fine.padded, self.whole().len(), "a query has the dimension of the codes");
-        let mut products = [0; BATCH];
-        for rows in rows.chunks(BATCH) {
-            let products = products.get_mut(..rows.len()).unwrap_or_default();
-            for row in rows {
-                let factors = fine.factors.get(*row as usize);
-                self.kernels().prefetch(factors.map_or(&[], |bytes| bytes));
+    /// If the codes are of another dimension, which is a bug of the caller.
+    pub fn estimate_rows(&self, rows: &[(FineRow<'_>, Probe)], out: &mut Vec<Estimate>) {
+        let ask = |rows: &[(FineRow<'_>, Probe)]| {
+            for (row, _) in rows {
+                self.kernels().prefetch(row.code);
+                self.kernels().prefetch(row.factors);
             }
-            self.kernels().dot_u8_rows(fine.codes, self.whole(), rows, products);
-            for (row, product) in rows.iter().zip(products) {
-                let factors = fine.factors.get(*row as usize).expect("the row was multiplied");
-                let factors = Factors::from_bytes(factors);
-                out.push(self.estimate_of(Bits::Eight, *product, factors, &probe(*row)));
-            }
+        };
+        let mut batches = rows.chunks(BATCH).peekable();
+        batches.peek().copied().into_iter().for_each(ask);
+        while let Some(batch) = batches.next() {
+            batches.peek().copied().into_iter().for_each(ask);
+            out.extend(batch.iter().map(|(row, probe)| {
+                self.estimate(Bits::Eight, row.code, Factors::from_bytes(row.factors), probe)
+            }));
         }
     }
 }

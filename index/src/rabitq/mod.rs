@@ -38,10 +38,10 @@ mod fine;
 mod query;
 mod shortlist;
 
-pub use block::{BadBlocks, Blocks, block_len, pack_block};
+pub use block::{BadBlocks, Blocks, block_len, lay_out, pack_block};
 pub use collector::{CellCodes, Collector};
 pub use encode::{Centre, Codec, Encoder, Factors};
-pub use fine::{BadFineCodes, FACTORS_LEN, FineCodes};
+pub use fine::{BadFineCodes, FACTORS_LEN, FineCodes, FineRow};
 pub use query::{CONFIDENCE, Estimate, Probe, Query};
 pub use shortlist::Shortlist;
 

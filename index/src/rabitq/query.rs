@@ -237,12 +237,12 @@ impl Query {
         (self.tables.len() / 16) as i32 * COARSE_ZERO
     }
 
-    /// The tables for [`Kernels::scan_block`].
+    /// The tables for [`Kernels::scan_blocks`].
     pub(super) fn tables(&self) -> &[u8] {
         &self.tables
     }
 
-    /// What [`Kernels::scan_block`] makes of its sums.
+    /// What [`Kernels::scan_blocks`] makes of its sums.
     pub(super) fn affine(&self, probe: &Probe) -> Affine {
         Affine {
             zero: self.zero(),

@@ -1,7 +1,7 @@
 //! Estimates are unbiased, bounds hold as often as they say, and bytes of any content are safe.
 
 use super::*;
-use crate::{BLOCK_ROWS, Kernels, Metric, inv_norm, kernel::scalar, rotation::SplitMix64};
+use crate::{BLOCK_ROWS, Kernels, Layout, Metric, inv_norm, kernel::scalar, rotation::SplitMix64};
 use proptest::prelude::*;
 
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Dot, Metric::L2];
@@ -226,7 +226,19 @@ impl std::fmt::Debug for Coded {
 }
 
 fn scanned(scene: &Coded, query: &Query, mask: Option<&[u32]>, at_least: f32) -> Vec<(usize, u32)> {
-    let blocks = Blocks::new(&scene.bytes, scene.codec.padded(), scene.rows.len())
+    scanned_in(Layout::Groups, scene, query, mask, at_least)
+}
+
+fn scanned_in(
+    layout: Layout,
+    scene: &Coded,
+    query: &Query,
+    mask: Option<&[u32]>,
+    at_least: f32,
+) -> Vec<(usize, u32)> {
+    let mut bytes = scene.bytes.clone();
+    lay_out(layout, scene.codec.padded(), &mut bytes);
+    let blocks = Blocks::laid_out(layout, &bytes, scene.codec.padded(), scene.rows.len())
         .expect("the bytes are of that many rows");
     let mut found = Vec::new();
     blocks.scan(query, &query.probe(&scene.centre), mask, at_least, |row, estimate| {
@@ -258,24 +270,67 @@ proptest! {
     }
 
     #[test]
-    fn a_scan_is_the_same_on_every_level((scene, query, mask) in scene_of_blocks()) {
-        let mut found = Kernels::available().into_iter().map(|kernels| {
+    fn a_scan_is_the_same_on_every_level_and_layout((scene, query, mask) in scene_of_blocks()) {
+        let mut found = Kernels::available().into_iter().flat_map(|kernels| {
             let query = scene.codec.clone().on(kernels).query(&query, CONFIDENCE);
-            scanned(&scene, &query, Some(&mask), 0.0)
+            let scanned = |layout| scanned_in(layout, &scene, &query, Some(&mask), 0.0);
+            [scanned(Layout::Groups), scanned(Layout::Rows)]
         });
         let first = found.next();
         prop_assert!(found.all(|other| Some(&other) == first.as_ref()));
     }
 
+    /// Blocks are scanned several at a time; a caller cannot tell, whatever it does to the threshold.
+    #[test]
+    fn a_raised_threshold_holds_from_the_next_block_on(
+        rows in 200_usize..700,
+        raise in 0.0_f32..40.0,
+        seed in any::<u64>(),
+    ) {
+        let scene = coded(Metric::Dot, 9, rows, seed);
+        let vector = gaussian(&mut SplitMix64(!seed), 9, 1.0);
+        for kernels in Kernels::available() {
+            let query = scene.codec.clone().on(kernels).query(&vector, CONFIDENCE);
+            let probe = query.probe(&scene.centre);
+            let (mut want, mut threshold) = (Vec::new(), f32::NEG_INFINITY);
+            for (block, coded) in scene.rows.chunks(BLOCK_ROWS).enumerate() {
+                let of_block = threshold;
+                for (at, (code, factors)) in coded.iter().enumerate() {
+                    let found = query.estimate(Bits::One, code, *factors, &probe);
+                    if found.score + found.margin >= of_block {
+                        want.push((block * BLOCK_ROWS + at, found.score.to_bits()));
+                        threshold = threshold.max(found.score - raise);
+                    }
+                }
+            }
+            let blocks = Blocks::new(&scene.bytes, scene.codec.padded(), rows).unwrap();
+            let (mut visited, mut threshold) = (Vec::new(), f32::NEG_INFINITY);
+            blocks.scan(&query, &probe, None, threshold, |row, score| {
+                visited.push((row, score.to_bits()));
+                threshold = threshold.max(score - raise);
+                threshold
+            });
+            prop_assert_eq!(visited, want, "{:?}", kernels.level());
+        }
+    }
+
     #[test]
     fn rows_come_out_of_a_block_as_they_went_in((scene, _, _) in scene_of_blocks()) {
-        let blocks = Blocks::new(&scene.bytes, scene.codec.padded(), scene.rows.len()).unwrap();
-        let mut code = vec![0xAA; Bits::One.code_len(scene.codec.padded())];
-        for (row, (want, factors)) in scene.rows.iter().enumerate() {
-            prop_assert_eq!(blocks.copy_row(row, &mut code), Some(*factors));
-            prop_assert_eq!(&code, want);
+        let (padded, rows) = (scene.codec.padded(), scene.rows.len());
+        let mut by_row = scene.bytes.clone();
+        lay_out(Layout::Rows, padded, &mut by_row);
+        let all = [
+            Blocks::new(&scene.bytes, padded, rows).unwrap(),
+            Blocks::laid_out(Layout::Rows, &by_row, padded, rows).unwrap(),
+        ];
+        for blocks in all {
+            let mut code = vec![0xAA; Bits::One.code_len(padded)];
+            for (row, (want, factors)) in scene.rows.iter().enumerate() {
+                prop_assert_eq!(blocks.copy_row(row, &mut code), Some(*factors));
+                prop_assert_eq!(&code, want);
+            }
+            prop_assert_eq!(blocks.copy_row(rows, &mut code), None);
         }
-        prop_assert_eq!(blocks.copy_row(scene.rows.len(), &mut code), None);
     }
 
     /// Any finite row and query: no panic, and a bound that excludes a row is right.
@@ -310,14 +365,16 @@ proptest! {
         prop_assert!(Blocks::new(&bytes, 64, 65).is_err());
         prop_assert!(Blocks::new(&bytes, 65, 1).is_err());
         bytes.truncate(640);
-        let blocks = Blocks::new(&bytes, 64, 32).unwrap();
-        let mut visits = 0;
-        blocks.scan(&query, &query.probe(&codec.origin_centre()), None, 0.0, |row, _| {
-            assert!(row < 32);
-            visits += 1;
-            0.0
-        });
-        prop_assert!(visits <= 32);
+        for layout in [Layout::Groups, Layout::Rows] {
+            let blocks = Blocks::laid_out(layout, &bytes, 64, 32).unwrap();
+            let mut visits = 0;
+            blocks.scan(&query, &query.probe(&codec.origin_centre()), None, 0.0, |row, _| {
+                assert!(row < 32);
+                visits += 1;
+                0.0
+            });
+            prop_assert!(visits <= 32);
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::input::{Input, put};
 use akidb_index::{
     Metric,
     codebook::{Codebook, Router},
-    lists::Lists,
+    lists::{Lists, Places},
     rabitq::{Bits, Blocks, CONFIDENCE, Codec, block_len, pack_block},
 };
 use xxhash_rust::xxh3::Xxh3;
@@ -57,7 +57,8 @@ pub(super) fn lists(data: &[u8]) -> bool {
         let blocks: usize = rows.map(|rows| rows.div_ceil(BLOCK_ROWS)).sum();
         bytes.resize(blocks * block_len(padded), 0);
     }
-    let Ok(lists) = Lists::new(&starts, &bytes, padded) else { return false };
+    let Ok(places) = Places::new(starts.clone()) else { return false };
+    let Ok(lists) = Lists::new(&places, &bytes, padded) else { return false };
     let mut before = 0;
     for cell in (0..).take(lists.cells()) {
         let (rows, blocks) = lists.cell(cell).expect("a cell below their number");

@@ -83,7 +83,7 @@ mod tests {
 
     fn explain(plan: &'static str, scan_us: u64, scored: u64, total_us: u64) -> Explain {
         let part = PartExplain { plan, scan_us, scored, ..PartExplain::default() };
-        Explain { lsn: 0, plan, parts: vec![part], promoted: false, total_us }
+        Explain { lsn: 0, plan, parts: vec![part], threads: 1, promoted: false, total_us }
     }
 
     #[test]

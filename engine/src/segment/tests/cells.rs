@@ -4,15 +4,16 @@ use super::{golden::check_golden, hostile::Forgery, *};
 use crate::{
     Cause,
     ivf::{Clustering, Clusterings},
-    segment::{CellPlan, CellTable, RowCodes},
+    segment::{CellPlan, CellTable, Look, RowCodes, Run},
 };
 use akidb_index::{
-    Serial, inv_norm,
+    BLOCK_ROWS, Serial, inv_norm,
+    lists::Places,
     rabitq::{Bits, CONFIDENCE},
 };
 use akidb_vfs::read_file;
 use proptest::prelude::*;
-use std::{borrow::Cow, fmt::Debug};
+use std::{borrow::Cow, fmt::Debug, ops::Range};
 
 const DIM: usize = 3;
 
@@ -39,6 +40,7 @@ fn coded() -> Coded {
     let starts = (0..=clustering.cells())
         .map(|cell| cells.partition_point(|found| *found < cell) as u32)
         .collect();
+    let places = Places::new(starts).unwrap();
     let codec = clustering.codec();
     let mut encoder = codec.encoder();
     let mut code = |(vector, cell): (&Vec<f32>, &u32)| {
@@ -50,7 +52,7 @@ fn coded() -> Coded {
         codes
     };
     let codes = vectors.iter().zip(&cells).map(&mut code).collect();
-    Coded { plan: CellPlan { clustering: clustering.clone(), starts }, vectors, codes }
+    Coded { plan: CellPlan { clustering: clustering.clone(), places }, vectors, codes }
 }
 
 fn l2() -> SegmentParams {
@@ -61,13 +63,27 @@ fn write_coded(fs: &SimFs, coded: &Coded) -> SegmentMeta {
     let (random, disk) = (SystemRandom::from_seed(9), Arc::new(fs.clone()));
     let plan = Some(coded.plan.clone());
     let mut writer = SegmentWriter::create(disk, &random, Path::new(DIR), 9, l2(), plan).unwrap();
-    for (n, (vector, codes)) in (0_u64..).zip(coded.vectors.iter().zip(&coded.codes)) {
-        let id = PointId::from(n);
-        writer.push(RowRef { id: &id, lsn: n + 1, vector, metadata: b"{}" }).unwrap();
-        writer.push_codes(codes).unwrap();
+    // A run for each cell, in the memory of the one before.
+    let mut run = Run::default();
+    for cell in 0..coded.plan.clustering.cells() {
+        run.clear();
+        fill(&mut run, coded, coded.plan.places.rows(cell));
+        writer.append(&run).unwrap();
     }
     let vector = |row: u32| Ok(Cow::Borrowed(&*coded.vectors[row as usize]));
-    writer.finish_with(Vec::new(), vector).unwrap()
+    writer.finish_with(Vec::new(), &Look { executor: &Serial, vector }).unwrap()
+}
+
+/// Rows of one cell, and their codes.
+fn fill(run: &mut Run, coded: &Coded, rows: Range<u32>) {
+    for n in rows.clone() {
+        let (id, vector) = (PointId::from(u64::from(n)), &coded.vectors[n as usize]);
+        let (lsn, inv_norm) = (u64::from(n) + 1, inv_norm(vector));
+        run.push(RowRef { id: &id, lsn, vector, inv_norm, metadata: b"{}" }).unwrap();
+    }
+    for block in coded.codes[rows.start as usize..rows.end as usize].chunks(BLOCK_ROWS) {
+        run.push_block(coded.plan.clustering.codec().padded(), block);
+    }
 }
 
 fn open_coded(fs: &SimFs, meta: &SegmentMeta, mode: ReadMode) -> Result<Segment> {
@@ -95,7 +111,8 @@ fn read_codes(segment: &Segment) -> Result<(CellPlan, Vec<RowCodes>)> {
         }
         assert!(fine.view()?.get(range.len()).is_none());
     }
-    Ok((CellPlan { clustering: table.clustering().clone(), starts }, rows))
+    let places = Places::new(starts).expect("cells follow each other");
+    Ok((CellPlan { clustering: table.clustering().clone(), places }, rows))
 }
 
 #[test]
@@ -108,7 +125,7 @@ fn codes_come_back_as_they_were_written_and_the_bytes_are_the_golden_ones() {
         segment.verify_cells().unwrap();
         let (plan, rows) = read_codes(&segment).unwrap();
         assert_eq!(plan.clustering.id(), coded.plan.clustering.id());
-        assert_eq!(plan.starts, coded.plan.starts);
+        assert_eq!(plan.places, coded.plan.places);
         assert_eq!(rows, coded.codes);
     }
     let bytes = read_file(&fs, &Path::new(DIR).join("000000000009.seg")).unwrap();
@@ -121,15 +138,28 @@ fn a_plan_that_the_rows_do_not_keep_is_a_bug_and_leaves_no_file() {
     let (random, disk) = (SystemRandom::from_seed(9), Arc::new(fs.clone()));
     let start =
         |plan| SegmentWriter::create(disk.clone(), &random, Path::new(DIR), 9, l2(), plan).unwrap();
-    let writer = start(Some(coded.plan.clone()));
+    let is_bug = |error: crate::Error| matches!(error.cause(), Cause::Bug { .. });
+    let (mut run, mut bare) = (Run::default(), Run::default());
+    fill(&mut run, &coded, coded.plan.places.rows(0));
+    let row = RowRef {
+        id: &PointId::from(1),
+        lsn: 1,
+        vector: &[0.0; DIM],
+        inv_norm: 0.0,
+        metadata: b"{}",
+    };
+    bare.push(row).unwrap();
+
+    let mut short = start(Some(coded.plan.clone()));
+    short.append(&run).unwrap();
     let vector = |_| Ok(Cow::Borrowed(&*coded.vectors[0]));
-    assert!(matches!(
-        writer.finish_with(Vec::new(), vector).unwrap_err().cause(),
-        Cause::Bug { .. }
-    ));
-    let mut plain = start(None);
-    assert!(matches!(plain.push_codes(&coded.codes[0]).unwrap_err().cause(), Cause::Bug { .. }));
-    drop(plain);
+    let look = Look { executor: &Serial, vector };
+    assert!(is_bug(short.finish_with(Vec::new(), &look).unwrap_err()));
+    assert!(is_bug(start(Some(coded.plan.clone())).append(&bare).unwrap_err()));
+    assert!(is_bug(start(None).append(&run).unwrap_err()));
+    let mut long = start(Some(coded.plan.clone()));
+    assert!((0..40).any(|_| long.append(&run).is_err_and(&is_bug)));
+    drop(long);
     assert!(fs.list_dir(Path::new(DIR)).unwrap().is_empty());
 }
 

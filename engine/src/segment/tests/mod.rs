@@ -47,7 +47,9 @@ fn write(fs: &SimFs, number: u64, dim: u32, content: &Content) -> Result<Segment
     let fs = Arc::new(fs.clone());
     let mut writer = SegmentWriter::create(fs, &random, Path::new(DIR), number, params(dim), None)?;
     for Row { id, lsn, vector, metadata } in &content.rows {
-        writer.push(RowRef { id, lsn: *lsn, vector, metadata: metadata.as_bytes() })?;
+        let inv_norm = akidb_index::inv_norm(vector);
+        let (lsn, metadata) = (*lsn, metadata.as_bytes());
+        writer.push(RowRef { id, lsn, vector, inv_norm, metadata })?;
     }
     for (id, lsn) in &content.deletes {
         writer.push_delete(id, *lsn)?;

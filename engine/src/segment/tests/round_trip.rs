@@ -153,7 +153,7 @@ fn rows_that_validation_should_have_stopped_are_bugs_not_files() {
         let disk = Arc::new(fs.clone());
         SegmentWriter::create(disk, &random, Path::new(DIR), number, params(2), None).unwrap()
     };
-    let row = RowRef { id: &id, lsn: 1, vector: &[1.0, 2.0], metadata: b"{}" };
+    let row = RowRef { id: &id, lsn: 1, vector: &[1.0, 2.0], inv_norm: 0.0, metadata: b"{}" };
 
     let mut writer = start(1);
     let narrow = writer.push(RowRef { vector: &[1.0], ..row });
