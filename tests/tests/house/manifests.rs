@@ -5,7 +5,7 @@ use super::tree::{CRATES, Source, report};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Which crate may depend on which. `docs/design/006-tiering-may-use-vfs.md`,
-/// `docs/design/011-handoffs-apart.md`, `docs/design/015-objects-over-s3.md` and the code map in `ARCHITECTURE.md` say why; a new arrow needs a line there first.
+/// `docs/design/011-handoffs-apart.md`, `docs/design/016-objects-over-s3.md` and the code map in `ARCHITECTURE.md` say why; a new arrow needs a line there first.
 const ARROWS: [(&str, &[&str]); 9] = [
     ("vfs", &[]),
     ("handoff", &[]),
