@@ -19,17 +19,21 @@
 //! # }
 //! ```
 
+mod access;
 pub mod contract;
 mod error;
 mod key;
 mod local;
 mod memory;
+mod policy;
 mod store;
 
+pub use access::{Access, AccessTracker, SLOTS};
 pub use error::{Outcome, StoreError, StoreErrorKind};
 pub use key::{KEY_BYTES_MAX, KEY_SEGMENT_BYTES_MAX, KeyError, ObjectKey};
 pub use local::LocalStore;
 pub use memory::MemoryStore;
+pub use policy::{Candidate, MoveReason, PlannedMove, TierOverrides, TierPolicy, plan};
 pub use store::{
     BoxFuture, ETag, Head, ListPage, ListedObject, Object, ObjectStore, PageToken, PutCondition,
     PutOptions, PutReceipt, StoreResult, get_verified,
