@@ -4,7 +4,8 @@
 //! # Invariants
 //! - A collection that the policy may not move counts with all it may come to take: one that is
 //!   moving counts where it is and where it goes.
-//! - A collection gets at most one move, and one that was promoted is not displaced.
+//! - A collection gets at most one move, and one that was promoted is not displaced: whoever is
+//!   admitted after it was used before it, and displaces only what was used earlier still.
 
 use super::{
     Candidate, MoveReason, PlannedMove, TierPolicy,
@@ -131,7 +132,7 @@ impl<'a> Rooms<'a> {
                 break;
             }
             let taken = self.taken(resource, at);
-            if taken > 0 && self.may_be_displaced(at) {
+            if taken > 0 && is_free(&self.candidates[at]) {
                 going.push(at);
                 found += taken;
             }
@@ -144,15 +145,9 @@ impl<'a> Rooms<'a> {
         self.candidates[at].access.last < self.candidates[than].access.last
     }
 
-    /// Nobody who may not be moved, or was promoted. Who goes to warm already may go on to cold.
-    fn may_be_displaced(&self, at: usize) -> bool {
-        let candidate = &self.candidates[at];
-        is_free(candidate) && self.tier(at) >= candidate.state.tier
-    }
-
-    /// Rule 3. Disk first: who leaves the disk leaves memory too.
+    /// Rule 3. Who goes to warm may go on to cold.
     pub(super) fn keep_budgets(&mut self) {
-        for resource in [Resource::Disk, Resource::Memory] {
+        for resource in Resource::ALL {
             let (going, _) = self.displace(resource, self.excess(resource, 0), None);
             for at in going {
                 self.assign(at, resource.displaced());

@@ -60,6 +60,13 @@ fn cold_is_promoted_by_its_first_access_and_warm_by_its_tenth() {
 }
 
 #[test]
+fn what_was_never_read_since_its_move_is_not_promoted_whatever_the_threshold() {
+    let policy = TierPolicy { hot_accesses: 0, ..TierPolicy::default() };
+    assert_eq!(moves(&policy, &[candidate(1, Tier::Warm, Duration::ZERO, 0)]), []);
+    assert_eq!(moves(&policy, &[candidate(1, Tier::Warm, Duration::ZERO, 1)]).len(), 1);
+}
+
+#[test]
 fn overrides_of_a_collection_come_before_the_policy() {
     let policy = TierPolicy::default();
     let with =
@@ -103,6 +110,8 @@ fn a_promotion_displaces_what_was_used_before_it_and_nothing_else() {
     let promoted = (3, Tier::Hot, MoveReason::Busy);
     let found = moves(&policy, &[busy(2 * HOUR), recent.clone(), old.clone()]);
     assert_eq!(found, [displaced, promoted], "room first");
+    let equal = [busy(3 * HOUR), recent.clone(), old.clone()];
+    assert_eq!(moves(&policy, &equal), [], "equals would displace each other in turns");
     assert_eq!(moves(&policy, &[busy(4 * HOUR), recent, old]), [], "all others are more recent");
 }
 
