@@ -361,8 +361,10 @@ fn store_kind(error: &StoreError) -> ErrorKind {
     match error.kind {
         StoreErrorKind::NotFound | StoreErrorKind::Corrupt => ErrorKind::Corruption,
         StoreErrorKind::NoSpace => ErrorKind::NoSpace,
-        StoreErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
-        StoreErrorKind::Unavailable => ErrorKind::Unavailable,
+        StoreErrorKind::PermissionDenied | StoreErrorKind::Misconfigured => {
+            ErrorKind::PermissionDenied
+        }
+        kind if kind.is_transient() => ErrorKind::Unavailable,
         _ => ErrorKind::Bug,
     }
 }

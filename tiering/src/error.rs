@@ -6,7 +6,7 @@
 //! of the two it is, and stores report `NotDone` only where they know.
 
 use crate::ObjectKey;
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, time::Duration};
 
 /// Whether a failed call changed anything. (A call that returned `Ok` was done.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,9 +37,28 @@ pub enum StoreErrorKind {
     PermissionDenied,
     /// The store did not answer, or failed for now: retry.
     Unavailable,
+    /// The store asks for fewer requests: wait, for [`StoreError::retry_after`] if it is told, and
+    /// send fewer at a time.
+    Throttled,
+    /// Another call on the same object got in the way, and perhaps neither won: read the object
+    /// again, then retry.
+    Conflict,
+    /// No call can succeed as the store is set up: wrong bucket, region, endpoint, clock or the
+    /// like. Fix the settings; retrying is of no use.
+    Misconfigured,
+    /// The upload in parts has ended, or never was.
+    NoSuchUpload,
+    /// A part is missing, is another one than named, or has a length that the store refuses.
+    InvalidPart,
 }
 
 impl StoreErrorKind {
+    /// True if the same call may succeed later without anybody changing anything. All other
+    /// failures come back as often as they are retried.
+    pub const fn is_transient(self) -> bool {
+        matches!(self, Self::Unavailable | Self::Throttled | Self::Conflict)
+    }
+
     const fn advice(self) -> &'static str {
         match self {
             Self::NotFound => "there is no such object",
@@ -50,6 +69,11 @@ impl StoreErrorKind {
             Self::NoSpace => "the store is full, free some space and retry",
             Self::PermissionDenied => "the store refuses access, fix its permissions",
             Self::Unavailable => "the store failed for now, retry",
+            Self::Throttled => "the store asks for fewer requests, wait and retry",
+            Self::Conflict => "another call was under way, read the object again and retry",
+            Self::Misconfigured => "the store's settings are wrong, fix them",
+            Self::NoSuchUpload => "the upload in parts has ended or never was",
+            Self::InvalidPart => "a part is missing, another one than named, or of a bad length",
         }
     }
 }
@@ -62,8 +86,10 @@ pub struct StoreError {
     pub kind: StoreErrorKind,
     /// Whether the call may have happened all the same.
     pub outcome: Outcome,
-    /// The object it was about; `None` for a listing.
+    /// The object it was about; `None` for a listing and for the store as a whole.
     pub key: Option<ObjectKey>,
+    /// How long the store asks to wait before the next try, as it said it.
+    pub retry_after: Option<Duration>,
     /// What the layer below said.
     pub source: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -71,7 +97,7 @@ pub struct StoreError {
 impl StoreError {
     /// A failure that changed nothing.
     pub fn not_done(kind: StoreErrorKind, key: &ObjectKey) -> Self {
-        Self { kind, outcome: Outcome::NotDone, key: Some(key.clone()), source: None }
+        Self { key: Some(key.clone()), ..Self::listing(kind) }
     }
 
     /// A failure after which the change may or may not be there.
@@ -79,9 +105,16 @@ impl StoreError {
         Self { outcome: Outcome::Unknown, ..Self::not_done(kind, key) }
     }
 
-    /// A failed listing, which has no key and changes nothing.
+    /// A failed listing or opening, which has no key and changes nothing.
     pub fn listing(kind: StoreErrorKind) -> Self {
-        Self { kind, outcome: Outcome::NotDone, key: None, source: None }
+        Self { kind, outcome: Outcome::NotDone, key: None, retry_after: None, source: None }
+    }
+
+    /// The same failure, with the wait that the store asked for.
+    #[must_use]
+    pub fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
+        self.retry_after = wait;
+        self
     }
 
     /// The same failure, with what the layer below said.
@@ -96,7 +129,7 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.key {
             Some(key) => write!(f, "object {key}: {}", self.kind.advice())?,
-            None => write!(f, "listing objects: {}", self.kind.advice())?,
+            None => write!(f, "object store: {}", self.kind.advice())?,
         }
         if self.outcome == Outcome::Unknown {
             f.write_str(" (the change may have happened: read it back first)")?;

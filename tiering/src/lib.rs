@@ -20,21 +20,38 @@
 //! ```
 
 mod access;
+mod capabilities;
 pub mod contract;
 mod error;
+pub mod faulty;
+mod join;
 mod key;
 mod local;
 mod memory;
+mod multipart;
 mod policy;
+mod probe;
+#[cfg(feature = "s3")]
+mod ranges;
+mod sleep;
 mod store;
+mod verified;
 
 pub use access::{Access, AccessTracker, SLOTS};
+pub use capabilities::Capabilities;
 pub use error::{Outcome, StoreError, StoreErrorKind};
 pub use key::{KEY_BYTES_MAX, KEY_SEGMENT_BYTES_MAX, KeyError, ObjectKey};
 pub use local::LocalStore;
 pub use memory::MemoryStore;
+pub use multipart::{
+    ListedPart, ListedUpload, MultipartStore, PART_NUMBER_MAX, PartLimits, PartPage, PartReceipt,
+    Upload, UploadId, UploadOptions, UploadPage, joined,
+};
 pub use policy::{Candidate, MoveReason, PlannedMove, TierOverrides, TierPolicy, plan};
+pub use probe::probe;
+pub use sleep::{SkippedSleep, Sleep, TimerSleep};
 pub use store::{
     BoxFuture, ETag, Head, ListPage, ListedObject, Object, ObjectStore, PageToken, PutCondition,
-    PutOptions, PutReceipt, StoreResult, get_verified,
+    PutId, PutOptions, PutReceipt, StoreResult,
 };
+pub use verified::{get_verified, put_verified};

@@ -23,7 +23,7 @@
 //! # Crash consistency
 //! A kill before the rename leaves a temporary file, which listings skip and
 //! [`LocalStore::sweep_unfinished`] removes. A kill after it leaves the object, of an unknown
-//! outcome to the caller.
+//! outcome to the caller. Uploads in parts outlive a kill; `uploads` says how.
 //!
 //! # Not here
 //! Conditions hold among the users of one value (or its clones in an `Arc`). Two processes on one
@@ -33,11 +33,12 @@
 #![deny(clippy::indexing_slicing)]
 
 use crate::{
-    ETag, Head, ListPage, ListedObject, Object, ObjectKey, ObjectStore, Outcome, PageToken,
-    PutCondition, PutOptions, PutReceipt, StoreError, StoreErrorKind, StoreResult,
+    Capabilities, ETag, Head, ListPage, ListedObject, MultipartStore, Object, ObjectKey,
+    ObjectStore, Outcome, PageToken, PartLimits, PutCondition, PutOptions, PutReceipt, StoreError,
+    StoreErrorKind, StoreResult,
     store::{BoxFuture, checked_range},
 };
-use akidb_vfs::{EntryKind, Fs, FsError, FsFile, OpenMode};
+use akidb_vfs::{EntryKind, Fs, FsError, FsFile, OpenMode, Random, SystemRandom};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::{
@@ -50,6 +51,8 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
+
+mod uploads;
 
 /// `head` reads objects through a buffer of this size.
 const HEAD_BUFFER_BYTES: usize = 1 << 18;
@@ -79,6 +82,8 @@ pub struct LocalStore {
     root: PathBuf,
     /// Makes temporary names differ between the puts of this value.
     attempts: AtomicU64,
+    /// Makes the ids of uploads differ for ever: one that is written down may be old.
+    random: Arc<dyn Random>,
     /// Keys whose name may not be durable although it can be seen. Holding it also makes
     /// "check the condition, then rename" one step.
     doubtful: Mutex<BTreeSet<ObjectKey>>,
@@ -94,7 +99,15 @@ impl LocalStore {
             fs.sync_dir(parent)?;
         }
         let (attempts, doubtful) = (AtomicU64::new(0), Mutex::new(BTreeSet::new()));
-        Ok(Self { fs, root, attempts, doubtful })
+        let random = Arc::new(SystemRandom::new());
+        Ok(Self { fs, root, attempts, random, doubtful })
+    }
+
+    /// The same store, with the ids of uploads from this source: a simulation injects its own.
+    #[must_use]
+    pub fn with_random(mut self, random: Arc<dyn Random>) -> Self {
+        self.random = random;
+        self
     }
 
     /// The directory.
@@ -102,10 +115,11 @@ impl LocalStore {
         &self.root
     }
 
-    /// Removes the temporary files that crashed puts left, and returns how many. To be called
-    /// only while nobody else uses the directory: a file of a put in progress would go too.
+    /// Removes the temporary files that crashed puts left, and uploads that nobody was told of,
+    /// and returns how many. To be called only while nobody else uses the directory: a file of a
+    /// put in progress would go too. Uploads under way stay: they are their owner's to abort.
     pub fn sweep_unfinished(&self) -> Result<u64, FsError> {
-        let mut removed = 0;
+        let mut removed = self.sweep_uploads()?;
         for (_, path) in self.files("")?.into_iter().filter(|(name, _)| is_temporary(name)) {
             self.fs.remove_file(&path)?;
             removed += 1;
@@ -129,7 +143,7 @@ impl LocalStore {
             .create_dir_all(self.directory_of(&path))
             .map_err(|source| failed(key, Outcome::NotDone, source))?;
         let temp = self
-            .write_temporary(&path, body)
+            .write_temporary(&path, |file| file.write_all_at(body, 0))
             .map_err(|source| failed(key, Outcome::NotDone, source))?;
         let published = self.publish(key, &temp, &path, &options.condition);
         if published.is_err() {
@@ -140,7 +154,11 @@ impl LocalStore {
     }
 
     /// Step 2 of a put: the body, synced, under a name of its own.
-    fn write_temporary(&self, path: &Path, body: &[u8]) -> Result<PathBuf, FsError> {
+    fn write_temporary<E: From<FsError>>(
+        &self,
+        path: &Path,
+        fill: impl FnOnce(&dyn FsFile) -> Result<(), E>,
+    ) -> Result<PathBuf, E> {
         let (temp, file) = loop {
             let attempt = self.attempts.fetch_add(1, Ordering::Relaxed);
             let mut name = path.as_os_str().to_owned();
@@ -151,7 +169,7 @@ impl LocalStore {
                 created => break (PathBuf::from(name), created?),
             }
         };
-        let written = file.write_all_at(body, 0).and_then(|()| file.sync_all());
+        let written = fill(file.as_ref()).and_then(|()| Ok(file.sync_all()?));
         match written {
             Ok(()) => Ok(temp),
             Err(error) => {
@@ -302,6 +320,8 @@ impl LocalStore {
                     EntryKind::File if child.starts_with(prefix) => {
                         files.push((child, path.join(name)));
                     }
+                    // No key has such a part: uploads in parts.
+                    EntryKind::Dir if name.starts_with(TEMP_MARK) => {}
                     EntryKind::Dir => {
                         let inner = format!("{child}/");
                         if inner.starts_with(prefix) || prefix.starts_with(&inner) {
@@ -445,5 +465,14 @@ impl ObjectStore for LocalStore {
                 StoreError::listing(StoreErrorKind::Unavailable).with_source(source)
             })
         })
+    }
+
+    fn multipart(&self) -> Option<&dyn MultipartStore> {
+        Some(self)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let parts = Some(PartLimits::S3.with_part_min(1));
+        Capabilities { put_ids: false, batch_delete: false, parts, ..Capabilities::ALL_BUT_AGES }
     }
 }

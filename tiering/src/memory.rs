@@ -1,14 +1,19 @@
 //! Objects in memory: for tests, examples and databases that are meant to vanish. "Durable" here
-//! means for as long as the value lives.
+//! means for as long as the value lives. Parts have the limits of S3, so that an uploader that
+//! passes here passes there.
 
 use crate::{
-    ETag, Head, ListPage, ListedObject, Object, ObjectKey, ObjectStore, PageToken, PutCondition,
-    PutOptions, PutReceipt, StoreError, StoreErrorKind, StoreResult,
+    Capabilities, ETag, Head, ListPage, ListedObject, MultipartStore, Object, ObjectKey,
+    ObjectStore, PageToken, PutCondition, PutId, PutOptions, PutReceipt, StoreError,
+    StoreErrorKind, StoreResult,
     store::{BoxFuture, checked_range},
 };
+use akidb_vfs::Clock;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use std::{collections::BTreeMap, ops::Bound, ops::Range};
+use std::{collections::BTreeMap, ops::Bound, ops::Range, sync::Arc, time::Duration};
+
+mod uploads;
 
 /// An object store in memory.
 #[derive(Debug, Default)]
@@ -17,20 +22,77 @@ pub struct MemoryStore(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     objects: BTreeMap<ObjectKey, Stored>,
-    /// Puts so far: each version gets a tag of its own, as on a store with versions.
-    puts: u64,
+    uploads: BTreeMap<String, uploads::Pending>,
+    /// Tells ages, if there is one.
+    clock: Option<Arc<dyn Clock>>,
+    /// Puts, parts and uploads so far: each gets a tag of its own, as on a store with versions.
+    made: u64,
 }
 
 #[derive(Clone, Debug)]
 struct Stored {
     body: Bytes,
     etag: ETag,
+    put_id: Option<PutId>,
+    put_at: Option<Duration>,
+}
+
+impl Stored {
+    fn object(self) -> Object {
+        let mut object = Object::new(self.body, self.etag);
+        object.head.put_id = self.put_id;
+        object
+    }
+}
+
+impl State {
+    fn now(&self) -> Option<Duration> {
+        self.clock.as_ref().map(|clock| clock.monotonic())
+    }
+
+    /// How long ago something was made.
+    fn age(&self, made_at: Option<Duration>) -> Option<Duration> {
+        Some(self.now()?.saturating_sub(made_at?))
+    }
+
+    fn next(&mut self) -> u64 {
+        self.made += 1;
+        self.made
+    }
+
+    /// Stores an object if the condition holds, and returns its tag.
+    fn store(
+        &mut self,
+        key: &ObjectKey,
+        body: Bytes,
+        condition: &PutCondition,
+        put_id: Option<PutId>,
+    ) -> StoreResult<ETag> {
+        let current = self.objects.get(key).map(|stored| &stored.etag);
+        let holds = match condition {
+            PutCondition::Any => true,
+            PutCondition::IfAbsent => current.is_none(),
+            PutCondition::IfMatch(etag) => current == Some(etag),
+        };
+        if !holds {
+            return Err(StoreError::not_done(StoreErrorKind::PreconditionFailed, key));
+        }
+        let etag = ETag::new(format!("\"{}\"", self.next()));
+        let put_at = self.now();
+        self.objects.insert(key.clone(), Stored { body, etag: etag.clone(), put_id, put_at });
+        Ok(etag)
+    }
 }
 
 impl MemoryStore {
     /// An empty store.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty store that tells ages by this clock.
+    pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
+        Self(Mutex::new(State { clock: Some(clock), ..State::default() }))
     }
 
     fn stored(&self, key: &ObjectKey) -> StoreResult<Stored> {
@@ -44,21 +106,9 @@ impl MemoryStore {
         body: Bytes,
         options: &PutOptions,
     ) -> StoreResult<PutReceipt> {
-        let mut state = self.0.lock();
-        let current = state.objects.get(key).map(|stored| &stored.etag);
-        let holds = match &options.condition {
-            PutCondition::Any => true,
-            PutCondition::IfAbsent => current.is_none(),
-            PutCondition::IfMatch(etag) => current == Some(etag),
-        };
-        if !holds {
-            return Err(StoreError::not_done(StoreErrorKind::PreconditionFailed, key));
-        }
-        state.puts += 1;
-        let etag = ETag::new(format!("\"{}\"", state.puts));
-        let receipt = PutReceipt::new(&body, etag.clone());
-        state.objects.insert(key.clone(), Stored { body, etag });
-        Ok(receipt)
+        let PutOptions { condition, put_id } = options;
+        let etag = self.0.lock().store(key, body.clone(), condition, *put_id)?;
+        Ok(PutReceipt::new(&body, etag))
     }
 
     fn get_ranges_now(&self, key: &ObjectKey, ranges: &[Range<u64>]) -> StoreResult<Vec<Bytes>> {
@@ -81,7 +131,10 @@ impl MemoryStore {
             .objects
             .range::<str, _>((start, Bound::Unbounded))
             .take_while(|(key, _)| key.as_str().starts_with(prefix))
-            .map(|(key, stored)| ListedObject::new(key.clone(), stored.body.len() as u64));
+            .map(|(key, stored)| {
+                let len = stored.body.len() as u64;
+                ListedObject::new(key.clone(), len).with_age(state.age(stored.put_at))
+            });
         let objects: Vec<_> = matching.by_ref().take(limit.max(1)).collect();
         let more = matching.next().is_some();
         let last = objects.last().map(|object| PageToken::new(object.key.as_str()));
@@ -100,9 +153,7 @@ impl ObjectStore for MemoryStore {
     }
 
     fn get<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, StoreResult<Object>> {
-        Box::pin(
-            async move { self.stored(key).map(|stored| Object::new(stored.body, stored.etag)) },
-        )
+        Box::pin(async move { self.stored(key).map(Stored::object) })
     }
 
     fn get_ranges<'a>(
@@ -114,9 +165,7 @@ impl ObjectStore for MemoryStore {
     }
 
     fn head<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, StoreResult<Head>> {
-        Box::pin(async move {
-            self.stored(key).map(|stored| Object::new(stored.body, stored.etag).head)
-        })
+        Box::pin(async move { self.stored(key).map(|stored| stored.object().head) })
     }
 
     fn delete<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, StoreResult<()>> {
@@ -133,5 +182,13 @@ impl ObjectStore for MemoryStore {
         limit: usize,
     ) -> BoxFuture<'a, StoreResult<ListPage>> {
         Box::pin(async move { Ok(self.list_now(prefix, after, limit)) })
+    }
+
+    fn multipart(&self) -> Option<&dyn MultipartStore> {
+        Some(self)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { ages: self.0.lock().clock.is_some(), ..Capabilities::ALL_BUT_AGES }
     }
 }

@@ -9,14 +9,21 @@
 //!   [`crate::Outcome::Unknown`] the caller reads back with `head`, and compares length and
 //!   checksum; what `head` reports is durable too.
 //! - Futures do nothing before their first poll. Dropping one midway is an unknown outcome.
+//! - What not every store can do is told by [`ObjectStore::capabilities`], before it is relied on.
+//!
+//! # Why futures, and whose runtime
+//! A demotion has many requests of 20 ms and more under way at a time, which costs a thread each
+//! if calls block. The futures need no runtime of their caller's: the stores in memory and in a
+//! directory finish in the first poll, and a store over a network drives its sockets on a thread
+//! of its own. So the blocking engine waits with any executor, and the uploader polls hundreds.
 //!
 //! # Not here
 //! Retries, batching of parts, deadlines and metrics are layers over a store, themselves
 //! [`ObjectStore`]s. An [`ETag`] is a token to compare, never a checksum.
 
-use crate::{ObjectKey, StoreError, StoreErrorKind};
+use crate::{Capabilities, MultipartStore, ObjectKey, StoreError, StoreErrorKind};
 use bytes::Bytes;
-use std::{fmt, fmt::Debug, future::Future, ops::Range, pin::Pin};
+use std::{fmt, fmt::Debug, future::Future, ops::Range, pin::Pin, str::FromStr, time::Duration};
 
 /// A boxed future, so that [`ObjectStore`] can be used as `dyn`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -24,14 +31,16 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// A result of an object store.
 pub type StoreResult<T> = Result<T, StoreError>;
 
-/// An object store. Cheap to share.
+/// An object store. Cheap to share. Any executor may drive its futures, a blocking one included.
 ///
-/// The stores of this crate finish their work in the first poll, so blocking callers may drive
-/// them with any executor; stores over a network name the runtime they need.
+/// A wrapper that does not hand on [`ObjectStore::capabilities`] and [`ObjectStore::multipart`]
+/// promises less than what it wraps, never more.
 pub trait ObjectStore: Send + Sync + Debug {
     /// Stores an object under `key`, replacing any, if the condition in `options` holds. Durable
     /// when it returns `Ok`. Fails with [`StoreErrorKind::PreconditionFailed`], changing nothing,
-    /// if the condition does not hold; `IfMatch` on a missing object is such a failure.
+    /// if the condition does not hold; `IfMatch` on a missing object is such a failure. A
+    /// condition that [`ObjectStore::capabilities`] does not promise fails with
+    /// [`StoreErrorKind::Unsupported`], or is carried out by a store that never probed it.
     fn put<'a>(
         &'a self,
         key: &'a ObjectKey,
@@ -51,11 +60,25 @@ pub trait ObjectStore: Send + Sync + Debug {
         ranges: &'a [Range<u64>],
     ) -> BoxFuture<'a, StoreResult<Vec<Bytes>>>;
 
-    /// Length, checksum and tag of an object as it is stored, and durable, now.
+    /// Length, checksum and tag of an object as it is stored, and durable, now. A store that
+    /// cannot tell the checksum ([`Capabilities::checksums`]) reads the object to compute it.
     fn head<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, StoreResult<Head>>;
 
     /// Removes an object; `Ok` also if there is none, so that a delete can be repeated.
     fn delete<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, StoreResult<()>>;
+
+    /// Removes many objects: one result for each key, in their order, each as from
+    /// [`ObjectStore::delete`]. By default one call after another; stores with
+    /// [`Capabilities::batch_delete`] send many keys in one request.
+    fn delete_many<'a>(&'a self, keys: &'a [ObjectKey]) -> BoxFuture<'a, Vec<StoreResult<()>>> {
+        Box::pin(async move {
+            let mut results = Vec::with_capacity(keys.len());
+            for key in keys {
+                results.push(self.delete(key).await);
+            }
+            results
+        })
+    }
 
     /// Objects whose key starts with the text `prefix`, ordered by the key's bytes. A page holds
     /// at most `limit` (at least 1 is assumed) and may hold fewer; go on with [`ListPage::next`].
@@ -67,6 +90,18 @@ pub trait ObjectStore: Send + Sync + Debug {
         after: Option<&'a PageToken>,
         limit: usize,
     ) -> BoxFuture<'a, StoreResult<ListPage>>;
+
+    /// Uploads in parts; `None` (the default) where there are none, so that a caller puts objects
+    /// whole.
+    fn multipart(&self) -> Option<&dyn MultipartStore> {
+        None
+    }
+
+    /// What this store can do beyond the plain verbs, as its implementation guarantees or as a
+    /// probe found out. By default nothing: what is not promised must not be relied on.
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
+    }
 }
 
 /// When a put may replace what is there.
@@ -87,17 +122,53 @@ pub enum PutCondition {
 pub struct PutOptions {
     /// When the put may replace what is there. Default: always.
     pub condition: PutCondition,
+    /// A mark of this put, the same over all its retries, which [`Head::put_id`] shows where the
+    /// store has [`Capabilities::put_ids`]: it tells one's own put, whose answer was lost, from
+    /// another's of the same bytes. Default: none.
+    pub put_id: Option<PutId>,
 }
 
 impl PutOptions {
     /// Creates the object, or fails if one exists.
     pub fn if_absent() -> Self {
-        Self { condition: PutCondition::IfAbsent }
+        Self { condition: PutCondition::IfAbsent, ..Self::default() }
     }
 
     /// Replaces the object that has this tag, or fails.
     pub fn if_match(etag: ETag) -> Self {
-        Self { condition: PutCondition::IfMatch(etag) }
+        Self { condition: PutCondition::IfMatch(etag), ..Self::default() }
+    }
+
+    /// The same, marked with the id of this put.
+    #[must_use]
+    pub fn with_put_id(mut self, put_id: PutId) -> Self {
+        self.put_id = Some(put_id);
+        self
+    }
+}
+
+/// The mark of one put: random, and written as 32 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PutId(u128);
+
+impl PutId {
+    /// Wraps random bits.
+    pub const fn new(bits: u128) -> Self {
+        Self(bits)
+    }
+}
+
+impl fmt::Display for PutId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl FromStr for PutId {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        u128::from_str_radix(text, 16).map(Self)
     }
 }
 
@@ -139,7 +210,12 @@ pub struct PutReceipt {
 impl PutReceipt {
     /// For implementations of stores.
     pub fn new(body: &[u8], etag: ETag) -> Self {
-        Self { len: body.len() as u64, crc32: crc32fast::hash(body), etag }
+        Self::of(body.len() as u64, crc32fast::hash(body), etag)
+    }
+
+    /// For implementations of stores that know length and checksum already.
+    pub fn of(len: u64, crc32: u32, etag: ETag) -> Self {
+        Self { len, crc32, etag }
     }
 }
 
@@ -154,12 +230,21 @@ pub struct Head {
     pub crc32: u32,
     /// The tag of this version.
     pub etag: ETag,
+    /// The mark that the put was given, where the store keeps it.
+    pub put_id: Option<PutId>,
 }
 
 impl Head {
     /// For implementations of stores.
     pub fn new(len: u64, crc32: u32, etag: ETag) -> Self {
-        Self { len, crc32, etag }
+        Self { len, crc32, etag, put_id: None }
+    }
+
+    /// The same, with the mark of its put.
+    #[must_use]
+    pub fn with_put_id(mut self, put_id: Option<PutId>) -> Self {
+        self.put_id = put_id;
+        self
     }
 }
 
@@ -205,12 +290,22 @@ pub struct ListedObject {
     pub key: ObjectKey,
     /// Its length in bytes.
     pub len: u64,
+    /// How long ago it was put, both times by the store's own clock, so that no clock of ours can
+    /// make an object look old; `None` where the store lacks [`Capabilities::ages`].
+    pub age: Option<Duration>,
 }
 
 impl ListedObject {
     /// For implementations of stores.
     pub fn new(key: ObjectKey, len: u64) -> Self {
-        Self { key, len }
+        Self { key, len, age: None }
+    }
+
+    /// The same, with its age by the store's clock.
+    #[must_use]
+    pub fn with_age(mut self, age: Option<Duration>) -> Self {
+        self.age = age;
+        self
     }
 }
 
@@ -229,25 +324,6 @@ impl ListPage {
     pub fn new(objects: Vec<ListedObject>, next: Option<PageToken>) -> Self {
         Self { objects, next }
     }
-}
-
-/// Gets an object and checks that it is the one a manifest names; otherwise
-/// [`StoreErrorKind::Corrupt`]. This is the only way data leaves a store for the engine.
-pub async fn get_verified(
-    store: &dyn ObjectStore,
-    key: &ObjectKey,
-    len: u64,
-    crc32: u32,
-) -> StoreResult<Bytes> {
-    let Object { body, head } = store.get(key).await?;
-    if head.len == len && head.crc32 == crc32 {
-        return Ok(body);
-    }
-    let found = format!(
-        "expected {len} bytes with CRC-32 {crc32:08x}, found {} with {:08x}",
-        head.len, head.crc32
-    );
-    Err(StoreError::not_done(StoreErrorKind::Corrupt, key).with_source(found))
 }
 
 /// Checks a range against an object's length; for implementations of stores.

@@ -2,7 +2,7 @@
 
 use akidb_tiering::{
     LocalStore, MemoryStore, ObjectKey, ObjectStore, PutCondition, PutOptions, StoreErrorKind,
-    contract,
+    contract, probe,
 };
 use akidb_vfs::{RealFs, sim::SimFs, thread::spawn_scoped};
 use pollster::block_on;
@@ -25,6 +25,21 @@ fn the_local_store_keeps_the_contract_on_a_real_disk() {
 fn the_local_store_keeps_the_contract_on_a_simulated_disk() {
     let store = LocalStore::open(Arc::new(SimFs::new(1)), "/bucket").unwrap();
     block_on(contract::run(&store));
+}
+
+/// The probe believes nothing that it can try: it finds what each store says of itself.
+#[test]
+fn the_probe_finds_what_the_stores_promise_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let local = LocalStore::open(Arc::new(RealFs), dir.path()).unwrap();
+    let memory = MemoryStore::new();
+    for store in [&local as &dyn ObjectStore, &memory] {
+        let scratch = ObjectKey::new("probe/1").expect("a valid key");
+        let found = block_on(probe(store, &scratch)).expect("the store answers");
+        assert_eq!(found, store.capabilities());
+        let left = block_on(store.list("", None, 10)).expect("it lists");
+        assert!(left.objects.is_empty(), "{left:?}");
+    }
 }
 
 /// Eight writers race to create one object, then to replace it: one wins each time.

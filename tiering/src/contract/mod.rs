@@ -1,14 +1,18 @@
 //! The contract of [`ObjectStore`] as a suite that any implementation can run, users' own too.
 //!
-//! It checks what can be checked without a crash; durability is each store's own test. It works
-//! below the prefix `akidb-contract/`, which must be empty and is left empty.
+//! It checks what can be checked without a crash; durability is each store's own test. The plain
+//! verbs are demanded of every store, and each capability of those that claim it, so that a store
+//! cannot claim what it does not do. It works below the prefix `akidb-contract/`, which must be
+//! empty and is left empty; it puts about 40 MiB where a part must be long.
 
 use crate::{
     ETag, ObjectKey, ObjectStore, Outcome, PutOptions, StoreError, StoreErrorKind, StoreResult,
-    get_verified,
 };
 use bytes::Bytes;
-use std::fmt::Debug;
+use std::{fmt::Debug, time::Duration};
+
+mod conditions;
+mod parts;
 
 const PREFIX: &str = "akidb-contract/";
 
@@ -25,10 +29,18 @@ pub async fn run(store: &dyn ObjectStore) {
     whole_objects(store).await;
     ranges(store).await;
     missing_objects(store).await;
-    conditions(store).await;
-    verified_reads(store).await;
+    deletes(store).await;
+    conditions::run(store).await;
     listing(store).await;
     laziness(store).await;
+    assert_eq!(
+        store.multipart().is_some(),
+        store.capabilities().parts.is_some(),
+        "contract: a store that has uploads in parts says so, and the other way round"
+    );
+    if let (Some(multipart), Some(limits)) = (store.multipart(), store.capabilities().parts) {
+        parts::run(store, multipart, limits).await;
+    }
     let page = ok("list at the end", store.list(PREFIX, None, 10).await);
     assert!(page.objects.is_empty(), "contract: the suite leaves nothing behind");
 }
@@ -112,45 +124,32 @@ async fn missing_objects(store: &dyn ObjectStore) {
     ok("delete of nothing", store.delete(&name).await);
 }
 
-async fn conditions(store: &dyn ObjectStore) {
-    let name = key("pointer");
-    let (one, two) = (Bytes::from_static(b"version 1"), Bytes::from_static(b"version 2"));
-    let lost = StoreErrorKind::PreconditionFailed;
-
-    let stray = PutOptions::if_match(ETag::new("\"no such tag\""));
-    let result = store.put(&name, two.clone(), stray.clone()).await;
-    refused("if-match on a missing object", result, lost);
-    refused("get after a refused put", store.get(&name).await, StoreErrorKind::NotFound);
-
-    let first = put(store, &name, &one, PutOptions::if_absent()).await;
-    let result = store.put(&name, two.clone(), PutOptions::if_absent()).await;
-    refused("a second create", result, lost);
-    refused("if-match with a wrong tag", store.put(&name, two.clone(), stray).await, lost);
-    expect(store, &name, &one, &first).await;
-
-    let second = put(store, &name, &two, PutOptions::if_match(first.clone())).await;
-    assert_ne!(first, second, "contract: other bytes have another tag");
-    let result = store.put(&name, one.clone(), PutOptions::if_match(first)).await;
-    refused("if-match with an old tag", result, lost);
-    expect(store, &name, &two, &second).await;
-
-    ok("delete", store.delete(&name).await);
-    put(store, &name, &one, PutOptions::if_absent()).await;
-    ok("delete", store.delete(&name).await);
+async fn deletes(store: &dyn ObjectStore) {
+    let there = ["d/1", "d/2", "d/3"].map(key);
+    for name in &there {
+        put(store, name, &Bytes::from_static(b"x"), PutOptions::default()).await;
+    }
+    // More than the 1,000 that S3 takes in one request, most of them not there.
+    let mut names: Vec<_> = (0..1_001).map(|n| key(&format!("d/none/{n}"))).collect();
+    names.splice(500..501, there.clone());
+    let results = store.delete_many(&names).await;
+    assert_eq!(results.len(), names.len(), "contract: one result for each key");
+    for result in results {
+        ok("a delete among many", result);
+    }
+    for name in &there {
+        refused("head after deletes", store.head(name).await, StoreErrorKind::NotFound);
+    }
+    assert!(store.delete_many(&[]).await.is_empty(), "contract: no keys, no results");
 }
 
-async fn verified_reads(store: &dyn ObjectStore) {
-    let name = key("verified");
-    let body = Bytes::from_static(b"named by a manifest");
-    let (len, crc32) = (body.len() as u64, crc32fast::hash(&body));
-    put(store, &name, &body, PutOptions::default()).await;
-    let got = ok("a verified get", get_verified(store, &name, len, crc32).await);
-    assert_eq!(got, body, "contract: a verified get returns the object");
-    for (len, crc32) in [(len + 1, crc32), (len, crc32 ^ 1)] {
-        let result = get_verified(store, &name, len, crc32).await;
-        refused("a get of other bytes than named", result, StoreErrorKind::Corrupt);
-    }
-    ok("delete", store.delete(&name).await);
+/// No store's clock and none of ours makes what was put just now this old.
+const AGE_MAX: Duration = Duration::from_secs(3600);
+
+fn check_age(store: &dyn ObjectStore, age: Option<Duration>) {
+    let claims = store.capabilities().ages;
+    assert_eq!(age.is_some(), claims, "contract: ages are listed where they are promised");
+    assert!(age.unwrap_or_default() < AGE_MAX, "contract: what was put just now is young: {age:?}");
 }
 
 async fn listing(store: &dyn ObjectStore) {
@@ -180,6 +179,7 @@ async fn list_all(store: &dyn ObjectStore, prefix: &str, limit: usize) -> Vec<(O
     loop {
         let page = ok("list", store.list(prefix, after.as_ref(), limit).await);
         assert!(page.objects.len() <= limit, "contract: a page keeps to its limit");
+        page.objects.iter().for_each(|object| check_age(store, object.age));
         all.extend(page.objects.into_iter().map(|object| (object.key, object.len)));
         match page.next {
             Some(token) => after = Some(token),
