@@ -20,12 +20,15 @@
 //! ```
 
 mod access;
+mod breaker;
 mod capabilities;
 pub mod contract;
 mod error;
 pub mod faulty;
+mod gate;
 mod join;
 mod key;
+mod limit;
 mod local;
 mod memory;
 mod multipart;
@@ -33,11 +36,16 @@ mod policy;
 mod probe;
 #[cfg(feature = "s3")]
 mod ranges;
+mod retry;
+mod retrying;
 mod sleep;
 mod store;
 mod verified;
 
 pub use access::{Access, AccessTracker, SLOTS};
+pub use breaker::{
+    Admitted, BreakerOpen, BreakerSettings, BreakerState, BreakerStats, CircuitBreaker,
+};
 pub use capabilities::Capabilities;
 pub use error::{Outcome, StoreError, StoreErrorKind};
 pub use key::{KEY_BYTES_MAX, KEY_SEGMENT_BYTES_MAX, KeyError, ObjectKey};
@@ -49,6 +57,8 @@ pub use multipart::{
 };
 pub use policy::{Candidate, MoveReason, PlannedMove, TierOverrides, TierPolicy, plan};
 pub use probe::probe;
+pub use retry::RetryPolicy;
+pub use retrying::{EndpointSettings, EndpointStats, RetryingStore, Surroundings};
 pub use sleep::{SkippedSleep, Sleep, TimerSleep};
 pub use store::{
     BoxFuture, ETag, Head, ListPage, ListedObject, Object, ObjectStore, PageToken, PutCondition,
