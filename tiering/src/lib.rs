@@ -23,10 +23,12 @@ mod access;
 mod breaker;
 mod capabilities;
 pub mod contract;
+mod dead_letters;
 mod error;
 pub mod faulty;
 mod gate;
 mod join;
+mod journal;
 mod key;
 mod limit;
 mod local;
@@ -36,6 +38,7 @@ mod policy;
 mod probe;
 #[cfg(feature = "s3")]
 mod ranges;
+mod records;
 mod retry;
 mod retrying;
 mod sleep;
@@ -47,7 +50,12 @@ pub use breaker::{
     Admitted, BreakerOpen, BreakerSettings, BreakerState, BreakerStats, CircuitBreaker,
 };
 pub use capabilities::Capabilities;
+pub use dead_letters::{
+    DeadLetter, DeadLetterError, DeadLetterQueue, LETTER_NAME_BYTES_MAX, LETTER_PAYLOAD_BYTES_MAX,
+    Retried,
+};
 pub use error::{Outcome, StoreError, StoreErrorKind};
+pub use journal::{JournalEntry, TAG_BYTES_MAX, UploadJournal};
 pub use key::{KEY_BYTES_MAX, KEY_SEGMENT_BYTES_MAX, KeyError, ObjectKey};
 pub use local::LocalStore;
 pub use memory::MemoryStore;
@@ -57,6 +65,7 @@ pub use multipart::{
 };
 pub use policy::{Candidate, MoveReason, PlannedMove, TierOverrides, TierPolicy, plan};
 pub use probe::probe;
+pub use records::RecordsError;
 pub use retry::RetryPolicy;
 pub use retrying::{EndpointSettings, EndpointStats, RetryingStore, Surroundings};
 pub use sleep::{SkippedSleep, Sleep, TimerSleep};

@@ -203,7 +203,7 @@ fn every_file_format_has_a_page_and_a_golden_file() {
 #[test]
 fn every_golden_file_is_opened_by_a_test() {
     let code: String = rust_files().into_iter().map(|source| source.text).collect();
-    let findings: Vec<_> = ["engine/tests/golden", "wal/tests/golden"]
+    let findings: Vec<_> = ["engine/tests/golden", "tiering/tests/golden", "wal/tests/golden"]
         .iter()
         .flat_map(|dir| list(dir))
         .map(|(name, _)| name)
