@@ -101,8 +101,21 @@ impl State {
 
 impl Drop for Pass {
     fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl Pass {
+    /// Takes this much out of the pass as one of its own; `None` if there is less.
+    pub(crate) fn split(&mut self, weight: u64) -> Option<Self> {
+        self.weight = self.weight.checked_sub(weight)?;
+        Some(Self { gate: self.gate.clone(), weight })
+    }
+
+    /// Gives all of it back.
+    pub(crate) fn release(&mut self) {
         let mut state = self.gate.0.lock();
-        state.out -= self.weight;
+        state.out -= std::mem::take(&mut self.weight);
         state.wake();
     }
 }

@@ -20,9 +20,11 @@
 //! ```
 
 mod access;
+mod batch;
 mod breaker;
 mod capabilities;
 pub mod contract;
+mod cutter;
 mod dead_letters;
 mod error;
 pub mod faulty;
@@ -43,9 +45,11 @@ mod retry;
 mod retrying;
 mod sleep;
 mod store;
+mod upload;
 mod verified;
 
 pub use access::{Access, AccessTracker, SLOTS};
+pub use batch::{Batch, BatchReason, BatchSettings, Batcher};
 pub use breaker::{
     Admitted, BreakerOpen, BreakerSettings, BreakerState, BreakerStats, CircuitBreaker,
 };
@@ -72,5 +76,9 @@ pub use sleep::{SkippedSleep, Sleep, TimerSleep};
 pub use store::{
     BoxFuture, ETag, Head, ListPage, ListedObject, Object, ObjectStore, PageToken, PutCondition,
     PutId, PutOptions, PutReceipt, StoreResult,
+};
+pub use upload::{
+    ObjectSource, Recovered, RecoveredEnd, SourceError, SweepReport, UploadError, UploadSettings,
+    Uploaded, Uploader,
 };
 pub use verified::{get_verified, put_verified};
