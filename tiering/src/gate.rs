@@ -53,16 +53,6 @@ impl Gate {
         Arc::new(Self(Mutex::new(State { capacity, out: 0, waiting, next_ticket: 0 })))
     }
 
-    /// Takes this much, if it is there and nobody waits for some already.
-    pub(crate) fn try_pass(self: &Arc<Self>, weight: u64) -> Option<Pass> {
-        let mut state = self.0.lock();
-        if !state.waiting.is_empty() || !state.fits(weight) {
-            return None;
-        }
-        state.out += weight;
-        Some(Pass { gate: self.clone(), weight })
-    }
-
     /// Takes this much as soon as it is there.
     pub(crate) fn pass(self: &Arc<Self>, weight: u64) -> Passing {
         Passing { gate: self.clone(), weight, ticket: None }
@@ -73,6 +63,11 @@ impl Gate {
         let mut state = self.0.lock();
         state.capacity = capacity;
         state.wake();
+    }
+
+    /// True if somebody waits.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        !self.0.lock().waiting.is_empty()
     }
 
     /// How much is out.
@@ -277,7 +272,8 @@ mod tests {
                     let weight = tasks[first].passing.as_ref().unwrap().weight;
                     prop_assert!(out > 0 && out + weight > capacity, "{out} {weight} {capacity}");
                     prop_assert!(tasks[first..].iter().all(|task| task.pass.is_none()));
-                    prop_assert!(gate.try_pass(0).is_none(), "no way around the queue");
+                    prop_assert!(gate.is_waited_for());
+                    prop_assert!(Task::new(&gate, 0).pass.is_none(), "no way around the queue");
                 }
             }
             tasks.clear();
@@ -288,11 +284,12 @@ mod tests {
     #[test]
     fn what_is_larger_than_the_gate_passes_alone() {
         let gate = Gate::new(4);
-        let large = gate.try_pass(9).unwrap();
-        assert!(gate.try_pass(1).is_none());
+        let take = |weight| Task::new(&gate, weight).pass;
+        let large = take(9).unwrap();
+        assert!(take(1).is_none());
         drop(large);
-        let small = gate.try_pass(1).unwrap();
-        assert!(gate.try_pass(9).is_none());
+        let small = take(1).unwrap();
+        assert!(take(9).is_none());
         drop(small);
     }
 }

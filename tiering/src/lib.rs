@@ -43,6 +43,7 @@ mod ranges;
 mod records;
 mod retry;
 mod retrying;
+mod shipper;
 mod sleep;
 mod store;
 mod upload;
@@ -72,6 +73,10 @@ pub use probe::probe;
 pub use records::RecordsError;
 pub use retry::RetryPolicy;
 pub use retrying::{EndpointSettings, EndpointStats, RetryingStore, Surroundings};
+pub use shipper::{
+    Answer, NameBatch, ShipError, Shipped, Shipper, ShipperDriver, ShipperParts, ShipperSettings,
+    ShipperStats,
+};
 pub use sleep::{SkippedSleep, Sleep, TimerSleep};
 pub use store::{
     BoxFuture, ETag, Head, ListPage, ListedObject, Object, ObjectStore, PageToken, PutCondition,

@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::{
-    BoxFuture, EndpointSettings, MemoryStore, Outcome, PartLimits, RetryingStore,
-    SkippedSleep, Sleep, StoreErrorKind, Surroundings, UploadOptions,
+    BoxFuture, EndpointSettings, MemoryStore, Outcome, PartLimits, RetryingStore, SkippedSleep,
+    Sleep, StoreErrorKind, Surroundings, UploadOptions,
     faulty::{Fault, FaultyStore, Verb},
 };
 use akidb_vfs::{
