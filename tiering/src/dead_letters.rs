@@ -24,11 +24,7 @@ use crate::{
 };
 use akidb_vfs::{Clock, Fs, Random};
 use parking_lot::Mutex;
-use std::{
-    future::Future,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, future::Future, path::Path, sync::Arc};
 
 /// The first bytes of the file.
 const MAGIC: [u8; 8] = *b"AKIDBDLQ";
@@ -139,8 +135,17 @@ impl DeadLetterQueue {
     ) -> Result<Self, RecordsError> {
         let file = RecordFile { path: path.to_owned(), magic: MAGIC };
         let read = file.read(&*fs)?;
-        let letter = |body: &Vec<u8>| decode(body).ok_or_else(|| malformed(&file.path));
-        let letters = read.bodies.iter().map(letter).collect::<Result<Vec<_>, _>>()?;
+        let damage = |detail| RecordsError::Corruption { file: path.to_owned(), offset: 0, detail };
+        let letters: Option<Vec<_>> = read.bodies.iter().map(|body| decode(body)).collect();
+        let letters = letters.ok_or_else(|| damage("a record is not a dead letter"))?;
+        let numbers = letters.iter().map(|letter| letter.id).chain([read.next]);
+        if !numbers.is_sorted_by(|one, next| one < next) {
+            return Err(damage("the numbers of the letters do not rise"));
+        }
+        let names: BTreeSet<&str> = letters.iter().map(|letter| &*letter.name).collect();
+        if names.len() != letters.len() {
+            return Err(damage("two letters have one name"));
+        }
         let state = Mutex::new(State { next: read.next, letters });
         Ok(Self { fs, random, clock, file, max, state })
     }
@@ -162,11 +167,15 @@ impl DeadLetterQueue {
             letter.fail(error, now);
             letter.id
         } else {
+            let full = || DeadLetterError::Full { max: self.max };
             if changed.letters.len() >= self.max {
-                return Err(DeadLetterError::Full { max: self.max });
+                return Err(full());
             }
+            let id = changed.next;
+            // A file can say anything: the last number is never given.
+            changed.next = id.checked_add(1).ok_or_else(full)?;
             let mut letter = DeadLetter {
-                id: changed.next,
+                id,
                 name: name.to_owned(),
                 payload: payload.to_vec(),
                 error: String::new(),
@@ -175,9 +184,8 @@ impl DeadLetterQueue {
                 last_unix_ms: now,
             };
             letter.fail(error, now);
-            changed.next += 1;
             changed.letters.push(letter);
-            changed.next - 1
+            id
         };
         self.write(&mut state, changed)?;
         Ok(id)
@@ -273,11 +281,6 @@ impl DeadLetter {
         self.failures = self.failures.saturating_add(1);
         self.last_unix_ms = now;
     }
-}
-
-fn malformed(path: &Path) -> RecordsError {
-    let (file, detail) = (PathBuf::from(path), "a record is not a dead letter");
-    RecordsError::Corruption { file, offset: 0, detail }
 }
 
 fn encode(letter: &DeadLetter) -> Vec<u8> {

@@ -181,7 +181,9 @@ mod tests {
         let key = ObjectKey::new(format!("c/{name}")).unwrap();
         JournalEntry {
             upload: Upload { key, id: UploadId::new(format!("id of {name}")) },
-            put_id: part_bytes.is_multiple_of(2).then(|| PutId::new(u128::from(part_bytes) << 64 | 5)),
+            put_id: part_bytes
+                .is_multiple_of(2)
+                .then(|| PutId::new(u128::from(part_bytes) << 64 | 5)),
             part_bytes,
             tag: tag.to_vec(),
             begun_unix_ms: 1_767_225_600_000,

@@ -173,6 +173,36 @@ fn a_damaged_file_is_refused_wherever_the_damage_is() {
 }
 
 #[test]
+fn letters_that_contradict_each_other_are_refused() {
+    let written = |next, letters: &[(u64, &str)]| {
+        let fs = SimFs::new(1);
+        let letter = |(id, name): &(u64, &str)| {
+            let (name, payload, error) = (name.to_string(), vec![], String::new());
+            let (failures, first_unix_ms, last_unix_ms) = (1, 0, 0);
+            let id = *id;
+            encode(&DeadLetter { id, name, payload, error, failures, first_unix_ms, last_unix_ms })
+        };
+        let records = Records { next, bodies: letters.iter().map(letter).collect() };
+        let file = RecordFile { path: PATH.into(), magic: MAGIC };
+        file.write(&fs, &SystemRandom::from_seed(1), &records).unwrap();
+        open(fs)
+    };
+    assert!(written(5, &[(1, "a"), (4, "b")]).is_ok());
+    for (next, letters) in [
+        (5, &[(4, "a"), (1, "b")][..]),
+        (5, &[(1, "a"), (1, "b")]),
+        (5, &[(1, "a"), (2, "a")]),
+        (4, &[(4, "a")]),
+    ] {
+        let error = written(next, letters).unwrap_err();
+        assert!(matches!(error, RecordsError::Corruption { .. }), "{error}");
+    }
+    let last = written(u64::MAX, &[(1, "a")]).unwrap();
+    assert!(matches!(last.add("b", b"", "down"), Err(DeadLetterError::Full { .. })));
+    assert!(last.add("a", b"", "down").is_ok());
+}
+
+#[test]
 fn the_golden_file_opens_and_is_the_example_of_its_page() {
     let (fs, clock) = (SimFs::new(1), SimClock::new());
     let queue = open_at(fs.clone(), clock.clone(), 4).unwrap();
