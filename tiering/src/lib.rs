@@ -5,6 +5,11 @@
 //! [`contract`]. This crate moves opaque bytes under validated keys: it knows nothing of what an
 //! object holds, and the engine knows nothing of where it is kept.
 //!
+//! Around the stores: [`RetryingStore`] tries calls again, [`Uploader`] and [`Shipper`] send objects
+//! in parts and in batches, [`DeadLetterQueue`] keeps what was given up, and [`AccessTracker`] and
+//! [`plan`] say which collections are due for another tier. Nothing here starts a thread or reads a
+//! clock that it was not handed.
+//!
 //! ```
 //! use akidb_tiering::{MemoryStore, ObjectKey, ObjectStore, PutOptions};
 //!
