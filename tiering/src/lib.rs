@@ -48,6 +48,8 @@ mod ranges;
 mod records;
 mod retry;
 mod retrying;
+#[cfg(feature = "s3")]
+pub mod s3;
 mod shipper;
 mod sleep;
 mod store;

@@ -103,12 +103,12 @@ impl MemoryStore {
     fn put_now(
         &self,
         key: &ObjectKey,
-        body: Bytes,
+        body: &Bytes,
         options: &PutOptions,
     ) -> StoreResult<PutReceipt> {
         let PutOptions { condition, put_id } = options;
         let etag = self.0.lock().store(key, body.clone(), condition, *put_id)?;
-        Ok(PutReceipt::new(&body, etag))
+        Ok(PutReceipt::new(body, etag))
     }
 
     fn get_ranges_now(&self, key: &ObjectKey, ranges: &[Range<u64>]) -> StoreResult<Vec<Bytes>> {
@@ -149,7 +149,7 @@ impl ObjectStore for MemoryStore {
         body: Bytes,
         options: PutOptions,
     ) -> BoxFuture<'a, StoreResult<PutReceipt>> {
-        Box::pin(async move { self.put_now(key, body, &options) })
+        Box::pin(async move { self.put_now(key, &body, &options) })
     }
 
     fn get<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, StoreResult<Object>> {

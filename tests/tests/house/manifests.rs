@@ -7,15 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Which crate may depend on which. `docs/design/006-tiering-may-use-vfs.md`,
 /// `docs/design/011-handoffs-apart.md`, `docs/design/015-tiers-decided-apart.md` and the code map in
 /// `ARCHITECTURE.md` say why; a new arrow needs a line there first.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("vfs", &[]),
     ("handoff", &[]),
     ("wal", &["vfs"]),
     ("index", &[]),
-    ("tiering", &["vfs", "handoff"]),
+    ("s3server", &["vfs"]),
+    // The server only for its tests: `the_test_server_is_in_nothing_that_ships`.
+    ("tiering", &["vfs", "handoff", "s3server"]),
     ("engine", &["vfs", "handoff", "wal", "index", "tiering"]),
     ("cli", &["engine"]),
-    ("tests", &["vfs", "wal", "index", "tiering", "engine"]),
+    ("tests", &["vfs", "wal", "index", "s3server", "tiering", "engine"]),
 ];
 
 /// The features that only test builds may have.
@@ -129,6 +131,19 @@ fn the_simulated_disk_is_never_in_a_shipped_binary() {
         }
     }
     report("test features belong under [dev-dependencies]:", &findings);
+}
+
+#[test]
+fn the_test_server_is_in_nothing_that_ships() {
+    let mut findings = Vec::new();
+    for dir in CRATES.iter().filter(|dir| **dir != "tests") {
+        for dependency in dependencies(dir) {
+            if dependency.name == "akidb-s3server" && dependency.table != "dev-dependencies" {
+                findings.push(format!("{dir}/Cargo.toml: {}", dependency.spec));
+            }
+        }
+    }
+    report("akidb-s3server belongs under [dev-dependencies]:", &findings);
 }
 
 #[test]

@@ -25,7 +25,7 @@ const UNSAFE_FILES: [&str; 6] = [
 
 /// Where bytes of the disk or of foreign files are read, or the disk is put in order from them: an
 /// index out of range there is a panic that damage can reach.
-const FORMAT_AND_RECOVERY: [&str; 18] = [
+const FORMAT_AND_RECOVERY: [&str; 21] = [
     "engine/src/cold/",
     "engine/src/commit/payload.rs",
     "engine/src/cursor.rs",
@@ -39,7 +39,10 @@ const FORMAT_AND_RECOVERY: [&str; 18] = [
     "tiering/src/dead_letters.rs",
     "tiering/src/journal.rs",
     "tiering/src/local.rs",
+    "tiering/src/local/",
+    "tiering/src/ranges.rs",
     "tiering/src/records.rs",
+    "tiering/src/s3/xml.rs",
     "wal/src/frame.rs",
     "wal/src/framed/",
     "wal/src/le.rs",

@@ -5,8 +5,8 @@ use akidb_vfs::{EntryKind, Fs, RealFs};
 use std::path::{Path, PathBuf};
 
 /// The crates, in the order in which they may depend on each other.
-pub(crate) const CRATES: [&str; 8] =
-    ["vfs", "handoff", "wal", "index", "tiering", "engine", "cli", "tests"];
+pub(crate) const CRATES: [&str; 9] =
+    ["vfs", "handoff", "wal", "index", "s3server", "tiering", "engine", "cli", "tests"];
 
 /// How the names of folders begin that are never entered: build output, and what is not ours.
 const SKIPPED: [&str; 5] = [".", "target", "artifacts", "corpus", "node_modules"];
