@@ -44,6 +44,16 @@ handoff/src/parts.rs ~ s/self.frozen.retain(.*$/drop(retired);/ ~ a_reader_sees_
 handoff/src/parts.rs ~ s/kept.extend(added);/drop(added);/ ~ a_reader_sees_one_version_while_a_flush
 handoff/src/retired.rs ~ s/Arc::strong_count(part) == 1/true/ ~ a_segment_is_unmapped_and_unlinked_after_its_reader
 handoff/src/retired.rs ~ s/Arc::strong_count(part) == 1/Arc::strong_count(part) <= 2/ ~ a_segment_is_unmapped_and_unlinked_after_the_last
+handoff/src/tier.rs ~ /fn claim_locked/,/^    }/ s/= moving_to {/= moving_to.filter(|_| false) {/ ~ tiers::of_two_moves
+handoff/src/tier.rs ~ s/if let Some(to) = moving_to {/if let Some(to) = moving_to.filter(|moving| *moving != to) {/ ~ tiers::of_three_demotions
+handoff/src/tier.rs ~ s/Ordering::Release/Ordering::Relaxed/ ~ tiers::a_reader_of_the_tier
+handoff/src/tier.rs ~ /pub fn seal/,/^    }/ s/lane.state.pinned \&\& to > from/false/ ~ tiers::a_pin_that_was_accepted
+handoff/src/tier.rs ~ s/lane.sealed = true;// ~ tiers::a_pin_that_was_accepted
+handoff/src/tier.rs ~ /fn end/,/^    }/ s/self.ended.notify_all();// ~ tiers::who_waits_for_a_promotion_gets
+handoff/src/tier.rs ~ /impl Drop for Held/,/^}/ s/!self.finished/false/ ~ tiers::who_waits_for_a_promotion_that_fails
+handoff/src/tier.rs ~ s/lane.state.generation != generation/false/ ~ tiers::a_decision_on_an_older_state
+handoff/src/tier.rs ~ /pub fn close/,/^    }/ s/while lane.state.moving_to.is_some()/while false/ ~ tiers::a_close_waits
+handoff/src/tier.rs ~ /fn claim_locked/,/^    }/ s/lane.closed/false/ ~ tiers::a_close_waits
 wal/src/reply.rs ~ /impl Drop for Wakes/,/^}/ s/self.start();// ~ wakes_that_are_dropped
 '
 
@@ -54,6 +64,8 @@ broken() {
     trap "rm -rf '$copy'" EXIT
     git ls-files -z | xargs -0 cp --parents --target-directory "$copy"
     cd "$copy"
+    # Apart from the models' own: cargo takes what a broken copy left there for the real thing.
+    export CARGO_TARGET_DIR="$TARGET-broken"
     while IFS='~' read -r files change model; do
         [ -n "$files" ] || continue
         model="${model// /}"

@@ -156,6 +156,11 @@ impl PutId {
     pub const fn new(bits: u128) -> Self {
         Self(bits)
     }
+
+    /// The bits.
+    pub const fn bits(self) -> u128 {
+        self.0
+    }
 }
 
 impl fmt::Display for PutId {

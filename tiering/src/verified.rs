@@ -62,7 +62,8 @@ fn after_a_put(mut error: StoreError) -> StoreError {
     error
 }
 
-fn is_this_put(head: &Head, options: &PutOptions, len: u64, crc32: u32) -> bool {
+/// True if what lies there is what a put of these bytes, with these options, stored.
+pub(crate) fn is_this_put(head: &Head, options: &PutOptions, len: u64, crc32: u32) -> bool {
     if head.len != len || head.crc32 != crc32 {
         return false;
     }

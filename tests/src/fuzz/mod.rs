@@ -9,6 +9,7 @@
 mod cells;
 mod files;
 mod input;
+mod records;
 mod seal;
 mod seeds;
 mod values;
@@ -27,7 +28,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     Target {
         name: "framed_file",
         promise: "frames: a scan and an inspection agree, whatever the file",
@@ -75,6 +76,12 @@ pub const TARGETS: [Target; 14] = [
         promise: "tombstone files: what is read is written and read the same",
         run: files::tombstones,
         seeds: seeds::tombstones,
+    },
+    Target {
+        name: "records",
+        promise: "files of records: what is read is written and read the same",
+        run: records::records,
+        seeds: seeds::records,
     },
     Target {
         name: "cold",

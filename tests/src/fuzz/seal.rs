@@ -96,6 +96,22 @@ pub(super) fn tombstones(bytes: &mut [u8]) -> Option<()> {
     }
 }
 
+/// Seals a file of records: its header, then each record.
+pub(super) fn records(bytes: &mut [u8]) -> Option<()> {
+    let crc = crc32fast::hash(bytes.get(..36)?);
+    put(bytes, 36, &crc.to_le_bytes());
+    let salt = u64_at(bytes, 16)?;
+    let mut at = 40;
+    loop {
+        let len = u64::from(u32_at(bytes, at)?);
+        let body = at + 8;
+        let end = body.checked_add(usize::try_from(len).ok()?)?;
+        let crc = crc_at(salt, at as u64, &[&len.to_le_bytes(), bytes.get(body..end)?]);
+        put(bytes, at + 4, &crc.to_le_bytes());
+        at = end;
+    }
+}
+
 /// Seals a segment file: header, the extents of every block in the directory, footer.
 pub(super) fn segment(bytes: &mut [u8]) -> Option<()> {
     let crc = crc32fast::hash(bytes.get(..60)?);

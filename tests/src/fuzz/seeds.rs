@@ -25,6 +25,8 @@ const RECORD: &[u8] = include_bytes!("../../../engine/tests/golden/log-record-v1
 const SEGMENT: &[u8] = include_bytes!("../../../engine/tests/golden/segment-v1.seg");
 const CELLS: &[u8] = include_bytes!("../../../engine/tests/golden/segment-v2.seg");
 const TOMBSTONES: &[u8] = include_bytes!("../../../engine/tests/golden/tombstones-v1.tmb");
+const UPLOADS: &[u8] = include_bytes!("../../../tiering/tests/golden/uploads-v1.bin");
+const DEAD_LETTERS: &[u8] = include_bytes!("../../../tiering/tests/golden/dead-letters-v1.bin");
 const KEYWORDS: &[u8] = include_bytes!("../../../engine/tests/golden/field-index-keyword-v1.bin");
 const FLOATS: &[u8] = include_bytes!("../../../engine/tests/golden/field-index-float-v1.bin");
 const COLD: &[u8] = include_bytes!("../../../engine/tests/golden/cold_v1.parquet");
@@ -112,6 +114,10 @@ pub(super) fn field_index() -> Seeds {
     let keywords = [&[4][..], b"noun", KEYWORDS].concat();
     let floats = [&[8][..], &0_i64.to_le_bytes(), FLOATS].concat();
     vec![("keyword", keywords), ("float", floats)]
+}
+
+pub(super) fn records() -> Seeds {
+    vec![("golden-uploads", UPLOADS.to_vec()), ("golden-dead-letters", DEAD_LETTERS.to_vec())]
 }
 
 pub(super) fn tombstones() -> Seeds {

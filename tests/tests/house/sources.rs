@@ -26,7 +26,7 @@ const UNSAFE_FILES: [&str; 7] = [
 
 /// Where bytes of the disk or of foreign files are read, or the disk is put in order from them: an
 /// index out of range there is a panic that damage can reach.
-const FORMAT_AND_RECOVERY: [&str; 18] = [
+const FORMAT_AND_RECOVERY: [&str; 21] = [
     "engine/src/cold/",
     "engine/src/commit/payload.rs",
     "engine/src/cursor.rs",
@@ -37,9 +37,12 @@ const FORMAT_AND_RECOVERY: [&str; 18] = [
     "engine/src/manifest/",
     "engine/src/segment/",
     "engine/src/tombstones.rs",
+    "tiering/src/dead_letters.rs",
+    "tiering/src/journal.rs",
     "tiering/src/local.rs",
     "tiering/src/local/",
     "tiering/src/ranges.rs",
+    "tiering/src/records.rs",
     "tiering/src/s3/xml.rs",
     "wal/src/frame.rs",
     "wal/src/framed/",

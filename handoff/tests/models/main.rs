@@ -9,6 +9,8 @@
 #![cfg(loom)]
 #![expect(clippy::unwrap_used, reason = "the helpers of a test fail it by panicking")]
 
+mod tiers;
+
 use akidb_handoff::{Grave, Parts, Retired};
 use loom::{
     cell::UnsafeCell,
