@@ -21,8 +21,8 @@ const SCARCE: f64 = 0.15;
 /// How the power falls with scarcity: measured on two filters of sentence embeddings.
 const FALL: f64 = 0.75;
 
-/// How many times more matches are looked at than rows without a filter need: the table of a segment
-/// knows all rows, not those of the filter.
+/// How many times more cells a sparse filter is given than rows without one need: the table of a
+/// segment knows all rows, not those of the filter.
 const RESERVE: f64 = 1.15;
 
 /// A segment, and what counts in it.
@@ -68,6 +68,7 @@ impl Choice<'_> {
     }
 
     fn among_matches(&self, nprobe: usize) -> Vec<(u32, Probe)> {
+        let nprobe = (nprobe as f64 * RESERVE).ceil() as usize;
         let mut ranking = self.table.clustering().router().ranking(self.query);
         let enough = self.enough(&mut ranking, nprobe);
         let (mut chosen, mut held) = (Vec::new(), 0);
@@ -95,7 +96,7 @@ impl Choice<'_> {
         let share = nprobe as f64 / f64::from(self.table.clustering().cells().max(1));
         let expected = self.rows.all() as f64 * near_rows as f64 / self.table.row_count() as f64;
         let power = (near as f64 / expected.max(1.0)).powf(FALL).clamp(SCARCE, 1.0);
-        let enough = (self.rows.all() as f64 * share.powf(power) * RESERVE).ceil() as u64;
+        let enough = (self.rows.all() as f64 * share.powf(power)).ceil() as u64;
         enough.max(self.wanted)
     }
 }
