@@ -30,6 +30,8 @@ pub enum ErrorKind {
     Locked,
     /// The object store or the machine did not answer in time or refused for now: retry.
     Unavailable,
+    /// A limit of the settings is reached: delete something, or raise the limit. Nothing was changed.
+    QuotaExceeded,
     /// The disk is full: free space and retry; no restart is needed.
     NoSpace,
     /// A write or sync failed earlier; reads go on, writes need a close and a new open.
@@ -268,6 +270,25 @@ pub enum Cause {
         /// What is wrong there.
         detail: String,
     },
+    /// A limit of the settings would be passed; nothing was written.
+    #[error(
+        "{} may take {limit} {what}, takes {used} and this would take {asked} more; delete something or raise \
+         the limit{}",
+        namespace.as_ref().map_or("the database".to_owned(), |name| format!("namespace {name:?}")),
+        if *what == "memory_bytes" { ", or retry: a flush has begun" } else { "" }
+    )]
+    QuotaExceeded {
+        /// The namespace; `None`: the database.
+        namespace: Option<String>,
+        /// Which limit: `collections`, `memory_bytes` or `storage_bytes`.
+        what: &'static str,
+        /// What is taken now.
+        used: u64,
+        /// What was asked for.
+        asked: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// Too little free space for the reserve; the log was not touched.
     #[error(
         "only {free_bytes} bytes are free and {reserve_bytes} are kept in reserve; free some space, no restart is needed"
@@ -356,6 +377,7 @@ impl Cause {
                 ErrorKind::Corruption
             }
             Self::ReadOnly => ErrorKind::PermissionDenied,
+            Self::QuotaExceeded { .. } => ErrorKind::QuotaExceeded,
             Self::DiskReserve { .. } | Self::MergeSpace { .. } => ErrorKind::NoSpace,
             Self::Poisoned(_) => ErrorKind::Reopen,
             Self::Closed => ErrorKind::Closed,

@@ -41,6 +41,7 @@ use crate::{
     maintenance::{Threads, build::SegmentSite},
     manifest::{CollectionManifest, Edit, ManifestStore},
     memtable::Memtable,
+    quota::Quotas,
     schema::validate_name,
     segment::{Segment, SegmentMeta, SegmentParams},
     tiers::Tiers,
@@ -87,6 +88,8 @@ pub(crate) struct DbCore {
     pub(crate) hot: Arc<Budget>,
     /// What remembered answers of filters may take.
     pub(crate) answers: Arc<Budget>,
+    /// What the database and its namespaces take.
+    pub(crate) quotas: Quotas,
     collections: RwLock<BTreeMap<u32, Arc<CollectionCore>>>,
     manifest: Mutex<ManifestStore>,
     next_file: AtomicU64,
@@ -202,19 +205,23 @@ impl DbCore {
         &self,
         name: &str,
         schema: Schema,
+        namespace: Option<&str>,
     ) -> Result<Arc<CollectionCore>> {
-        self.create_collection_with(name, schema, |_| Ok(Vec::new()))
+        self.create_collection_with(name, schema, namespace, 0, |_| Ok(Vec::new()))
     }
 
     /// Creates a collection with the parts that `fill` makes for its id. One manifest record
-    /// names all of it, so it exists whole or not at all.
+    /// names all of it, so it exists whole or not at all. `bytes` is about what they take.
     pub(crate) fn create_collection_with(
         &self,
         name: &str,
         schema: Schema,
+        namespace: Option<&str>,
+        bytes: u64,
         fill: impl FnOnce(u32) -> Result<Vec<Arc<SegmentPart>>>,
     ) -> Result<Arc<CollectionCore>> {
         validate_name(name)?;
+        namespace.map_or(Ok(()), validate_name)?;
         schema.validate()?;
         let _creating = self.creating.lock();
         // After the lock, for which a close may have been waiting: see `wait_for_jobs`.
@@ -222,6 +229,7 @@ impl DbCore {
         if self.collections.read().values().any(|c| c.name == name) {
             return Err(Cause::CollectionExists { name: name.to_owned() }.into());
         }
+        self.check_new_collection(namespace, bytes)?;
         let id = self.with_manifest(|manifest| manifest.state().next_collection);
         let parts = fill(id)?;
         let rows_upto = parts.iter().map(|part| part.segment.meta().max_lsn).max().unwrap_or(0);
@@ -238,6 +246,7 @@ impl DbCore {
             pinned: false,
             warm: false,
             overrides: Default::default(),
+            namespace: namespace.map(str::to_owned),
         };
         let access = self.shared.new_access();
         let collection = Arc::new(CollectionCore::new(&record, parts.clone(), access));

@@ -125,6 +125,7 @@ pub(super) fn open_as(
         answers: Budget::new(shared.settings.filter_answers_bytes),
         shared,
         commit,
+        quotas: Default::default(),
         counters: Default::default(),
         recovery: report,
         collections: RwLock::new(collections),

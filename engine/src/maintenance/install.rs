@@ -162,6 +162,7 @@ impl DbCore {
             tombstones: None,
             cold: change.cold.clone().unwrap_or_else(|| state.cold.clone()),
             pinned: change.pinned.unwrap_or(state.pinned),
+            namespace: collection.namespace.clone(),
             warm: change.warm.unwrap_or(state.warm),
             overrides: change.overrides.clone().unwrap_or_else(|| state.overrides.clone()),
         };

@@ -46,6 +46,9 @@ pub(crate) fn create(
     let _moves = hold_local(core, collection)?;
     let view = collection.view();
     core.commit.sync(view.lsn).wait()?;
+    let namespace = collection.namespace.as_deref();
+    // About what the object takes: the rows of segments as they are, memtables as they are in memory.
+    core.check_quota(namespace, view.bytes(), false)?;
     let key = format!("snapshots/{:032x}.parquet", core.random.next_u128());
     let object = objects::put_object(core, collection, &view, &key)?;
     let snapshot = SnapshotManifest {
@@ -54,6 +57,7 @@ pub(crate) fn create(
         schema: (*view.schema).clone(),
         object,
         creator: concat!("akidb ", env!("CARGO_PKG_VERSION")).to_owned(),
+        namespace: collection.namespace.clone(),
     };
     let info = SnapshotInfo::of(&snapshot);
     let _creating = core.creating.lock();
@@ -100,7 +104,8 @@ pub(crate) fn restore(core: &DbCore, name: &str, new_name: &str) -> Result<Arc<C
     validate_name(new_name)?;
     let snapshot = find(core, name)?;
     let schema = &snapshot.schema;
-    core.create_collection_with(new_name, schema.clone(), |id| {
+    let (namespace, bytes) = (snapshot.namespace.as_deref(), snapshot.object.len);
+    core.create_collection_with(new_name, schema.clone(), namespace, bytes, |id| {
         let Some(meta) = objects::fetch_segment(core, id, schema, &snapshot.object)? else {
             return Ok(Vec::new());
         };

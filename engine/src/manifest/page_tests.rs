@@ -38,6 +38,7 @@ fn empty_collection() -> CollectionManifest {
         pinned: false,
         warm: false,
         overrides: TierOverrides::default(),
+        namespace: None,
     }
 }
 
@@ -68,6 +69,7 @@ fn full_edit() -> Edit {
         cold: vec![object("c0/5f.parquet")],
         pinned: true,
         warm: true,
+        namespace: Some("team-a".to_owned()),
         overrides: TierOverrides { warm_idle_ms: Some(60_000), ..TierOverrides::default() },
         ..empty_collection()
     };
@@ -77,6 +79,7 @@ fn full_edit() -> Edit {
         schema: collection.schema.clone(),
         object: object("snapshots/60.parquet"),
         creator: "akidb 0.1.0".to_owned(),
+        namespace: Some("team-a".to_owned()),
     };
     Edit {
         put: vec![collection],

@@ -50,6 +50,9 @@ pub(crate) struct CollectionManifest {
     /// What it wants otherwise than the policy of tiers.
     #[serde(default)]
     pub(crate) overrides: TierOverrides,
+    /// The group of collections that it counts towards.
+    #[serde(default)]
+    pub(crate) namespace: Option<String>,
 }
 
 /// A named, immutable copy of a collection in the object store.
@@ -62,6 +65,9 @@ pub(crate) struct SnapshotManifest {
     pub(crate) object: ColdMeta,
     /// The version of AkiDB that took it.
     pub(crate) creator: String,
+    /// The namespace of that collection.
+    #[serde(default)]
+    pub(crate) namespace: Option<String>,
 }
 
 /// Everything the manifest knows.
@@ -183,6 +189,9 @@ impl ManifestState {
             }
             validate_name(&collection.name)
                 .map_err(|_| ManifestError::BadName(collection.name.clone()))?;
+            if let Some(namespace) = &collection.namespace {
+                validate_name(namespace).map_err(|_| ManifestError::BadName(namespace.clone()))?;
+            }
             collection.schema.validate().map_err(|_| ManifestError::BadSchema(*id))?;
             if !names.insert(&collection.name) {
                 return Err(ManifestError::DuplicateName(collection.name.clone()));
@@ -252,6 +261,7 @@ mod tests {
             pinned: false,
             warm: false,
             overrides: TierOverrides::default(),
+            namespace: None,
         }
     }
 

@@ -120,6 +120,7 @@ impl Worker {
             pinned: false,
             warm: false,
             overrides: Default::default(),
+            namespace: None,
         };
         state.collections.insert(id, collection);
     }
