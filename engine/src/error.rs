@@ -252,6 +252,27 @@ pub enum Cause {
         /// The file.
         file: PathBuf,
     },
+    /// Another machine, or a copy of the directory, writes to the bucket now.
+    #[error(
+        "{file} was taken over by {holder} (epoch {epoch}), so this directory may not write there \
+         any more; close it there, then open the database from the bucket into a new directory"
+    )]
+    Fenced {
+        /// The manifest in the bucket.
+        file: String,
+        /// The epoch of the writer that holds it.
+        epoch: u64,
+        /// Who that is, as it wrote of itself.
+        holder: String,
+    },
+    /// The bucket and prefix belong to another database.
+    #[error("{file} belongs to database {database}; give another bucket or prefix")]
+    ForeignBucket {
+        /// The manifest in the bucket.
+        file: String,
+        /// The database.
+        database: uuid::Uuid,
+    },
     /// Part of the database's files are gone.
     #[error("{} misses {missing}; restore it from a copy", dir.display())]
     HalfDeleted {
@@ -369,10 +390,11 @@ impl Cause {
             Self::CollectionExists { .. }
             | Self::RowExists { .. }
             | Self::SnapshotExists { .. } => ErrorKind::AlreadyExists,
-            Self::Locked { .. } => ErrorKind::Locked,
-            Self::Newer { .. } | Self::Foreign { .. } | Self::UnknownFile { .. } => {
-                ErrorKind::Incompatible
-            }
+            Self::Locked { .. } | Self::Fenced { .. } => ErrorKind::Locked,
+            Self::Newer { .. }
+            | Self::Foreign { .. }
+            | Self::ForeignBucket { .. }
+            | Self::UnknownFile { .. } => ErrorKind::Incompatible,
             Self::HalfDeleted { .. } | Self::Corruption { .. } | Self::Damaged { .. } => {
                 ErrorKind::Corruption
             }

@@ -28,6 +28,12 @@
 //! - [`import`] reads rows from any Parquet file with an id and a vector column.
 
 mod api;
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(
+    not(feature = "testing"),
+    expect(unused_imports, reason = "the engine does not open buckets yet; the schedules do")
+)]
+mod bucket;
 mod budget;
 mod cold;
 mod collection;

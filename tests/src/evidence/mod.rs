@@ -28,6 +28,7 @@ pub mod model;
 mod regressions;
 mod report;
 mod runner;
+pub mod schedules;
 pub mod short;
 mod table;
 pub mod vm;
@@ -116,6 +117,7 @@ pub fn machines() -> Vec<Machine> {
         kill::MACHINE,
         vm::MACHINE,
         history::MACHINE,
+        schedules::MACHINE,
         table::MACHINE,
         defects::MACHINE,
     ]
