@@ -2,16 +2,16 @@
 //! behind it. Every cause names what failed and where: the file and offset, the id, the field.
 
 use crate::PointId;
-use akidb_tiering::{
-    DeadLetterError, KeyError, RecordsError, StoreError, StoreErrorKind, UploadError,
-};
+use akidb_tiering::{DeadLetterError, KeyError, RecordsError, StoreError, UploadError};
 use akidb_vfs::FsError;
 use akidb_wal::WalError;
 use std::{fmt, path::PathBuf, sync::Arc};
 
 mod input;
+mod kinds;
 
 pub use input::InputError;
+use kinds::{fs_kind, records_kind, store_kind, upload_kind, wal_kind};
 
 /// A result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -436,69 +436,5 @@ impl From<WalError> for Cause {
 impl From<Arc<WalError>> for Cause {
     fn from(error: Arc<WalError>) -> Self {
         Self::Wal(error)
-    }
-}
-
-fn wal_kind(error: &WalError) -> ErrorKind {
-    match error {
-        WalError::Fs(error) => fs_kind(error),
-        WalError::Corruption { .. } => ErrorKind::Corruption,
-        WalError::Newer { .. } | WalError::Foreign { .. } => ErrorKind::Incompatible,
-        WalError::NoSpace { .. } => ErrorKind::NoSpace,
-        WalError::TooLarge { .. } | WalError::Backend { .. } => ErrorKind::InvalidInput,
-        WalError::Poisoned(_) => ErrorKind::Reopen,
-        WalError::Closed => ErrorKind::Closed,
-        WalError::Thread(_) => ErrorKind::Unavailable,
-        _ => ErrorKind::Bug,
-    }
-}
-
-fn store_kind(error: &StoreError) -> ErrorKind {
-    match error.kind {
-        StoreErrorKind::NotFound | StoreErrorKind::Corrupt => ErrorKind::Corruption,
-        StoreErrorKind::NoSpace => ErrorKind::NoSpace,
-        StoreErrorKind::PermissionDenied | StoreErrorKind::Misconfigured => {
-            ErrorKind::PermissionDenied
-        }
-        kind if kind.is_transient() => ErrorKind::Unavailable,
-        _ => ErrorKind::Bug,
-    }
-}
-
-fn upload_kind(error: &UploadError) -> ErrorKind {
-    match error {
-        UploadError::Store(error) => store_kind(error),
-        UploadError::Journal { source, .. } => records_kind(source),
-        UploadError::Source { source, .. } => {
-            source.downcast_ref::<Error>().map_or(ErrorKind::Bug, Error::kind)
-        }
-        _ => ErrorKind::Bug,
-    }
-}
-
-fn records_kind(error: &RecordsError) -> ErrorKind {
-    match error {
-        RecordsError::Fs(error) => fs_kind(error),
-        RecordsError::Corruption { .. } => ErrorKind::Corruption,
-        RecordsError::Newer { .. } => ErrorKind::Incompatible,
-        _ => ErrorKind::Bug,
-    }
-}
-
-fn fs_kind(error: &FsError) -> ErrorKind {
-    if error.is_no_space() {
-        ErrorKind::NoSpace
-    } else if error.is_read_only() {
-        ErrorKind::PermissionDenied
-    } else if error.is_not_found() {
-        // A file that the database knows of; one that the caller named is `FileNotFound`.
-        ErrorKind::Corruption
-    } else if matches!(
-        error.kind(),
-        std::io::ErrorKind::NotADirectory | std::io::ErrorKind::IsADirectory
-    ) {
-        ErrorKind::Incompatible
-    } else {
-        ErrorKind::Unavailable
     }
 }

@@ -28,11 +28,6 @@
 //! - [`import`] reads rows from any Parquet file with an id and a vector column.
 
 mod api;
-#[cfg(any(test, feature = "testing"))]
-#[cfg_attr(
-    not(feature = "testing"),
-    expect(unused_imports, reason = "the engine does not open buckets yet; the schedules do")
-)]
 mod bucket;
 mod budget;
 mod cold;
@@ -68,7 +63,7 @@ pub use akidb_handoff::Tier;
 pub use akidb_tiering as tiering;
 pub use akidb_vfs as vfs;
 pub use api::{Collection, Db, DbBuilder, Scan, Search, Write, blocking};
-pub use db::{RecoveryReport, TornTail};
+pub use db::{BucketStats, RecoveryReport, TornTail};
 pub use error::{Cause, Error, ErrorKind, InputError, Result};
 pub use filter::{
     FILTER_CONDITIONS_MAX, FILTER_DEPTH_MAX, FieldRef, Filter, FilterStep, FilterStrategy,

@@ -2,7 +2,7 @@
 
 use crate::{
     collection::{CollectionCore, SegmentView, View},
-    db::DbCore,
+    db::{BucketStats, DbCore},
     error::Result,
     ivf::Clusterings,
     maintenance::compaction,
@@ -147,6 +147,8 @@ pub struct DbStats {
     /// The last failure to make a segment hot, until one succeeds or none is due. Searches read such a
     /// segment's file.
     pub hot_error: Option<String>,
+    /// The bucket; `None` without one, and while a move holds it.
+    pub bucket: Option<BucketStats>,
     /// What the database takes, by the rules of its limits.
     pub usage: Usage,
     /// The namespaces, by name.
@@ -239,6 +241,7 @@ impl DbCore {
             flush_error: self.background.flush_error().map(|error| error.to_string()),
             compaction_error: self.background.compaction_error().map(|error| error.to_string()),
             hot_error: self.background.hot_error().map(|error| error.to_string()),
+            bucket: self.bucket_stats(),
             usage: self.usage(None),
             namespaces: self.namespaces(),
             tiering: self.tiering_stats(),

@@ -158,6 +158,14 @@ impl Db {
         snapshot::delete(&self.core, name)
     }
 
+    /// See [`crate::Db::is_outdated`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn is_outdated(&self) -> Result<bool> {
+        self.core.is_outdated()
+    }
+
     /// See [`crate::Db::pause_tiering`].
     pub fn pause_tiering(&self) {
         self.core.pause_tiering(true);

@@ -156,6 +156,15 @@ impl Db {
         task::job(&self.core, "snapshot", move |core| snapshot::delete(core, &name)).await
     }
 
+    /// Whether the bucket says something else by now than when this database was opened from it for
+    /// reading only: open it again to see that. False for any other database. One or two requests.
+    ///
+    /// # Errors
+    /// `Unavailable`; `Corruption` of the manifest in the bucket.
+    pub async fn is_outdated(&self) -> Result<bool> {
+        task::job(&self.core, "look", DbCore::is_outdated).await
+    }
+
     /// Stops the cycles of the tier policy that come by time. A cycle that runs ends as it would;
     /// moves by hand go on. Forgotten at the close.
     pub fn pause_tiering(&self) {

@@ -32,6 +32,7 @@ fn example() -> BucketState {
         schema: docs.schema.clone(),
         object: object("00112233445566778899aabbccddeeff/e2/snapshots/60.parquet"),
         creator: "akidb 0.1.0".to_owned(),
+        namespace: None,
     };
     BucketState {
         database: Uuid::from_u128(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff),

@@ -50,12 +50,16 @@ mod format_tests;
 #[cfg(test)]
 mod protocol_tests;
 
+pub(crate) use error::BucketError;
 #[cfg(feature = "testing")]
 pub(crate) use format::decode;
+#[cfg(feature = "testing")]
 pub(crate) use keys::MANIFEST_KEY;
 pub(crate) use lineage::Lineage;
 pub(crate) use open::{Opening, open_writer};
 pub(crate) use root::Root;
 pub(crate) use session::Session;
-pub(crate) use state::{BucketState, Contents, Version};
+#[cfg(feature = "testing")]
+pub(crate) use state::BucketState;
+pub(crate) use state::{Contents, Version};
 pub(crate) use sweep::GRACE_DEFAULT;

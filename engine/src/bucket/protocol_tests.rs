@@ -35,16 +35,9 @@ pub(super) fn object(key: &str) -> ColdMeta {
 }
 
 pub(super) fn collection(id: u32, name: &str, keys: &[&str]) -> CollectionManifest {
-    CollectionManifest {
-        id,
-        name: name.to_owned(),
-        schema: Schema::new(2, Metric::Dot),
-        flushed: Lsn::new(9),
-        segments: Vec::new(),
-        tombstones: None,
-        cold: keys.iter().copied().map(object).collect(),
-        pinned: false,
-    }
+    let schema = Schema::new(2, Metric::Dot);
+    let cold = keys.iter().copied().map(object).collect();
+    CollectionManifest { flushed: Lsn::new(9), cold, ..CollectionManifest::new(id, name, schema) }
 }
 
 fn naming(keys: &[&str]) -> Contents {

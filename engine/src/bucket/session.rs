@@ -83,6 +83,11 @@ impl Session {
         Lineage::holding(self.committed.version)
     }
 
+    /// False while the caller still has to make the lineage of the last commit durable.
+    pub(crate) fn is_recorded(&self) -> bool {
+        self.recorded
+    }
+
     /// The caller has made this lineage durable.
     pub(crate) fn recorded(&mut self, lineage: &Lineage) {
         self.recorded |= lineage.records(self.committed.version);
@@ -238,7 +243,7 @@ impl Session {
     }
 
     /// Looks whether the bucket still says what this session committed last.
-    pub(super) async fn confirm(&mut self) -> Result<(), BucketError> {
+    pub(crate) async fn confirm(&mut self) -> Result<(), BucketError> {
         self.check_not_fenced()?;
         match self.root.look().await? {
             Some(found) if found.state.version == self.committed.version => Ok(()),

@@ -136,6 +136,7 @@ impl Contents {
             next_collection: self.next_collection,
             log_floor: flushed.chain(shipped).max().unwrap_or(Lsn::ZERO),
             garbage: self.garbage.clone(),
+            lineage: Lineage::default(),
         }
     }
 

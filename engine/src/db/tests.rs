@@ -29,6 +29,7 @@ fn core() -> Arc<DbCore> {
         clock: Arc::new(SimClock::new()),
         random: Arc::new(SystemRandom::from_seed(1)),
         store: None,
+        from_bucket: false,
         inline: true,
     };
     open(Path::new("/data/db"), Settings::default(), parts).expect("a new database")

@@ -14,7 +14,7 @@ use crate::{
     manifest::ColdMeta,
     segment::SegmentMeta,
 };
-use akidb_tiering::{ObjectSource, Outcome, PutOptions, UploadError};
+use akidb_tiering::{ObjectKey, ObjectSource, Outcome, PutOptions, UploadError};
 use akidb_vfs::planted;
 use akidb_wal::Lsn;
 
@@ -23,8 +23,10 @@ pub(crate) fn put_object(
     core: &DbCore,
     collection: &CollectionCore,
     view: &View,
-    name: &str,
+    key: ObjectKey,
 ) -> Result<ColdMeta> {
+    // A poisoned database could neither name the object nor delete it.
+    core.shared.check_writable()?;
     let in_memtables = view.memtables.iter().flat_map(|part| {
         let live = part.rows.iter().filter(|(_, row)| row.live_at(view.lsn));
         live.map(|(_, row)| {
@@ -49,7 +51,6 @@ pub(crate) fn put_object(
     });
     let rows = in_memtables.chain(in_segments);
     let encoded = cold::encode(&core.cold_context(collection, &view.schema), rows)?;
-    let key = core.object_key(name)?;
     let meta = ColdMeta {
         key: key.to_string(),
         len: encoded.bytes.len() as u64,

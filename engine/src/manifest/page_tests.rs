@@ -27,19 +27,8 @@ fn first_state() -> ManifestState {
 }
 
 fn empty_collection() -> CollectionManifest {
-    CollectionManifest {
-        id: 0,
-        name: "docs".to_owned(),
-        schema: Schema::new(2, Metric::Cosine).field("pos", FieldType::Keyword),
-        flushed: Lsn::ZERO,
-        segments: Vec::new(),
-        tombstones: None,
-        cold: Vec::new(),
-        pinned: false,
-        warm: false,
-        overrides: TierOverrides::default(),
-        namespace: None,
-    }
+    let schema = Schema::new(2, Metric::Cosine).field("pos", FieldType::Keyword);
+    CollectionManifest::new(0, "docs", schema)
 }
 
 fn object(key: &str) -> ColdMeta {

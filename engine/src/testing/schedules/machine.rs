@@ -269,15 +269,9 @@ impl Work {
 /// Names objects as the cold tier of the one collection there is.
 fn add(contents: &mut Contents, keys: &[ObjectKey]) {
     contents.next_collection = 1;
-    let collection = contents.collections.entry(0).or_insert_with(|| CollectionManifest {
-        id: 0,
-        name: "docs".to_owned(),
-        schema: Schema::new(2, Metric::Dot),
-        flushed: Lsn::new(1),
-        segments: Vec::new(),
-        tombstones: None,
-        cold: Vec::new(),
-        pinned: false,
+    let collection = contents.collections.entry(0).or_insert_with(|| {
+        let schema = Schema::new(2, Metric::Dot);
+        CollectionManifest { flushed: Lsn::new(1), ..CollectionManifest::new(0, "docs", schema) }
     });
     collection.cold.extend(keys.iter().map(|key| {
         let len = key.as_str().len() as u64;
