@@ -1,4 +1,5 @@
-//! Rows to the bytes of one Parquet file, in memory, one row group at a time.
+//! Rows to the bytes of one Parquet file, one row group at a time; whole, or as they are ready
+//! ([`chunks`](super::chunks)).
 //!
 //! Called by demotion and snapshots. A row group is built as an Arrow batch, whose values are
 //! checksummed before they are encoded, so that the encoder itself is covered too.
@@ -7,6 +8,7 @@
 
 use super::{
     ColdContext, ColdRow, GROUP_BYTES_MAX, GROUP_ROWS_MAX, checksum,
+    chunks::{EncodedChunks, Totals},
     columns::{self, FieldColumn},
     footer::{Footer, RowGroup},
     values::Typed,
@@ -31,7 +33,7 @@ use parquet::{
     file::properties::{EnabledStatistics, WriterProperties},
     schema::types::ColumnPath,
 };
-use std::{mem, sync::Arc};
+use std::{fmt, mem, sync::Arc};
 
 /// A finished object.
 #[derive(Clone, Debug)]
@@ -49,22 +51,33 @@ pub(crate) fn encode(
     context: &ColdContext<'_>,
     rows: impl IntoIterator<Item = Result<ColdRow>>,
 ) -> Result<Encoded> {
-    let mut encoder = Encoder::start(context)?;
-    for row in rows {
-        encoder.push(row?)?;
+    let chunks = EncodedChunks::start(context, rows.into_iter())?;
+    let totals = chunks.totals();
+    let mut bytes = Vec::new();
+    for chunk in chunks {
+        bytes.extend_from_slice(&chunk?);
     }
-    encoder.finish()
+    let Totals { rows, min_lsn, max_lsn, .. } =
+        totals.get().ok_or_else(|| Error::bug("an object has ended without totals"))?;
+    Ok(Encoded { bytes: bytes.into(), rows, min_lsn, max_lsn })
 }
 
-struct Encoder {
+/// An object being encoded. The bytes of what is done are handed out on the way.
+pub(super) struct Encoder {
     table: SchemaRef,
     writer: ArrowWriter<Vec<u8>>,
     group: Group,
     footer: Footer,
 }
 
+impl fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Encoder").field("footer", &self.footer).finish_non_exhaustive()
+    }
+}
+
 impl Encoder {
-    fn start(context: &ColdContext<'_>) -> Result<Self> {
+    pub(super) fn start(context: &ColdContext<'_>) -> Result<Self> {
         let table = Arc::new(columns::table(context.schema));
         let options =
             ArrowWriterOptions::new().with_properties(properties()).with_skip_arrow_metadata(true);
@@ -83,7 +96,9 @@ impl Encoder {
         Ok(Self { table, writer, group, footer })
     }
 
-    fn push(&mut self, row: ColdRow) -> Result<()> {
+    /// Takes a row; returns the bytes that are ready because of it: none, unless it ends a row
+    /// group. The last few of a group may come with the next one.
+    pub(super) fn push(&mut self, row: ColdRow) -> Result<Bytes> {
         if row.vector.len() != self.footer.schema.dim as usize {
             return Err(Error::bug("a stored vector has another dimension than its collection"));
         }
@@ -91,14 +106,18 @@ impl Encoder {
         self.footer.lsn_min = self.footer.lsn_min.min(row.lsn);
         self.footer.lsn_max = self.footer.lsn_max.max(row.lsn);
         self.group.push(row)?;
-        if self.group.rows >= GROUP_ROWS_MAX || self.group.bytes >= GROUP_BYTES_MAX {
-            self.end_group()?;
+        if self.group.rows < GROUP_ROWS_MAX && self.group.bytes < GROUP_BYTES_MAX {
+            return Ok(Bytes::new());
         }
-        Ok(())
+        self.end_group()?;
+        // What the writer has buffered stays there and is written next: nothing is out of order.
+        Ok(mem::take(self.writer.inner_mut()).into())
     }
 
     fn end_group(&mut self) -> Result<()> {
         let rows = mem::take(&mut self.group.rows) as u64;
+        // About what comes, so that it is not copied each time that it outgrows its place.
+        self.writer.inner_mut().reserve(self.group.bytes);
         let batch = self.group.take_batch(&self.table)?;
         let crc32 = checksum::row_group(&batch)
             .ok_or_else(|| Error::bug("a column of a cold object has no checksum rule"))?;
@@ -107,7 +126,8 @@ impl Encoder {
         self.writer.flush().map_err(failed)
     }
 
-    fn finish(mut self) -> Result<Encoded> {
+    /// The rest of the bytes, and what the footer says.
+    pub(super) fn finish(mut self) -> Result<(Bytes, Footer)> {
         if self.group.rows > 0 {
             self.end_group()?;
         }
@@ -115,12 +135,7 @@ impl Encoder {
         for pair in self.footer.to_key_values()? {
             self.writer.append_key_value_metadata(pair);
         }
-        Ok(Encoded {
-            bytes: self.writer.into_inner().map_err(failed)?.into(),
-            rows: self.footer.rows,
-            min_lsn: self.footer.lsn_min,
-            max_lsn: self.footer.lsn_max,
-        })
+        Ok((self.writer.into_inner().map_err(failed)?.into(), self.footer))
     }
 }
 

@@ -13,6 +13,7 @@
 //!   ([`footer`]), and a panic of the Parquet reader is turned into an error ([`guard`]).
 
 mod checksum;
+mod chunks;
 mod columns;
 mod decode;
 mod describe;

@@ -1,6 +1,10 @@
 //! The format as promises: exact rows back, or an error; plain Parquet to everybody else.
 
-use super::{encode::Encoded, *};
+use super::{
+    chunks::{EncodedChunks, Totals},
+    encode::Encoded,
+    *,
+};
 use crate::{
     ErrorKind, FieldType, Metric, Record,
     error::{Error, Result},
@@ -207,6 +211,79 @@ fn many_rows_are_cut_into_row_groups_and_come_back_in_order() {
         assert_eq!((record.id, record.vector), (want.id, want.vector));
         assert_eq!(record.metadata, want.metadata);
     }
+}
+
+/// All chunks, and what they add up to.
+fn chunks_of(schema: &Schema, rows: impl Iterator<Item = Result<ColdRow>>) -> (Vec<Bytes>, Totals) {
+    let chunks = EncodedChunks::start(&context(schema), rows).unwrap();
+    let handle = chunks.totals();
+    let mut ready = Vec::new();
+    for chunk in chunks {
+        ready.push(chunk.unwrap());
+    }
+    (ready, handle.get().unwrap())
+}
+
+#[test]
+fn an_object_comes_in_chunks_while_its_rows_are_read_and_is_the_same_object() {
+    let schema = Schema::new(4, Metric::Dot).field("n", FieldType::Integer);
+    for count in [0, 1, GROUP_ROWS_MAX as u64, 3 * GROUP_ROWS_MAX as u64 + 5] {
+        let rows = || {
+            let vector = |n: u64| [n as f32, 1.0, (n * n) as f32, -1.0];
+            (0..count).map(move |n| Ok(row(n, n + 3, &vector(n), json!({"n": n, "text": n % 9}))))
+        };
+        let whole = encode(&context(&schema), rows()).unwrap();
+        let (chunks, totals) = chunks_of(&schema, rows());
+        assert!(chunks.iter().all(|chunk| !chunk.is_empty()));
+        assert_eq!(chunks.len() as u64, count / GROUP_ROWS_MAX as u64 + 1, "each group, the rest");
+        assert_eq!(chunks.concat(), whole.bytes);
+        let (len, crc32) = (whole.bytes.len() as u64, crc32fast::hash(&whole.bytes));
+        let Encoded { rows, min_lsn, max_lsn, .. } = whole;
+        assert_eq!(totals, Totals { len, crc32, rows, min_lsn, max_lsn });
+        assert_eq!((rows, max_lsn), (count, if count == 0 { 0 } else { count + 2 }));
+    }
+}
+
+#[test]
+fn rows_are_read_when_their_bytes_are_asked_for_and_totals_told_at_the_end() {
+    let schema = Schema::new(1, Metric::Dot);
+    let read = std::cell::Cell::new(0);
+    let count = 2 * GROUP_ROWS_MAX as u64;
+    let rows = (0..count).map(|n| {
+        read.set(n + 1);
+        Ok(row(n, n, &[1.0], json!({"text": format!("{:032x}", n.wrapping_mul(1 << 57 | 977))})))
+    });
+    let mut chunks = EncodedChunks::start(&context(&schema), rows).unwrap();
+    let totals = chunks.totals();
+    for so_far in [GROUP_ROWS_MAX as u64, count, count] {
+        assert!(totals.get().is_none());
+        assert!(chunks.next().unwrap().is_ok());
+        assert_eq!(read.get(), so_far);
+    }
+    assert_eq!(totals.get().map(|totals| totals.rows), Some(count));
+    assert!(chunks.next().is_none());
+}
+
+#[test]
+fn chunks_end_with_the_first_error_and_have_no_totals() {
+    let schema = Schema::new(1, Metric::Dot);
+    let good = (0..GROUP_ROWS_MAX as u64 + 1).map(|n| Ok(row(n, n, &[1.0], json!({}))));
+    let rows = good.chain([Err(Error::bug("unreadable row")), Ok(row(1, 1, &[1.0], json!({})))]);
+    let mut chunks = EncodedChunks::start(&context(&schema), rows).unwrap();
+    let totals = chunks.totals();
+    assert!(chunks.next().unwrap().is_ok());
+    assert!(chunks.next().unwrap().unwrap_err().to_string().contains("unreadable row"));
+    assert!(chunks.next().is_none() && totals.get().is_none());
+}
+
+#[test]
+fn chunks_can_be_handed_to_an_upload() {
+    fn uploadable<'a>(chunks: impl Iterator<Item = Result<Bytes>> + Send + 'a) -> usize {
+        chunks.count()
+    }
+    let schema = full_schema();
+    let rows = sample_rows().into_iter().map(Ok);
+    assert_eq!(uploadable(EncodedChunks::start(&context(&schema), rows).unwrap()), 1);
 }
 
 #[test]
