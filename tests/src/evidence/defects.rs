@@ -111,6 +111,8 @@ const DAMAGE: &[&str] = &["corruption", "errors"];
 const FAULTS: &[&str] = &["errors", "model", "crash"];
 /// Finders of bugs in what happens on a full disk.
 const FULL: &[&str] = &["fulldisk", "model"];
+/// Finders of bugs in how a store is used.
+const STORES: &[&str] = &["stores"];
 /// Finders of bugs between threads.
 const RACES: &[&str] = &["history", "kill", "model"];
 
@@ -165,4 +167,10 @@ pub const DEFECTS: &[Defect] = &[
     defect("cold.missing-object-is-empty", "a lost object passes for no rows", DAMAGE),
     defect("commit.receipt-overstates", "a receipt says synced when it is not", CRASHES),
     defect("space.reserve-unchecked", "writes eat the reserve of deletes", FULL),
+    defect("retry.doubt-forgotten", "a try in doubt counts as not done", STORES),
+    defect("retry.mark-ignored", "another writer's object passes for one's own", STORES),
+    defect("retry.permanent-retried", "a refusal is asked for again", STORES),
+    defect("retry.wait-ignored", "Retry-After is ignored", STORES),
+    defect("upload.struck-too-early", "the journal forgets an upload that goes on", STORES),
+    defect("verified.get-unchecked", "a cut body is believed", STORES),
 ];

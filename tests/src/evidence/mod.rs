@@ -29,6 +29,7 @@ mod regressions;
 mod report;
 mod runner;
 pub mod short;
+pub mod stores;
 mod table;
 pub mod vm;
 
@@ -116,6 +117,7 @@ pub fn machines() -> Vec<Machine> {
         kill::MACHINE,
         vm::MACHINE,
         history::MACHINE,
+        stores::MACHINE,
         table::MACHINE,
         defects::MACHINE,
     ]
