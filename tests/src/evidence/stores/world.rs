@@ -58,6 +58,8 @@ pub(super) struct World {
     /// How many uploads in parts may be there that nobody knows.
     pub(super) orphans: BTreeMap<ObjectKey, usize>,
     pauses: Arc<Pauses>,
+    /// Those of the last step.
+    paused: Vec<Duration>,
     refusals: bool,
     bodies: u64,
     seen: usize,
@@ -100,6 +102,7 @@ impl World {
             orphans: BTreeMap::new(),
             bodies: 0,
             seen: 0,
+            paused: Vec::new(),
             counts: Counts::default(),
             clock,
             random,
@@ -182,6 +185,7 @@ impl World {
         let mut all = self.faulty.calls();
         let new = all.split_off(self.seen);
         self.seen += new.len();
+        self.paused = self.pauses.take();
         for call in &new {
             self.counts.state();
             if let Some(fault) = call.fault {
@@ -198,14 +202,13 @@ impl World {
     /// a refusal once, other failures not too often and not too soon.
     pub(super) fn tries(&mut self, verb: Verb) -> Result<Vec<Call>, String> {
         let calls = self.calls()?;
-        let pauses = self.pauses.take();
         let mut failed: BTreeMap<&Option<ObjectKey>, (u32, Option<&Call>)> = BTreeMap::new();
         for call in calls.iter().filter(|call| call.verb == verb) {
             let (in_a_row, last) = failed.entry(&call.key).or_default();
             // What many deletes at once left is deleted one by one.
             let many = || calls.iter().find(|call| call.verb == Verb::DeleteMany);
             if let Some(last) = last.replace(call).or_else(many) {
-                may_follow(last, &pauses)?;
+                may_follow(last, &self.paused)?;
             }
             *in_a_row = if call.failed.is_some() { *in_a_row + 1 } else { 0 };
             if *in_a_row > RetryPolicy::default().attempts_max {
