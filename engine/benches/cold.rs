@@ -77,7 +77,8 @@ fn cold(criterion: &mut Criterion) {
         bencher.iter_batched(|| rows.clone(), encode, BatchSize::PerIteration);
     });
     group.bench_function("decode 10,000 x 512", |bencher| {
-        bencher.iter(|| testing::cold_decode(black_box(&object), &schema).expect("rows are read"));
+        let decode = || testing::cold_decode(black_box(&object), &schema).expect("rows are read");
+        bencher.iter_with_large_drop(decode);
     });
     group.finish();
 }

@@ -53,13 +53,14 @@ pub(crate) fn encode(
 ) -> Result<Encoded> {
     let chunks = EncodedChunks::start(context, rows.into_iter())?;
     let totals = chunks.totals();
-    let mut bytes = Vec::new();
-    for chunk in chunks {
-        bytes.extend_from_slice(&chunk?);
-    }
+    let mut ready = chunks.collect::<Result<Vec<_>>>()?;
+    let bytes = match ready.len() {
+        1 => ready.remove(0),
+        _ => ready.concat().into(),
+    };
     let Totals { rows, min_lsn, max_lsn, .. } =
         totals.get().ok_or_else(|| Error::bug("an object has ended without totals"))?;
-    Ok(Encoded { bytes: bytes.into(), rows, min_lsn, max_lsn })
+    Ok(Encoded { bytes, rows, min_lsn, max_lsn })
 }
 
 /// An object being encoded. The bytes of what is done are handed out on the way.
