@@ -65,6 +65,7 @@ fn as_json(rows: &[Record]) -> usize {
     rows.iter().map(|row| text(row).expect("rows are JSON").len() + 1).sum()
 }
 
+#[expect(clippy::print_stdout, reason = "a bench tells the sizes beside the times")]
 fn cold(criterion: &mut Criterion) {
     let (schema, rows) = (schema(), rows());
     let object = testing::cold_encode(&schema, rows.clone()).expect("rows are encoded");

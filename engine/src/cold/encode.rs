@@ -35,6 +35,11 @@ use parquet::{
 };
 use std::{fmt, mem, sync::Arc};
 
+/// Rows that the Parquet writer is handed at a time. For each number of a vector it makes two levels
+/// and an index: of a whole row group at once they would be three times the size of the vectors, and
+/// memory that is touched for the first time costs more than the work.
+const WRITE_ROWS: usize = 1024;
+
 /// A finished object.
 #[derive(Clone, Debug)]
 pub(crate) struct Encoded {
@@ -123,7 +128,10 @@ impl Encoder {
         let crc32 = checksum::row_group(&batch)
             .ok_or_else(|| Error::bug("a column of a cold object has no checksum rule"))?;
         self.footer.row_groups.push(RowGroup { rows, crc32 });
-        self.writer.write(&batch).map_err(failed)?;
+        for first in (0..batch.num_rows()).step_by(WRITE_ROWS) {
+            let piece = batch.slice(first, WRITE_ROWS.min(batch.num_rows() - first));
+            self.writer.write(&piece).map_err(failed)?;
+        }
         self.writer.flush().map_err(failed)
     }
 
