@@ -2,7 +2,9 @@
 //! behind it. Every cause names what failed and where: the file and offset, the id, the field.
 
 use crate::PointId;
-use akidb_tiering::{KeyError, StoreError, StoreErrorKind};
+use akidb_tiering::{
+    DeadLetterError, KeyError, RecordsError, StoreError, StoreErrorKind, UploadError,
+};
 use akidb_vfs::FsError;
 use akidb_wal::WalError;
 use std::{fmt, path::PathBuf, sync::Arc};
@@ -160,6 +162,30 @@ pub enum Cause {
         /// The collection.
         name: String,
     },
+    /// A move between tiers is under way, or the one that this call waited for has failed. Nothing was
+    /// changed by this call.
+    #[error(
+        "collection {name:?}: a move from {from} to {to} {}",
+        if *failed { "that this call waited for has failed; retry" } else { "is under way; wait for its end, then look again" }
+    )]
+    Moving {
+        /// The collection.
+        name: String,
+        /// The tier that it comes from.
+        from: &'static str,
+        /// The tier that it goes to.
+        to: &'static str,
+        /// Whether the move has failed.
+        failed: bool,
+    },
+    /// The tier or the pin of a collection were changed after a move was decided on.
+    #[error(
+        "collection {name:?}: tier or pin were changed after this move was decided on; decide again"
+    )]
+    TierChanged {
+        /// The collection.
+        name: String,
+    },
     /// A demotion moved the collection while a write that depends on its rows was under way.
     #[error("collection {name:?} keeps moving to the cold tier under this write; retry")]
     Moved {
@@ -279,6 +305,15 @@ pub enum Cause {
     /// The object store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// An object could not be uploaded.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
+    /// A file of notes: the journal of uploads.
+    #[error(transparent)]
+    Records(#[from] RecordsError),
+    /// The dead-letter queue.
+    #[error(transparent)]
+    DeadLetters(#[from] DeadLetterError),
     /// An object key of ours breaks the store's rule.
     #[error("bug in AkiDB: an object key is refused ({0}); please report it")]
     Key(#[from] KeyError),
@@ -327,7 +362,16 @@ impl Cause {
             Self::Fs(error) => fs_kind(error),
             Self::Wal(error) => wal_kind(error),
             Self::Store(error) => store_kind(error),
-            Self::Thread(_) | Self::Memory { .. } | Self::Moved { .. } => ErrorKind::Unavailable,
+            Self::Upload(error) => upload_kind(error),
+            Self::Records(error) => records_kind(error),
+            Self::DeadLetters(DeadLetterError::Records(error)) => records_kind(error),
+            Self::DeadLetters(DeadLetterError::NoSuchLetter { .. }) => ErrorKind::NotFound,
+            Self::DeadLetters(_) => ErrorKind::NoSpace,
+            Self::Thread(_)
+            | Self::Memory { .. }
+            | Self::Moved { .. }
+            | Self::Moving { .. }
+            | Self::TierChanged { .. } => ErrorKind::Unavailable,
             Self::Bug { .. } | Self::Key(_) => ErrorKind::Bug,
         }
     }
@@ -373,6 +417,26 @@ fn store_kind(error: &StoreError) -> ErrorKind {
             ErrorKind::PermissionDenied
         }
         kind if kind.is_transient() => ErrorKind::Unavailable,
+        _ => ErrorKind::Bug,
+    }
+}
+
+fn upload_kind(error: &UploadError) -> ErrorKind {
+    match error {
+        UploadError::Store(error) => store_kind(error),
+        UploadError::Journal { source, .. } => records_kind(source),
+        UploadError::Source { source, .. } => {
+            source.downcast_ref::<Error>().map_or(ErrorKind::Bug, Error::kind)
+        }
+        _ => ErrorKind::Bug,
+    }
+}
+
+fn records_kind(error: &RecordsError) -> ErrorKind {
+    match error {
+        RecordsError::Fs(error) => fs_kind(error),
+        RecordsError::Corruption { .. } => ErrorKind::Corruption,
+        RecordsError::Newer { .. } => ErrorKind::Incompatible,
         _ => ErrorKind::Bug,
     }
 }

@@ -53,9 +53,11 @@ mod settings;
 mod stats;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod tiers;
 mod tombstones;
 mod verify;
 
+pub use akidb_handoff::Tier;
 pub use akidb_tiering as tiering;
 pub use akidb_vfs as vfs;
 pub use api::{Collection, Db, DbBuilder, Scan, Search, Write, blocking};
@@ -72,8 +74,9 @@ pub use read::{Cursor, Explain, Page, PartExplain};
 pub use repair::{Loss, LossKind, Repair, RepairAction, RepairPlan, RepairStep, Saved};
 pub use schema::{DIM_MAX, FIELDS_MAX, FieldDef, FieldType, Metric, Schema};
 pub use segment::{BlockDescription, ReadMode, SegmentDescription};
-pub use settings::{Durability, Settings, WalBackend};
+pub use settings::{Durability, Settings, TierSettings, WalBackend};
 pub use stats::{CellStats, ColdStats, CollectionStats, DbStats, SegmentStats, SnapshotInfo};
+pub use tiers::{DeadMove, TierCycle, TieringStats};
 pub use tombstones::{TombstoneDescription, TombstoneEntryDescription};
 pub use verify::{Finding, FindingKind, Severity, Verify, VerifyProgress, VerifyReport};
 

@@ -7,6 +7,10 @@ use crate::segment::ReadMode;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+mod tiers;
+
+pub use tiers::TierSettings;
+
 /// How durable a write is before it is acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -148,6 +152,8 @@ pub struct Settings {
     /// flushes and compaction may use it. Default: 64 MiB; 0 switches the check off. The largest
     /// merge should fit into it: see `docs/guides/disk.md`.
     pub disk_reserve_bytes: u64,
+    /// When collections move between tiers by themselves, and how their objects are sent.
+    pub tiers: TierSettings,
 }
 
 impl Default for Settings {
@@ -178,6 +184,7 @@ impl Default for Settings {
             metadata_bytes_max: 1 << 20,
             metadata_depth_max: 32,
             disk_reserve_bytes: 64 << 20,
+            tiers: TierSettings::default(),
         }
     }
 }
@@ -223,6 +230,7 @@ impl Settings {
             self.memtable_pool_bytes.to_string(),
             "at least memtable_bytes, which is at least 1",
         )?;
+        self.tiers.validate()?;
         Ok(())
     }
 }

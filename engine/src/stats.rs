@@ -9,8 +9,11 @@ use crate::{
     schema::Schema,
     segment::Segment,
     settings::WalBackend,
+    tiers::TieringStats,
 };
+use akidb_handoff::Tier;
 use akidb_index::codebook::STALE_SPREAD;
+use akidb_tiering::TierOverrides;
 use serde::Serialize;
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
@@ -64,8 +67,16 @@ pub struct CollectionStats {
     pub name: String,
     /// The schema.
     pub schema: Schema,
-    /// "warm" while everything is local, "cold" while an object holds rows.
+    /// "hot", "warm", or "cold" while an object holds rows.
     pub tier: &'static str,
+    /// Where a move that is under way goes.
+    pub moving_to: Option<&'static str>,
+    /// What it wants otherwise than the policy of tiers.
+    pub tier_overrides: TierOverrides,
+    /// Reads in the window of the policy, since the last move.
+    pub accesses: u64,
+    /// Milliseconds since the last read, or since the open.
+    pub idle_ms: u64,
     /// Whether it refuses to be demoted.
     pub pinned: bool,
     /// Live rows in memtables and segments.
@@ -133,6 +144,8 @@ pub struct DbStats {
     /// The last failure to make a segment hot, until one succeeds or none is due. Searches read such a
     /// segment's file.
     pub hot_error: Option<String>,
+    /// The worker that moves collections between tiers.
+    pub tiering: TieringStats,
     /// The last failure to remove files or objects that are no longer needed.
     pub cleanup_error: Option<String>,
 }
@@ -161,12 +174,18 @@ impl DbCore {
         // Before the lock: this may read.
         let segments = view.segments.iter().map(|part| segment_stats(&view, part)).collect();
         let due = compaction::due(self, collection);
+        let now = self.shared.clock.monotonic();
+        let access = collection.access.summary(now);
         let state = collection.state.read();
         let memtables = || state.parts.memtables();
         CollectionStats {
             name: collection.name.clone(),
             schema: (*state.schema).clone(),
-            tier: if state.cold.is_empty() { "warm" } else { "cold" },
+            tier: collection.tier.tier().name(),
+            moving_to: collection.tier.state().moving_to.map(Tier::name),
+            tier_overrides: state.overrides.clone(),
+            accesses: access.count,
+            idle_ms: u64::try_from(access.idle(now).as_millis()).unwrap_or(u64::MAX),
             pinned: state.pinned,
             local_rows: view.live_rows(),
             memtable_rows: memtables().map(|memtable| memtable.row_count() as u64).sum(),
@@ -212,6 +231,7 @@ impl DbCore {
             flush_error: self.background.flush_error().map(|error| error.to_string()),
             compaction_error: self.background.compaction_error().map(|error| error.to_string()),
             hot_error: self.background.hot_error().map(|error| error.to_string()),
+            tiering: self.tiering_stats(),
             cleanup_error: self.background.cleanup_error().map(|error| error.to_string()),
         }
     }

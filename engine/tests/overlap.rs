@@ -275,8 +275,11 @@ fn insert_finds_the_row_though_its_collection_moves() {
     docs.upsert([row(1, 0)]).run().unwrap();
     let mover = docs.clone();
     let work = move |_| {
-        mover.demote().unwrap();
-        mover.promote().unwrap();
+        for moved in [mover.demote(), mover.promote()] {
+            // The inserts promote too, and of two moves one is told of the other.
+            let told = |error: &akidb::Error| error.kind() == ErrorKind::Unavailable;
+            assert!(moved.is_ok() || moved.as_ref().is_err_and(told), "{moved:?}");
+        }
     };
     meanwhile(work, || {
         for round in 0..3000 {

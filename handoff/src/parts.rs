@@ -50,21 +50,20 @@ impl<M, S> Parts<M, S> {
         self.frozen.push(full);
     }
 
-    /// Swaps parts: those that a job made for those that it makes unnecessary. Returns the segments
-    /// that went.
+    /// Swaps parts: those that a job made for those that it makes unnecessary, among them frozen
+    /// memtables. Returns the segments that went.
     pub fn install(
         &mut self,
         added: Vec<Arc<S>>,
         goes: impl Fn(&S) -> bool,
-        retired: Option<&Arc<M>>,
+        retired: &[Arc<M>],
     ) -> Vec<Arc<S>> {
         let segments = std::mem::take(&mut self.segments);
         let (gone, mut kept): (Vec<_>, Vec<_>) = segments.into_iter().partition(|part| goes(part));
         kept.extend(added);
         self.segments = kept;
-        if let Some(retired) = retired {
-            self.frozen.retain(|memtable| !Arc::ptr_eq(memtable, retired));
-        }
+        self.frozen
+            .retain(|memtable| !retired.iter().any(|retired| Arc::ptr_eq(memtable, retired)));
         gone
     }
 

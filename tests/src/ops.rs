@@ -219,6 +219,17 @@ impl Op {
     }
 }
 
+/// A move between tiers beside others: being told of another move is as good as moving.
+///
+/// # Errors
+/// Any other.
+pub fn moved_or_told(result: akidb::Result<bool>) -> akidb::Result<()> {
+    match result {
+        Err(error) if matches!(error.cause(), akidb::Cause::Moving { .. }) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
 /// The schema that a sequence begins with when the shape does not matter.
 pub fn plain_schema() -> Schema {
     Schema::new(DIM as u32, Metric::L2).field("color", FieldType::Keyword)

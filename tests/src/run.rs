@@ -281,7 +281,7 @@ impl Runner {
             let refused = handle.upsert([point]).run().expect_err("a poisoned database writes");
             assert_eq!(refused.kind(), akidb::ErrorKind::Reopen, "{refused}");
             // A cold collection would have to be promoted, which is a write.
-            if handle.stats().tier == "warm" {
+            if handle.stats().tier != "cold" {
                 self.verify_collection(collection);
             }
         }

@@ -8,7 +8,7 @@ use akidb::{
     blocking::{Collection, Db},
 };
 use akidb_tests::{
-    ops::plain_schema,
+    ops::{moved_or_told, plain_schema},
     run::scan_all,
     world::{World, any_durability, tiny_settings},
 };
@@ -80,8 +80,8 @@ fn maintain(db: &Db, docs: &Collection, seed: u64) {
     loop {
         let result = match rng.u8(0..6) {
             0 => docs.compact(),
-            1 => docs.demote().map(drop),
-            2 => docs.promote().map(drop),
+            1 => moved_or_told(docs.demote()),
+            2 => moved_or_told(docs.promote()),
             3 => docs.count(None).map(drop),
             4 => docs.snapshot("s").map(drop).and_then(|()| db.delete_snapshot("s")),
             _ => docs.flush(),

@@ -7,7 +7,7 @@ use akidb::{
     field,
     vfs::{Clock, SystemClock},
 };
-use akidb_tests::ops::plain_schema;
+use akidb_tests::ops::{moved_or_told, plain_schema};
 use serde_json::json;
 use std::{
     path::Path,
@@ -144,7 +144,7 @@ fn readers_and_writers_never_see_half_of_a_move_between_tiers() {
     let mut works: Vec<Box<dyn Fn(u64) + Send>> = Vec::new();
     let mover = docs.clone();
     works.push(Box::new(move |_| {
-        mover.demote().expect("a demotion");
+        moved_or_told(mover.demote()).expect("a demotion");
     }));
     for writer in 0..2 {
         let docs = docs.clone();

@@ -46,7 +46,7 @@ fn d10_an_object_that_is_not_what_was_put_never_replaces_local_files() {
         let kinds = [ErrorKind::Corruption, ErrorKind::Unavailable];
         assert!(kinds.contains(&error.kind()), "{mischief:?}: {error:?}");
         assert_eq!(db.stats().poisoned, None, "{mischief:?}");
-        assert_eq!(docs.stats().tier, "warm", "{mischief:?}");
+        assert_eq!(docs.stats().tier, "hot", "{mischief:?}");
         assert_eq!(scan_all(&docs, 5).expect("a scan"), before, "{mischief:?}");
 
         world.sim.crash(CrashPolicy::DropAll);

@@ -252,6 +252,19 @@ fn a_complete_that_fails_within_a_200_or_unheard_is_unknown() {
     }
 }
 
+#[test]
+fn a_delete_that_fails_within_a_200_is_not_taken_for_done() {
+    let server = server();
+    let store = hurried(&server);
+    block_on(store.put(&key("a"), "rows".into(), PutOptions::default())).expect("a put");
+    server.fail(Strike::next(1).of("DELETE"), Fault::error_inside());
+    let error = block_on(store.delete(&key("a"))).expect_err("it is still there");
+    assert_eq!(error.outcome, Outcome::Unknown, "{error}");
+    assert!(has(&store, "a"));
+    block_on(store.delete(&key("a"))).expect("a delete");
+    assert!(!has(&store, "a"));
+}
+
 fn refused(settings: S3Settings) -> StoreError {
     let error = block_on(S3Store::open(settings)).expect_err("it must not open");
     assert_eq!(error.outcome, Outcome::NotDone, "{error}");

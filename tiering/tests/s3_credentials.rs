@@ -40,8 +40,12 @@ impl Agent {
                 if stopped.load(Ordering::SeqCst) {
                     return;
                 }
-                let request = answer_one(stream.expect("a connection"), answer);
+                // Noted before the answer: whoever has that may count what was asked.
+                let mut stream = stream.expect("a connection");
+                let request = read_one(&stream);
+                let first = request.lines().next().unwrap_or_default().to_owned();
                 seen.lock().push(request);
+                answer_one(&mut stream, &answer(&first));
             }
         };
         let thread = Some(spawn("agent", serve).expect("a thread"));
@@ -64,9 +68,9 @@ impl Drop for Agent {
     }
 }
 
-/// Reads one request, answers by its first line, and returns all of it.
-fn answer_one(mut stream: TcpStream, answer: Answer) -> String {
-    let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
+/// Reads one request, its body too.
+fn read_one(stream: &TcpStream) -> String {
+    let mut reader = BufReader::new(stream);
     let (mut text, mut body_len) = (String::new(), 0);
     loop {
         let mut line = String::new();
@@ -80,13 +84,14 @@ fn answer_one(mut stream: TcpStream, answer: Answer) -> String {
     }
     let mut body = vec![0; body_len];
     reader.read_exact(&mut body).expect("the body");
-    let first = text.lines().next().unwrap_or_default().to_owned();
     text.push_str(&String::from_utf8_lossy(&body));
-    let body = answer(&first);
+    text
+}
+
+fn answer_one(stream: &mut TcpStream, body: &str) {
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close", body.len());
     // A client that has gone is its own business.
     drop(stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()));
-    text
 }
 
 const FAR_END: &str = "2999-01-01T00:00:00Z";

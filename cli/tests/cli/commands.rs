@@ -80,7 +80,7 @@ fn people_get_tables_with_texts_and_scores() {
         }
     }
     let text = run(dir.path(), "stats --dir DIR").ok();
-    for expected in ["words", "warm", "cosine", "5,000", "pos (keyword)", "opened in"] {
+    for expected in ["words", "hot", "cosine", "5,000", "pos (keyword)", "opened in"] {
         assert!(text.contains(expected), "{expected} is missing in:\n{text}");
     }
     let text = run(dir.path(), "get --dir DIR -C words n13766896").ok();

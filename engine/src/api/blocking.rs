@@ -18,8 +18,8 @@ use super::{
     requests::{Scan, Search, Write},
 };
 use crate::{
-    CollectionStats, Cursor, DbStats, Durability, Explain, FieldType, Filter, Hit, Loss, Page,
-    Point, PointId, Receipt, Record, RecoveryReport, Schema, SnapshotInfo,
+    CollectionStats, Cursor, DbStats, DeadMove, Durability, Explain, FieldType, Filter, Hit, Loss,
+    Page, Point, PointId, Receipt, Record, RecoveryReport, Schema, SnapshotInfo, Tier, TierCycle,
     api::owner::Owner,
     collection::CollectionCore,
     db::{Waiting, Write as CoreWrite},
@@ -28,6 +28,7 @@ use crate::{
     read::{ScanSpec, SearchSpec},
     schema::FieldDef,
 };
+use akidb_tiering::TierOverrides;
 use serde_json::Value;
 use std::{
     path::{Path, PathBuf},
@@ -141,6 +142,48 @@ impl Db {
     /// As there.
     pub fn delete_snapshot(&self, name: &str) -> Result<()> {
         snapshot::delete(&self.core, name)
+    }
+
+    /// See [`crate::Db::pause_tiering`].
+    pub fn pause_tiering(&self) {
+        self.core.pause_tiering(true);
+    }
+
+    /// See [`crate::Db::resume_tiering`].
+    pub fn resume_tiering(&self) {
+        self.core.pause_tiering(false);
+    }
+
+    /// See [`crate::Db::run_tiering`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn run_tiering(&self) -> Result<TierCycle> {
+        self.core.run_tiering()
+    }
+
+    /// See [`crate::Db::dead_letters`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn dead_letters(&self) -> Result<Vec<DeadMove>> {
+        self.core.dead_letters()
+    }
+
+    /// See [`crate::Db::retry_dead_letter`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn retry_dead_letter(&self, id: u64) -> Result<bool> {
+        self.core.retry_dead_letter(id)
+    }
+
+    /// See [`crate::Db::drop_dead_letter`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn drop_dead_letter(&self, id: u64) -> Result<()> {
+        self.core.drop_dead_letter(id)
     }
 
     /// See [`crate::Db::stats`].
@@ -285,7 +328,7 @@ impl Collection {
     /// # Errors
     /// As there.
     pub fn demote(&self) -> Result<bool> {
-        moves::demote(&self.core, &self.collection)
+        moves::move_to(&self.core, &self.collection, Tier::Cold, None)
     }
 
     /// See [`crate::Collection::promote`].
@@ -293,7 +336,28 @@ impl Collection {
     /// # Errors
     /// As there.
     pub fn promote(&self) -> Result<bool> {
-        moves::promote(&self.core, &self.collection)
+        moves::promote_by_hand(&self.core, &self.collection)
+    }
+
+    /// See [`crate::Collection::move_to`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn move_to(&self, tier: Tier) -> Result<bool> {
+        moves::move_to(&self.core, &self.collection, tier, None)
+    }
+
+    /// See [`crate::Collection::tier`].
+    pub fn tier(&self) -> Tier {
+        self.collection.tier.tier()
+    }
+
+    /// See [`crate::Collection::set_tier_overrides`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_tier_overrides(&self, overrides: TierOverrides) -> Result<()> {
+        self.core.set_tier_overrides(&self.collection, overrides)
     }
 
     /// See [`crate::Collection::pin`].
@@ -301,7 +365,7 @@ impl Collection {
     /// # Errors
     /// As there.
     pub fn pin(&self, pinned: bool) -> Result<()> {
-        self.core.pin(&self.collection, pinned)
+        moves::pin(&self.core, &self.collection, pinned)
     }
 
     /// See [`crate::Collection::snapshot`].

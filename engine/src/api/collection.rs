@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     CollectionStats, Cursor, Durability, Explain, FieldType, Filter, Hit, Page, Point, PointId,
-    Receipt, Record, Schema, SnapshotInfo,
+    Receipt, Record, Schema, SnapshotInfo, Tier,
     collection::CollectionCore,
     db::{DbCore, Waiting, Write as CoreWrite},
     error::Result,
@@ -15,6 +15,7 @@ use crate::{
     read::{ScanSpec, SearchSpec},
     schema::FieldDef,
 };
+use akidb_tiering::TierOverrides;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -183,18 +184,57 @@ impl Collection {
     /// the object is verified and named by a durable manifest. Returns whether anything moved.
     ///
     /// # Errors
-    /// `InvalidInput` if pinned, `Unavailable` if the store does not answer; on an error the
-    /// collection stays where it was.
+    /// `InvalidInput` if pinned, also if that happens during the move; `Unavailable` if another move
+    /// is under way or the store does not answer. On an error the collection stays where it was.
     pub async fn demote(&self) -> Result<bool> {
-        self.job("demote", moves::demote).await
+        self.move_to(Tier::Cold).await
     }
 
     /// Brings a cold collection back to local segments. Returns whether anything moved.
     ///
     /// # Errors
-    /// `Corruption` naming the object, `Unavailable`; the collection then stays cold.
+    /// `Corruption` naming the object; `Unavailable`, also if another move is under way. The
+    /// collection then stays cold.
     pub async fn promote(&self) -> Result<bool> {
-        self.job("promote", |core, collection| moves::promote(core, collection)).await
+        self.job("promote", |core, collection| moves::promote_by_hand(core, collection)).await
+    }
+
+    /// Moves the collection to a tier by hand: cold as [`Collection::demote`], warm lets go of the
+    /// copies in memory, hot makes them. Reads and writes go on meanwhile. Returns whether anything
+    /// moved.
+    ///
+    /// ```
+    /// use akidb::{Metric, Schema, Tier, blocking::Db};
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let db = Db::open(dir.path())?;
+    /// let docs = db.create_collection("docs", Schema::new(4, Metric::Dot))?;
+    /// assert_eq!(docs.tier(), Tier::Hot);
+    /// assert!(docs.move_to(Tier::Warm)?);
+    /// assert!(!docs.move_to(Tier::Warm)?, "it is there");
+    /// # Ok::<(), akidb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Collection::demote`] and [`Collection::promote`].
+    pub async fn move_to(&self, tier: Tier) -> Result<bool> {
+        self.job("move", move |core, collection| moves::move_to(core, collection, tier, None)).await
+    }
+
+    /// The tier that the collection is in; during a move the one that it comes from.
+    pub fn tier(&self) -> Tier {
+        self.collection.tier.tier()
+    }
+
+    /// Sets what the collection wants otherwise than the policy of [`crate::TierSettings`]; durable
+    /// when it returns.
+    ///
+    /// # Errors
+    /// Errors of writing the manifest.
+    pub async fn set_tier_overrides(&self, overrides: TierOverrides) -> Result<()> {
+        let set = move |core: &DbCore, collection: &Arc<CollectionCore>| {
+            core.set_tier_overrides(collection, overrides)
+        };
+        self.job("overrides", set).await
     }
 
     /// Pins the collection to local disk, or lets it go: a pinned one refuses to be demoted.
@@ -202,7 +242,7 @@ impl Collection {
     /// # Errors
     /// Errors of writing the manifest.
     pub async fn pin(&self, pinned: bool) -> Result<()> {
-        self.job("pin", move |core, collection| core.pin(collection, pinned)).await
+        self.job("pin", move |core, collection| moves::pin(core, collection, pinned)).await
     }
 
     /// Takes a snapshot of everything visible now, under a name of its own.

@@ -2,8 +2,8 @@
 
 use super::{Collection, DbBuilder, owner::Owner, task};
 use crate::{
-    DbStats, Loss, RecoveryReport, Schema, SnapshotInfo, db::DbCore, error::Result,
-    maintenance::snapshot,
+    DbStats, DeadMove, Loss, RecoveryReport, Schema, SnapshotInfo, TierCycle, db::DbCore,
+    error::Result, maintenance::snapshot,
 };
 use std::{
     path::{Path, PathBuf},
@@ -135,6 +135,51 @@ impl Db {
     pub async fn delete_snapshot(&self, name: &str) -> Result<()> {
         let name = name.to_owned();
         task::job(&self.core, "snapshot", move |core| snapshot::delete(core, &name)).await
+    }
+
+    /// Stops the cycles of the tier policy that come by time. A cycle that runs ends as it would;
+    /// moves by hand go on. Forgotten at the close.
+    pub fn pause_tiering(&self) {
+        self.core.pause_tiering(true);
+    }
+
+    /// Lets the cycles of the tier policy come again.
+    pub fn resume_tiering(&self) {
+        self.core.pause_tiering(false);
+    }
+
+    /// Asks the tier policy now, and makes the moves that are due, also while it is paused. Returns
+    /// when they have ended.
+    ///
+    /// # Errors
+    /// `Reopen`, `Closed`. What a move met is in [`crate::TieringStats::last_error`].
+    pub async fn run_tiering(&self) -> Result<TierCycle> {
+        task::job(&self.core, "tiers-now", DbCore::run_tiering).await
+    }
+
+    /// Moves that the policy has given up, the oldest first. The collections are where they were.
+    ///
+    /// # Errors
+    /// `Corruption` or `Incompatible` naming the file `dead-letters`, which may be removed.
+    pub fn dead_letters(&self) -> Result<Vec<DeadMove>> {
+        self.core.dead_letters()
+    }
+
+    /// Tries a move again that was given up. Its letter goes if that works. Returns whether anything
+    /// moved.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such letter; as [`Collection::move_to`].
+    pub async fn retry_dead_letter(&self, id: u64) -> Result<bool> {
+        task::job(&self.core, "dlq", move |core| core.retry_dead_letter(id)).await
+    }
+
+    /// Drops a letter. Nothing but the note is lost: the policy may try that move again.
+    ///
+    /// # Errors
+    /// `NotFound`; errors of writing the file.
+    pub async fn drop_dead_letter(&self, id: u64) -> Result<()> {
+        task::job(&self.core, "dlq", move |core| core.drop_dead_letter(id)).await
     }
 
     /// What the database consists of and what its background work did.

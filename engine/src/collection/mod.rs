@@ -5,7 +5,8 @@
 //!   version before it becomes visible, under one write lock ([`CollectionCore::apply_rows`]).
 //! - Writes are applied in LSN order, by one thread.
 //! - A frozen memtable changes only by kills.
-//! - Locks are taken in this order: `moves`, `flushing`, `structure`, the manifest, `state`.
+//! - Locks are taken in this order: a claim of `tier`, `moves`, `flushing`, `structure`, the manifest,
+//!   `state`.
 //!
 //! # Not here
 //! Files are made by `maintenance`, the order of writes by `commit`.
@@ -26,7 +27,8 @@ use crate::{
     memtable::{MemRow, Memtable, Stored},
     point::Metadata,
 };
-use akidb_handoff::Parts;
+use akidb_handoff::{Parts, TierCell};
+use akidb_tiering::{AccessTracker, TierOverrides};
 use akidb_vfs::planted;
 use akidb_wal::Lsn;
 use parking_lot::{Mutex, RwLock};
@@ -59,13 +61,23 @@ pub(crate) struct State {
     pub(crate) schema: Arc<Schema>,
     pub(crate) parts: Parts<Memtable, SegmentPart>,
     pub(crate) cold: Vec<ColdMeta>,
+    /// What the manifest says; [`CollectionCore::tier`] is what decides.
     pub(crate) pinned: bool,
+    /// Whether local data goes without hot copies: as the manifest says, for the tier after an open.
+    pub(crate) warm: bool,
+    pub(crate) overrides: TierOverrides,
     pub(crate) dropped: bool,
     /// The clusterings that segments and searches share.
     pub(crate) clusterings: Arc<Clusterings>,
 }
 
 impl State {
+    /// True if memtables or segments hold anything.
+    pub(crate) fn has_local(&self) -> bool {
+        let empty = self.parts.active().is_empty() && self.parts.frozen().is_empty();
+        !empty || !self.parts.segments().is_empty()
+    }
+
     /// The live version of an id in local parts. The commit path calls it, so nothing newer is
     /// being applied meanwhile.
     pub(crate) fn current(&self, id: &PointId) -> Result<Option<CurrentRow>> {
@@ -102,6 +114,10 @@ pub(crate) struct CollectionCore {
     pub(crate) id: u32,
     pub(crate) name: String,
     pub(crate) state: RwLock<State>,
+    /// Which tier it is in, and who may move it. A claim is taken before `moves`, never under it.
+    pub(crate) tier: TierCell,
+    /// How often it is read.
+    pub(crate) access: AccessTracker,
     /// Held by compaction, demotion, promotion and re-indexing: one of them at a time.
     pub(crate) moves: Mutex<()>,
     /// Held by a flush, so that memtables leave oldest first.
@@ -124,7 +140,11 @@ pub(crate) struct CurrentRow {
 
 impl CollectionCore {
     /// A collection as the manifest describes it, with its segments opened.
-    pub(crate) fn new(manifest: &CollectionManifest, segments: Vec<Arc<SegmentPart>>) -> Self {
+    pub(crate) fn new(
+        manifest: &CollectionManifest,
+        segments: Vec<Arc<SegmentPart>>,
+        access: AccessTracker,
+    ) -> Self {
         let schema = Arc::new(manifest.schema.clone());
         let state = State {
             applied: manifest.flushed,
@@ -133,6 +153,8 @@ impl CollectionCore {
             schema,
             cold: manifest.cold.clone(),
             pinned: manifest.pinned,
+            warm: manifest.warm,
+            overrides: manifest.overrides.clone(),
             dropped: false,
             clusterings: Arc::default(),
         };
@@ -140,6 +162,8 @@ impl CollectionCore {
             id: manifest.id,
             name: manifest.name.clone(),
             state: RwLock::new(state),
+            tier: TierCell::new(manifest.tier(), manifest.pinned),
+            access,
             moves: Mutex::new(()),
             flushing: Mutex::new(()),
             structure: Mutex::new(()),
@@ -257,7 +281,10 @@ impl CollectionCore {
 
     /// Puts a new memtable in front and freezes the old one; false if it was empty.
     pub(crate) fn freeze(&self) -> bool {
-        let mut state = self.state.write();
+        self.freeze_locked(&mut self.state.write())
+    }
+
+    fn freeze_locked(&self, state: &mut State) -> bool {
         if state.parts.active().is_empty() {
             return false;
         }
@@ -268,9 +295,17 @@ impl CollectionCore {
         true
     }
 
+    /// Freezes, and captures everything in the same instant: the view holds every write up to its
+    /// LSN, and no memtable of it takes another row. Returns the frozen memtables too.
+    pub(crate) fn freeze_and_view(&self) -> (View, Vec<Arc<Memtable>>) {
+        let mut state = self.state.write();
+        self.freeze_locked(&mut state);
+        (View::capture(&state), state.parts.frozen().to_vec())
+    }
+
     /// The first LSN that is only in memtables, hence must stay in the log; `retiring` counts as
     /// flushed already.
-    pub(crate) fn first_unflushed(&self, retiring: Option<&Arc<Memtable>>) -> Option<Lsn> {
+    pub(crate) fn first_unflushed(&self, retiring: &[Arc<Memtable>]) -> Option<Lsn> {
         let state = self.state.read();
         if state.dropped {
             return None;
@@ -278,7 +313,7 @@ impl CollectionCore {
         state
             .parts
             .memtables()
-            .filter(|memtable| retiring.is_none_or(|retiring| !Arc::ptr_eq(memtable, retiring)))
+            .filter(|memtable| !retiring.iter().any(|retiring| Arc::ptr_eq(memtable, retiring)))
             .find_map(|memtable| memtable.first_lsn())
     }
 

@@ -29,6 +29,7 @@ use crate::{
     point::Metadata,
     settings::{Durability, Settings},
 };
+use akidb_tiering::AccessTracker;
 use akidb_vfs::{Clock, planted};
 use akidb_wal::{Lsn, Reply, WalError};
 use std::{
@@ -112,6 +113,12 @@ impl Shared {
             applied: AtomicU64::new(applied.get()),
             room_at: AtomicU64::new(0),
         }
+    }
+
+    /// A count of accesses for a collection, which begins now.
+    pub(crate) fn new_access(&self) -> AccessTracker {
+        let window = Duration::from_millis(self.settings.tiers.policy.access_window_ms);
+        AccessTracker::new(window, self.clock.monotonic())
     }
 
     /// Refuses writes once the database is poisoned or closed.

@@ -1,5 +1,5 @@
-//! Background work: flush, compaction and hot copies, each on its own thread, and what timers would
-//! do.
+//! Background work: flush, compaction, hot copies and tiers, each on its own thread, and what timers
+//! would do.
 //!
 //! A failed job is noted, shown by `stats`, and tried again at the next tick: never silent, never
 //! fatal by itself. Driven inline (`Background::inline`) there are no threads: the work is done
@@ -62,6 +62,7 @@ pub(crate) struct Background {
     flush_failures: AtomicU64,
     compaction_error: Mutex<Option<Error>>,
     hot_error: Mutex<Option<Error>>,
+    tiers_error: Mutex<Option<Error>>,
     cleanup_error: Mutex<Option<Error>>,
 }
 
@@ -71,6 +72,7 @@ enum Job {
     Flush,
     Compaction,
     Hot,
+    Tiers,
 }
 
 impl Background {
@@ -84,6 +86,7 @@ impl Background {
             flush_failures: AtomicU64::new(0),
             compaction_error: Mutex::new(None),
             hot_error: Mutex::new(None),
+            tiers_error: Mutex::new(None),
             cleanup_error: Mutex::new(None),
         }
     }
@@ -127,8 +130,13 @@ impl Background {
         if core.background.inline {
             return Ok(());
         }
-        for (name, job) in [("flush", Job::Flush), ("compact", Job::Compaction), ("hot", Job::Hot)]
-        {
+        let jobs = [
+            ("flush", Job::Flush),
+            ("compact", Job::Compaction),
+            ("hot", Job::Hot),
+            ("tiers", Job::Tiers),
+        ];
+        for (name, job) in jobs {
             let (weak, bell) = (Arc::downgrade(core), core.background.bell.clone());
             let thread = akidb_vfs::thread::spawn(name, move || work(&weak, &bell, job))
                 .map_err(Cause::Thread)?;
@@ -186,6 +194,7 @@ fn round(core: &DbCore, job: Job) -> Result<()> {
         Job::Flush => (flush_due, &core.background.flush_error),
         Job::Compaction => (compact_due, &core.background.compaction_error),
         Job::Hot => (make_one_hot, &core.background.hot_error),
+        Job::Tiers => (DbCore::tier_cycle_due, &core.background.tiers_error),
     };
     loop {
         let done = run(core);
@@ -225,6 +234,7 @@ pub(crate) fn run_due(core: &DbCore) {
     drop(round(core, Job::Flush));
     drop(round(core, Job::Compaction));
     drop(round(core, Job::Hot));
+    drop(round(core, Job::Tiers));
 }
 
 fn flush_due(core: &DbCore) -> Result<bool> {
@@ -290,7 +300,7 @@ fn freeze_for_log(core: &DbCore) -> Result<()> {
     }
     let oldest = files.first().map_or(Lsn::ZERO, |file| file.last_lsn);
     for collection in core.all_collections() {
-        if collection.first_unflushed(None).is_some_and(|first| first <= oldest) {
+        if collection.first_unflushed(&[]).is_some_and(|first| first <= oldest) {
             collection.freeze();
         }
     }

@@ -1,8 +1,10 @@
-//! Makes segments hot while the pool has room: each segment with codes, once it is there, gets a copy
-//! of these in memory. A copy that cannot be made leaves the segment warm, which answers the same.
+//! Makes the segments of hot collections hot while the pool has room: each segment with codes, once it
+//! is there, gets a copy of these in memory. A copy that cannot be made leaves the segment without one,
+//! which answers the same. Collections of other tiers have none.
 
 use super::DbCore;
-use crate::error::Result;
+use crate::{collection::CollectionCore, error::Result};
+use akidb_handoff::Tier;
 
 /// Copies the codes of one segment that is not hot yet. False if there is none that fits.
 ///
@@ -11,19 +13,57 @@ use crate::error::Result;
 pub(super) fn make_one_hot(core: &DbCore) -> Result<bool> {
     let mut failed = None;
     for collection in core.all_collections() {
+        match core.make_hot(&collection, true) {
+            Ok(true) => return Ok(true),
+            Ok(false) => {}
+            // Damage in one collection must not keep the others waiting.
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    failed.map_or(Ok(false), Err)
+}
+
+impl DbCore {
+    /// Copies the codes of a hot collection's segments as far as they fit, or of one of them. Returns
+    /// whether it copied any.
+    ///
+    /// # Errors
+    /// What the copying of some segment met; the others were tried.
+    fn make_hot(&self, collection: &CollectionCore, one: bool) -> Result<bool> {
         let (segments, known) = {
             let state = collection.state.read();
             (state.parts.segments().to_vec(), state.clusterings.clone())
         };
+        let (mut failed, mut any) = (None, false);
         for part in segments {
-            core.background.pause_point()?;
-            match part.segment.make_hot(&known, &core.hot) {
-                Ok(true) => return Ok(true),
-                Ok(false) => {}
-                // Damage in one segment must not keep the others cold.
+            self.background.pause_point()?;
+            if collection.tier.tier() != Tier::Hot {
+                return Ok(any);
+            }
+            match part.segment.make_hot(&known, &self.hot) {
+                Ok(made) => any |= made,
                 Err(error) => failed = failed.or(Some(error)),
             }
+            // It may have become warm meanwhile, and whoever made it so has passed this segment.
+            if collection.tier.tier() != Tier::Hot {
+                part.segment.let_go_of_hot();
+            }
+            if any && one {
+                return Ok(true);
+            }
+        }
+        failed.map_or(Ok(any), Err)
+    }
+
+    /// Makes the copies of a collection that has just become hot.
+    pub(crate) fn make_collection_hot(&self, collection: &CollectionCore) -> Result<()> {
+        self.make_hot(collection, false).map(drop)
+    }
+
+    /// Lets go of the copies of a collection that is hot no more.
+    pub(crate) fn let_go_of_hot(&self, collection: &CollectionCore) {
+        for part in collection.state.read().parts.segments() {
+            part.segment.let_go_of_hot();
         }
     }
-    failed.map_or(Ok(false), Err)
 }

@@ -43,10 +43,11 @@ use crate::{
     memtable::Memtable,
     schema::validate_name,
     segment::{Segment, SegmentMeta, SegmentParams},
+    tiers::Tiers,
     tombstones::{TombstoneMeta, tombstone_path},
 };
 use akidb_handoff::Retired;
-use akidb_tiering::{ObjectKey, ObjectStore};
+use akidb_tiering::{ObjectKey, ObjectStore, Uploader};
 use akidb_vfs::{Fs, FsLock, Random};
 use akidb_wal::{GroupCommit, Lsn};
 use background::Background;
@@ -70,6 +71,12 @@ pub(crate) struct DbCore {
     pub(crate) fs: Arc<dyn Fs>,
     pub(crate) random: Arc<dyn Random>,
     pub(crate) store: Arc<dyn ObjectStore>,
+    /// Sends objects to the store.
+    pub(crate) uploader: Uploader,
+    /// What moves collections by themselves.
+    pub(crate) tiers: Tiers,
+    /// Whether a store was given: else objects lie in the directory.
+    ships: bool,
     pub(crate) shared: Arc<Shared>,
     pub(crate) commit: GroupCommit<CommitSink>,
     pub(crate) background: Background,
@@ -143,19 +150,18 @@ impl DbCore {
         }
     }
 
-    /// An edit that changes nothing but the high-water marks. `retiring` is a memtable of a
-    /// collection that the caller's edit makes unnecessary: the log need not be kept for it.
-    pub(crate) fn edit(&self, retiring: Option<(u32, Option<&Arc<Memtable>>)>) -> Edit {
+    /// An edit that changes nothing but the high-water marks. `retiring` are memtables of a
+    /// collection that the caller's edit makes unnecessary: the log need not be kept for them.
+    pub(crate) fn edit(&self, retiring: Option<(u32, &[Arc<Memtable>])>) -> Edit {
         // The applied mark is read first: a write applied after it is in a memtable that the
         // loop below sees, or is above the mark; either way the log keeps it.
         // Nor may the mark pass what is synced: LSNs above that can be given anew after a crash.
         let applied = self.shared.applied();
         let mut floor = applied.min(self.commit.stats().durable_upto);
         for collection in self.collections.read().values() {
-            let retired = retiring
-                .and_then(|(id, memtable)| memtable.filter(|_| id == collection.id))
-                .cloned();
-            if let Some(first) = collection.first_unflushed(retired.as_ref()) {
+            let retired = retiring.filter(|(id, _)| *id == collection.id);
+            let retired = retired.map_or(&[][..], |(_, memtables)| memtables);
+            if let Some(first) = collection.first_unflushed(retired) {
                 floor = floor.min(Lsn::new(first.get() - 1));
             }
         }
@@ -230,8 +236,11 @@ impl DbCore {
             tombstones: None,
             cold: Vec::new(),
             pinned: false,
+            warm: false,
+            overrides: Default::default(),
         };
-        let collection = Arc::new(CollectionCore::new(&record, parts.clone()));
+        let access = self.shared.new_access();
+        let collection = Arc::new(CollectionCore::new(&record, parts.clone(), access));
         let next_file = self.next_file.load(Ordering::Relaxed);
         self.commit_manifest(&Edit { put: vec![record], next_file, ..Edit::default() })
             .inspect_err(|_| self.discard(&parts))?;
@@ -258,9 +267,9 @@ impl DbCore {
     pub(crate) fn drop_collection(&self, name: &str) -> Result<()> {
         self.check_may_write()?;
         let collection = self.collection(name)?;
-        let _moves = collection.moves.lock();
-        let _flushing = collection.flushing.lock();
-        let _structure = collection.structure.lock();
+        let moves = collection.moves.lock();
+        let flushing = collection.flushing.lock();
+        let structure = collection.structure.lock();
         // Another drop, or a close, may have come first while this one waited.
         collection.check_exists()?;
         self.shared.check_writable()?;
@@ -278,6 +287,9 @@ impl DbCore {
         let segments = collection.mark_dropped(&self.shared.pool);
         self.retire(segments);
         self.unlink_tombstones(tombstones);
+        drop((moves, flushing, structure));
+        // Only now: a move that has its claim may be waiting for these locks.
+        collection.tier.close();
         self.collect_garbage();
         Ok(())
     }
@@ -325,7 +337,8 @@ impl DbCore {
         }
     }
 
-    /// Deletes an object that was put for a change that did not happen, as [`DbCore::discard`].
+    /// Deletes an object that was put for a change that did not happen, as [`DbCore::discard`]. If the
+    /// store refuses for now, the manifest remembers it as garbage.
     pub(crate) fn discard_object(&self, key: &str) {
         if self.shared.poisoned().is_some() || self.read_only.is_some() {
             return;
@@ -335,6 +348,11 @@ impl DbCore {
             .and_then(|key| self.block_on(self.store.delete(&key)).map_err(Error::from));
         if let Err(error) = deleted {
             self.background.note(error);
+            // Else nobody would ever know of it again.
+            let edit = Edit { add_garbage: vec![key.to_owned()], ..self.edit(None) };
+            if let Err(error) = self.commit_manifest(&edit) {
+                self.background.note(error);
+            }
         }
     }
 
@@ -406,6 +424,11 @@ impl DbCore {
         ObjectKey::new(key).map_err(Error::from)
     }
 
+    /// True if demoting frees disk: the objects are not in the directory itself.
+    pub(crate) fn ships(&self) -> bool {
+        self.ships
+    }
+
     /// Waits for an object-store call on this thread.
     pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
         pollster::block_on(future)
@@ -429,6 +452,7 @@ impl DbCore {
     fn wait_for_jobs(&self) {
         drop(self.creating.lock());
         for collection in self.all_collections() {
+            collection.tier.close();
             drop(collection.moves.lock());
             drop(collection.flushing.lock());
             drop(collection.structure.lock());

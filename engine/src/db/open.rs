@@ -34,10 +34,11 @@ use crate::{
     manifest::{CollectionManifest, ManifestState, ManifestStore},
     segment::{Segment, SegmentParams},
     settings::Settings,
+    tiers::Tiers,
     tombstones,
 };
 use akidb_handoff::Retired;
-use akidb_tiering::{LocalStore, ObjectStore};
+use akidb_tiering::{DeadLetterQueue, LocalStore, ObjectStore, UploadJournal, Uploader};
 use akidb_vfs::{Clock, Fs, FsLock, Random};
 use akidb_wal::{Drive, GroupCommit, GroupOptions, Log, Lsn};
 use parking_lot::{Mutex, RwLock};
@@ -89,7 +90,7 @@ pub(super) fn open_as(
     let state = found.as_ref().map(|m| m.state().clone()).unwrap_or_default();
     let mut report = RecoveryReport { created: fresh, ..RecoveryReport::default() };
     let shared = Arc::new(Shared::new(settings, parts.clock.clone(), Lsn::ZERO));
-    let collections = open_collections(&parts, &paths, &shared.settings, &state, &mut report)?;
+    let collections = open_collections(&parts, &paths, &shared, &state, &mut report)?;
     let env = backend::env(&parts, &paths, shared.settings.wal_backend, &mut report)?;
     let manifest = found.map(|m| m.take_over(&parts.fs, &parts.random)).transpose()?;
     let next = strays::find(&*parts.fs, &paths, &state, read_only.is_none(), &mut report)?;
@@ -106,14 +107,17 @@ pub(super) fn open_as(
     let Replayed { log, spilled } = recovery.run(&mut report)?;
     let manifest = manifest.map_or_else(|| create_manifest(&parts, &paths), Ok)?;
     shared.recovered(Lsn::new(report.last_lsn));
-    let store = open_store(&parts, &paths)?;
+    let uploader = open_uploader(&parts, &paths, &shared.settings)?;
     let commit = start_log(&parts, &shared, log)?;
     report.elapsed_ms = parts.clock.monotonic().saturating_sub(started).as_secs_f64() * 1e3;
     let core = Arc::new(DbCore {
+        tiers: open_tiers(&parts, &paths, &shared.settings),
         paths,
         fs: parts.fs,
         random: parts.random,
-        store,
+        store: uploader.store().clone(),
+        uploader,
+        ships: parts.store.is_some(),
         background: Background::new(parts.inline, shared.work.clone()),
         // Driven inline, nothing may run beside the caller.
         searchers: Searchers::new(if parts.inline { 1 } else { shared.settings.search_threads }),
@@ -134,12 +138,21 @@ pub(super) fn open_as(
     });
     replay::install(&core, &spilled)?;
     if core.read_only.is_none() {
-        core.remove_obsolete();
-        core.collect_garbage();
-        Background::start(&core)?;
-        core.shared.work.ring();
+        start_work(&core)?;
     }
     Ok(core)
+}
+
+/// Cleans up and starts the threads. With threads, what has to wait for the store is theirs: a store that
+/// is down must not keep a database shut.
+fn start_work(core: &Arc<DbCore>) -> Result<()> {
+    core.remove_obsolete();
+    if core.background.is_inline() {
+        core.tidy_store();
+    }
+    Background::start(core)?;
+    core.shared.work.ring();
+    Ok(())
 }
 
 /// The directories, and the lock on them.
@@ -161,6 +174,29 @@ fn open_store(parts: &Components, paths: &Paths) -> Result<Arc<dyn ObjectStore>>
     // Safe only here: the directory lock says that nobody else is putting.
     local.sweep_unfinished()?;
     Ok(Arc::new(local))
+}
+
+/// What sends objects. Without a journal that can be read, uploads in parts that a crash interrupts
+/// are found by the sweep.
+fn open_uploader(parts: &Components, paths: &Paths, settings: &Settings) -> Result<Uploader> {
+    let store = open_store(parts, paths)?;
+    let journal = UploadJournal::open(parts.fs.clone(), parts.random.clone(), &paths.uploads);
+    let (clock, random) = (parts.clock.clone(), parts.random.clone());
+    let journal = journal.ok().map(Arc::new);
+    Ok(Uploader::new(store, journal, settings.tiers.uploads, clock, random))
+}
+
+/// The worker of tiers, whose first cycle is a whole pause away: opening moves nothing.
+fn open_tiers(parts: &Components, paths: &Paths, settings: &Settings) -> Tiers {
+    let letters = DeadLetterQueue::open(
+        parts.fs.clone(),
+        parts.random.clone(),
+        parts.clock.clone(),
+        &paths.dead_letters,
+        settings.tiers.dead_letters_max,
+    );
+    let first = parts.clock.monotonic() + Duration::from_millis(settings.tiers.cycle_ms);
+    Tiers::new(first, letters.map_err(|error| Cause::from(error).into()))
 }
 
 /// Looks before anything is touched: true if there is nothing yet, false if there is a database.
@@ -232,15 +268,15 @@ fn create_manifest(parts: &Components, paths: &Paths) -> Result<ManifestStore> {
 fn open_collections(
     parts: &Components,
     paths: &Paths,
-    settings: &Settings,
+    shared: &Shared,
     state: &ManifestState,
     report: &mut RecoveryReport,
 ) -> Result<Collections> {
     let mut collections = BTreeMap::new();
     for manifest in state.collections.values() {
-        let segments = open_segments(parts, paths, settings, manifest)?;
+        let segments = open_segments(parts, paths, &shared.settings, manifest)?;
         report.segments += segments.len() as u64;
-        let collection = CollectionCore::new(manifest, segments);
+        let collection = CollectionCore::new(manifest, segments, shared.new_access());
         collections.insert(manifest.id, Arc::new(collection));
     }
     Ok(collections)

@@ -15,6 +15,7 @@ use crate::{
     read::{self, Explain, Memory, ScanSpec, SearchSpec},
     settings::{Durability, Settings},
 };
+use akidb_tiering::TierOverrides;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -61,6 +62,7 @@ impl DbCore {
     /// A view with every row in it: a cold collection is promoted first. Tells whether it was.
     pub(crate) fn local_view(&self, collection: &CollectionCore) -> Result<(View, bool)> {
         self.shared.check_open()?;
+        collection.access.record(self.shared.clock.monotonic());
         let mut promoted = false;
         loop {
             let view = collection.view();
@@ -70,7 +72,8 @@ impl DbCore {
             if view.cold == 0 {
                 return Ok((view, promoted));
             }
-            promoted |= moves::promote_for_read(self, collection)?;
+            moves::promote_for_read(self, collection)?;
+            promoted = true;
         }
     }
 
@@ -319,13 +322,15 @@ impl DbCore {
         Ok(bytes)
     }
 
-    /// Sets or clears the pin.
-    pub(crate) fn pin(&self, collection: &Arc<CollectionCore>, pinned: bool) -> Result<()> {
+    /// Sets what a collection wants otherwise than the policy of tiers.
+    pub(crate) fn set_tier_overrides(
+        &self,
+        collection: &CollectionCore,
+        overrides: TierOverrides,
+    ) -> Result<()> {
         self.check_may_write()?;
-        // A pin that overtakes a demotion would leave the collection pinned and cold.
-        let _moves = collection.moves.lock();
         let structure = collection.structure.lock();
-        let change = Change { pinned: Some(pinned), ..Change::default() };
+        let change = Change { overrides: Some(overrides), ..Change::default() };
         self.install(collection, &structure, change, |_| Ok(()))
     }
 }

@@ -11,6 +11,10 @@ pub(crate) struct Paths {
     pub(crate) lock: PathBuf,
     pub(crate) wal: PathBuf,
     pub(crate) segments: PathBuf,
+    /// The journal of uploads in parts.
+    pub(crate) uploads: PathBuf,
+    /// Moves that were given up.
+    pub(crate) dead_letters: PathBuf,
     /// The object store that is used when none is given.
     pub(crate) objects: PathBuf,
 }
@@ -22,17 +26,26 @@ impl Paths {
             lock: root.join("LOCK"),
             wal: root.join("wal"),
             segments: root.join("segments"),
+            uploads: root.join(UPLOADS),
+            dead_letters: root.join(DEAD_LETTERS),
             objects: root.join("objects"),
         }
     }
 }
+
+const UPLOADS: &str = "uploads";
+const DEAD_LETTERS: &str = "dead-letters";
 
 /// How the names of directories begin that repair moves damaged files to.
 pub(crate) const LOST_PREFIX: &str = "lost+damaged-";
 
 /// True for a name that AkiDB gives in a database directory, manifests aside.
 pub(crate) fn is_ours(name: &str) -> bool {
-    matches!(name, "LOCK" | "wal" | "segments" | "objects") || name.starts_with(LOST_PREFIX)
+    // Both files of notes are replaced by renaming, so a crash may leave such a name.
+    let notes = [UPLOADS, DEAD_LETTERS].contains(&name.strip_suffix(".tmp").unwrap_or(name));
+    notes
+        || matches!(name, "LOCK" | "wal" | "segments" | "objects")
+        || name.starts_with(LOST_PREFIX)
 }
 
 /// A file that the manifest does not name.

@@ -55,6 +55,11 @@ fn flush_one(core: &DbCore, collection: &CollectionCore, memtable: &Arc<Memtable
     let written = write_segment(core.site(), collection, &captured, view.lsn)?;
 
     let structure = collection.structure.lock();
+    if !is_frozen(collection, memtable) {
+        // A demotion has put these rows into its object meanwhile: as a segment they would come back
+        // though they were deleted since.
+        return discard_segment(core, collection, written.map(|(meta, _)| meta));
+    }
     let part = written
         .map(|(meta, slots)| {
             let part = core.open_part(collection, &meta, RoaringBitmap::new())?;
@@ -66,7 +71,7 @@ fn flush_one(core: &DbCore, collection: &CollectionCore, memtable: &Arc<Memtable
     let change = Change {
         add: part.iter().map(|(part, _)| part.clone()).collect(),
         flushed: Some(if planted("flush.mark-too-high") { last.next() } else { last }),
-        retires: Some(memtable.clone()),
+        retires: vec![memtable.clone()],
         ..Change::default()
     };
     core.install(collection, &structure, change, |_| {
@@ -79,6 +84,22 @@ fn flush_one(core: &DbCore, collection: &CollectionCore, memtable: &Arc<Memtable
     core.counters.flushed(captured.rows.len());
     memtable.leave(&core.shared.pool);
     core.trim_log();
+    Ok(())
+}
+
+/// True while the memtable waits for its flush.
+fn is_frozen(collection: &CollectionCore, memtable: &Arc<Memtable>) -> bool {
+    collection.state.read().parts.frozen().iter().any(|frozen| Arc::ptr_eq(frozen, memtable))
+}
+
+fn discard_segment(
+    core: &DbCore,
+    collection: &CollectionCore,
+    written: Option<SegmentMeta>,
+) -> Result<()> {
+    if let Some(meta) = written {
+        core.discard(&[core.open_part(collection, &meta, RoaringBitmap::new())?]);
+    }
     Ok(())
 }
 

@@ -18,6 +18,7 @@ use crate::{
     segment::segment_path,
     tombstones::{self, TombstoneMeta, TombstoneSet},
 };
+use akidb_tiering::TierOverrides;
 use akidb_vfs::planted;
 use akidb_wal::Lsn;
 use parking_lot::MutexGuard;
@@ -33,10 +34,12 @@ pub(crate) struct Change {
     pub(crate) cold: Option<Vec<ColdMeta>>,
     pub(crate) schema: Option<Arc<Schema>>,
     pub(crate) pinned: Option<bool>,
+    pub(crate) warm: Option<bool>,
+    pub(crate) overrides: Option<TierOverrides>,
     /// The new flush mark.
     pub(crate) flushed: Option<Lsn>,
-    /// The memtable that the change makes unnecessary.
-    pub(crate) retires: Option<Arc<Memtable>>,
+    /// Frozen memtables that the change makes unnecessary.
+    pub(crate) retires: Vec<Arc<Memtable>>,
     /// Objects that nothing names after this change.
     pub(crate) garbage: Vec<String>,
 }
@@ -75,7 +78,7 @@ impl DbCore {
         let edit = Edit {
             add_garbage: change.garbage.clone(),
             put: vec![record],
-            ..self.edit(Some((collection.id, change.retires.as_ref())))
+            ..self.edit(Some((collection.id, &change.retires)))
         };
         let replaced = self.named_tombstones(collection.id);
         if planted("install.old-files-removed-first") {
@@ -159,6 +162,8 @@ impl DbCore {
             tombstones: None,
             cold: change.cold.clone().unwrap_or_else(|| state.cold.clone()),
             pinned: change.pinned.unwrap_or(state.pinned),
+            warm: change.warm.unwrap_or(state.warm),
+            overrides: change.overrides.clone().unwrap_or_else(|| state.overrides.clone()),
         };
         let tombstones = kept
             .iter()
@@ -193,7 +198,7 @@ impl DbCore {
 /// Swaps the parts in memory; returns the segments that went.
 fn apply(state: &mut State, change: Change) -> Vec<Arc<SegmentPart>> {
     let goes = |part: &SegmentPart| change.remove.contains(&part.number());
-    let gone = state.parts.install(change.add, goes, change.retires.as_ref());
+    let gone = state.parts.install(change.add, goes, &change.retires);
     if let Some(cold) = change.cold {
         state.cold = cold;
     }
@@ -202,6 +207,12 @@ fn apply(state: &mut State, change: Change) -> Vec<Arc<SegmentPart>> {
     }
     if let Some(pinned) = change.pinned {
         state.pinned = pinned;
+    }
+    if let Some(warm) = change.warm {
+        state.warm = warm;
+    }
+    if let Some(overrides) = change.overrides {
+        state.overrides = overrides;
     }
     if let Some(flushed) = change.flushed {
         state.flushed = state.flushed.max(flushed);

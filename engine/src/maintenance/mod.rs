@@ -7,6 +7,7 @@ pub(crate) mod flush;
 pub(crate) mod install;
 mod merged;
 pub(crate) mod moves;
+mod objects;
 mod order;
 mod pipeline;
 pub(crate) mod reindex;

@@ -1,157 +1,205 @@
-//! Moves between tiers: demote (segments to one Parquet object) and promote (back).
+//! Moves between tiers, carried out: demote (everything local to one Parquet object), promote (back),
+//! cool (let go of hot copies) and heat (make them).
+//!
+//! Who may move is decided by the collection's `TierCell`, that a move is due by a caller or by the
+//! policy (`tiers`); here is the work between the claim and its end. Every move ends in
+//! `DbCore::install`, between the claim's seal and its finish, so the manifest is the truth.
 //!
 //! # Protocol of a demotion
-//! 1. Under `moves`: promote first if there are cold objects, so that one object results.
-//! 2. Freeze and flush, so that everything up to LSN V is in segments; capture them.
-//! 3. Encode the live rows, put the object under a fresh name, and verify it: length and
-//!    checksum as the store reports them (D10).
-//! 4. Under `structure`: the manifest record names the object and drops the segments. Local
-//!    files go when no reader holds them.
+//! 1. Claim, then `moves`: one move at a time, and no compaction beside it.
+//! 2. In one instant freeze the memtable and capture everything at LSN V; sync the log up to V.
+//! 3. Encode the live rows of segments and memtables, put the object under a fresh name, and verify
+//!    it: length and checksum as the store reports them (D10). No lock is held that a flush, a
+//!    write or a search takes.
+//! 4. Under `structure`: seal; the manifest record names the object, raises the flush mark to V, and
+//!    drops all that the object holds: the frozen memtables, and segments up to V, those among them that
+//!    a flush has made of these memtables meanwhile. Local files go when no reader holds them.
 //!
 //! Rows written during the move are newer than V; they stay in memtables and new segments and
 //! hide the object's versions by their ids: a delete is kept as an entry for the same reason.
 //!
 //! # Protocol of a promotion
-//! 1. Fetch, check length and checksum, decode, write a segment.
+//! 1. Claim, then `moves`. Fetch, check length and checksum, decode, write a segment.
 //! 2. Under `structure`: hide every row whose id any local part knows, since all local entries
-//!    are newer; install; the object becomes garbage named by the manifest until it is deleted.
+//!    are newer; seal; install; the object becomes garbage named by the manifest until it is deleted.
 //!
 //! # Crash consistency
-//! An object put before the record that names it is garbage that the next epoch of this name
-//! never meets (names are random). A failed step leaves the old tier as the truth.
+//! An object put before the record that names it is garbage that nothing ever names again (names are
+//! random). A failed step leaves the old tier as the truth.
 
-use super::{build::SegmentBuilder, flush, install::Change};
+use super::{
+    install::Change,
+    objects::{fetch_segment, put_object},
+};
 use crate::{
-    Schema,
-    cold::{self, ColdRow},
-    collection::{CollectionCore, SegmentPart, State, View, canonical, parse_metadata},
+    collection::{CollectionCore, SegmentPart, State},
     db::DbCore,
     error::{Cause, Error, Result},
-    manifest::ColdMeta,
-    segment::SegmentMeta,
 };
-use akidb_tiering::{ObjectKey, PutOptions};
+use akidb_handoff::{Claim, Refused, Tier, Turn};
 use akidb_vfs::planted;
-use akidb_wal::Lsn;
 use roaring::RoaringBitmap;
 use std::sync::Arc;
 
-/// Moves everything local to one cold object. Returns false if there was nothing to move.
-pub(crate) fn demote(core: &DbCore, collection: &Arc<CollectionCore>) -> Result<bool> {
+/// Moves a collection to a tier. Returns false if there was nothing to move. With a generation,
+/// which a policy's decision carries, only if tier and pin are what they were at that decision.
+///
+/// # Errors
+/// [`Cause::Moving`] at once if another move is under way, [`Cause::Pinned`]; and what the work
+/// meets, after which the collection is in the tier that it was in.
+pub(crate) fn move_to(
+    core: &DbCore,
+    collection: &CollectionCore,
+    to: Tier,
+    generation: Option<u64>,
+) -> Result<bool> {
     core.check_may_write()?;
-    let _moves = collection.moves.lock();
-    collection.check_exists()?;
-    if collection.state.read().pinned {
-        return Err(Cause::Pinned { name: collection.name.clone() }.into());
+    let claimed = match generation {
+        Some(generation) => collection.tier.claim_at(generation, to),
+        None => collection.tier.claim(to),
+    };
+    match claimed {
+        Ok(claim) => carry_out(core, collection, claim),
+        Err(Refused::Already { tier: Tier::Cold }) if collection.tier.state().pinned => {
+            Err(refused_move(collection, Refused::Pinned { tier: Tier::Cold }))
+        }
+        Err(Refused::Already { tier: Tier::Cold }) => demote_again(core, collection),
+        Err(Refused::Already { .. }) => collection.check_exists().map(|()| false),
+        Err(refused) => Err(refused_move(collection, refused)),
     }
-    collection.freeze();
-    flush::flush_frozen(core, collection)?;
-    if collection.state.read().parts.segments().is_empty() {
+}
+
+/// Makes a cold collection local. Returns false if it is not cold.
+///
+/// # Errors
+/// As [`move_to`].
+pub(crate) fn promote_by_hand(core: &DbCore, collection: &CollectionCore) -> Result<bool> {
+    core.check_may_write()?;
+    let state = collection.tier.state();
+    if state.tier != Tier::Cold {
+        return collection.check_exists().map(|()| false);
+    }
+    // With the generation: what somebody has promoted and heated meanwhile must not be cooled.
+    move_to(core, collection, Tier::Warm, Some(state.generation))
+}
+
+/// Makes a collection local because somebody wants to read it. Waits for the move that is under
+/// way, if there is one. Returns when its rows are local or were so a moment ago.
+pub(crate) fn promote_for_read(core: &DbCore, collection: &CollectionCore) -> Result<()> {
+    match collection.tier.claim_or_wait(Tier::Warm) {
+        Ok(Turn::Yours(claim)) => carry_out(core, collection, claim).map(drop),
+        Ok(Turn::Done(_)) => {
+            // A demotion whose parts are swapped and whose claim has not ended yet holds this.
+            drop(collection.structure.lock());
+            collection.check_exists()
+        }
+        Err(refused) => Err(refused_move(collection, refused)),
+    }
+}
+
+/// A refusal as the callers of the API know it.
+fn refused_move(collection: &CollectionCore, refused: Refused) -> Error {
+    let name = collection.name.clone();
+    let cause = match refused {
+        Refused::Moving { from, to } => {
+            Cause::Moving { name, from: from.name(), to: to.name(), failed: false }
+        }
+        Refused::Failed { from, to } => {
+            Cause::Moving { name, from: from.name(), to: to.name(), failed: true }
+        }
+        Refused::Pinned { .. } => Cause::Pinned { name },
+        Refused::Closed if collection.state.read().dropped => Cause::CollectionNotFound { name },
+        Refused::Closed => Cause::Closed,
+        Refused::Already { .. } | Refused::Changed { .. } => Cause::TierChanged { name },
+        _ => return Error::bug("a move was refused for a reason that is not known"),
+    };
+    cause.into()
+}
+
+/// Moves what was written to a cold collection to the store as well: it comes back, and goes again.
+fn demote_again(core: &DbCore, collection: &CollectionCore) -> Result<bool> {
+    collection.check_exists()?;
+    if !collection.state.read().has_local() {
         return Ok(false);
     }
-    promote_locked(core, collection)?;
-    let mut view = collection.view();
+    promote_for_read(core, collection)?;
+    let claim = collection.tier.claim(Tier::Cold).map_err(|why| refused_move(collection, why))?;
+    carry_out(core, collection, claim)
+}
+
+/// The work of a move that was claimed.
+fn carry_out(core: &DbCore, collection: &CollectionCore, claim: Claim<'_>) -> Result<bool> {
+    let _moves = collection.moves.lock();
+    collection.check_exists()?;
+    let to = claim.to();
+    let moved = match (claim.from(), claim.to()) {
+        (_, Tier::Cold) => demote(core, collection, claim),
+        (Tier::Cold, _) => promote(core, collection, claim),
+        (_, Tier::Warm) => cool(core, collection, claim),
+        (_, Tier::Hot) => heat(core, collection, claim),
+    }?;
+    collection.access.reset(core.shared.clock.monotonic());
+    core.settle_dead_letter(collection.id, to);
+    Ok(moved)
+}
+
+/// Everything local to one cold object.
+fn demote(core: &DbCore, collection: &CollectionCore, claim: Claim<'_>) -> Result<bool> {
+    let (view, frozen) = collection.freeze_and_view();
+    if view.segments.is_empty() && frozen.is_empty() {
+        return Ok(false);
+    }
     core.commit.sync(view.lsn).wait()?;
-    // What was written since the flush stays local, and hides the object's rows by id.
-    view.memtables.clear();
-    let cold = if view.live_rows() == 0 {
-        Vec::new()
-    } else {
-        let key = format!("c{}/{:032x}.parquet", collection.id, core.random.next_u128());
-        vec![put_object(core, collection, &view, &key)?]
+    let name = core.random.next_u128();
+    let cold = match view.live_rows() {
+        0 => Vec::new(),
+        _ => vec![put_object(
+            core,
+            collection,
+            &view,
+            &format!("c{}/{name:032x}.parquet", collection.id),
+        )?],
     };
     let key = cold.first().map(|object| object.key.clone());
     let structure = collection.structure.lock();
-    let change = Change {
-        remove: view.segments.iter().map(|part| part.part.number()).collect(),
-        cold: Some(cold),
-        ..Change::default()
+    let change = {
+        let state = collection.state.read();
+        let covered = |part: &&Arc<SegmentPart>| part.segment.meta().max_lsn <= view.lsn.get();
+        let still = state.parts.frozen();
+        let retires = frozen.iter().filter(|old| still.iter().any(|one| Arc::ptr_eq(one, old)));
+        Change {
+            remove: state.parts.segments().iter().filter(covered).map(|p| p.number()).collect(),
+            cold: Some(cold),
+            warm: Some(true),
+            flushed: Some(view.lsn),
+            retires: retires.cloned().collect(),
+            ..Change::default()
+        }
     };
-    core.install(collection, &structure, change, |_| Ok(())).inspect_err(|_| {
+    let retired = change.retires.clone();
+    let done = claim.seal().map_err(|why| refused_move(collection, why)).and_then(|sealed| {
+        core.install(collection, &structure, change, |_| Ok(()))?;
+        // Without a row there is no object, and the collection stays where it was.
+        if key.is_some() {
+            sealed.finish();
+        }
+        Ok(())
+    });
+    drop(structure);
+    if let Err(error) = done {
         if let Some(key) = &key {
             core.discard_object(key);
         }
-    })?;
+        return Err(error);
+    }
+    retired.iter().for_each(|memtable| memtable.leave(&core.shared.pool));
+    core.trim_log();
     Ok(true)
 }
 
-/// Encodes the live rows of a view and puts them as one verified object.
-pub(crate) fn put_object(
-    core: &DbCore,
-    collection: &CollectionCore,
-    view: &View,
-    name: &str,
-) -> Result<ColdMeta> {
-    let in_memtables = view.memtables.iter().flat_map(|part| {
-        let live = part.rows.iter().filter(|(_, row)| row.live_at(view.lsn));
-        live.map(|(_, row)| {
-            Ok(ColdRow {
-                id: row.id.clone(),
-                lsn: row.lsn.get(),
-                vector: row.vector.to_vec(),
-                metadata: parse_metadata(&row.metadata)?,
-            })
-        })
-    });
-    let in_segments = view.segments.iter().flat_map(|part| {
-        let segment = &part.part.segment;
-        part.live().map(|row| {
-            Ok(ColdRow {
-                id: segment.id(row)?,
-                lsn: segment.lsn(row)?,
-                vector: segment.vectors(row, 1)?.to_vec(),
-                metadata: segment.metadata(row)?,
-            })
-        })
-    });
-    let rows = in_memtables.chain(in_segments);
-    let encoded = cold::encode(&core.cold_context(collection, &view.schema), rows)?;
-    let key = core.object_key(name)?;
-    let meta = ColdMeta {
-        key: key.to_string(),
-        len: encoded.bytes.len() as u64,
-        crc32: crc32fast::hash(&encoded.bytes),
-        rows: encoded.rows,
-        min_lsn: encoded.min_lsn,
-        max_lsn: encoded.max_lsn,
-    };
-    core.block_on(core.store.put(&key, encoded.bytes, PutOptions::default()))?;
-    verify_object(core, &key, &meta).inspect_err(|_| core.discard_object(&meta.key))?;
-    Ok(meta)
-}
-
-fn verify_object(core: &DbCore, key: &ObjectKey, meta: &ColdMeta) -> Result<()> {
-    let head = core.block_on(core.store.head(key))?;
-    let same = head.len == meta.len && head.crc32 == meta.crc32;
-    if !same && !planted("demote.object-unverified") {
-        return Err(Error::corruption(
-            key.to_string(),
-            0,
-            "the object store holds other bytes than were put",
-        ));
-    }
-    Ok(())
-}
-
-/// Brings cold objects back into segments. Returns false if there was none.
-pub(crate) fn promote(core: &DbCore, collection: &CollectionCore) -> Result<bool> {
-    core.check_may_write()?;
-    promote_for_read(core, collection)
-}
-
-/// As [`promote`], because somebody wants to read.
-pub(crate) fn promote_for_read(core: &DbCore, collection: &CollectionCore) -> Result<bool> {
-    let _moves = collection.moves.lock();
-    collection.check_exists()?;
-    promote_locked(core, collection)
-}
-
-/// As [`promote`], for a caller that holds `moves`.
-pub(crate) fn promote_locked(core: &DbCore, collection: &CollectionCore) -> Result<bool> {
+/// Cold objects to segments.
+fn promote(core: &DbCore, collection: &CollectionCore, claim: Claim<'_>) -> Result<bool> {
     let objects = collection.state.read().cold.clone();
-    if objects.is_empty() {
-        return Ok(false);
-    }
     // Reads come here too: a database that cannot install must not write a segment for each.
     core.shared.check_writable()?;
     let schema = collection.schema();
@@ -171,47 +219,71 @@ pub(crate) fn promote_locked(core: &DbCore, collection: &CollectionCore) -> Resu
     let change = Change {
         add: parts.clone(),
         cold: Some(Vec::new()),
+        warm: Some(claim.to() == Tier::Warm),
         garbage: objects.into_iter().map(|object| object.key).collect(),
         ..Change::default()
     };
+    let sealed = claim.seal().map_err(|why| {
+        core.discard(&parts);
+        refused_move(collection, why)
+    })?;
     core.install(collection, &structure, change, |state| hide_known(state, &parts))?;
+    sealed.finish();
+    drop(structure);
     core.collect_garbage();
     Ok(true)
 }
 
-/// Writes the rows of a cold object as a segment; `None` if it has no rows.
-pub(crate) fn fetch_segment(
+/// Hot to warm: the hot copies go.
+fn cool(core: &DbCore, collection: &CollectionCore, claim: Claim<'_>) -> Result<bool> {
+    keep_warm(core, collection, claim, true)?;
+    core.let_go_of_hot(collection);
+    Ok(true)
+}
+
+/// Warm to hot: copies are made as far as there is memory for them; what does not fit now gets one
+/// when there is.
+fn heat(core: &DbCore, collection: &CollectionCore, claim: Claim<'_>) -> Result<bool> {
+    keep_warm(core, collection, claim, false)?;
+    core.make_collection_hot(collection)?;
+    Ok(true)
+}
+
+/// The durable record of a move between hot and warm.
+fn keep_warm(
     core: &DbCore,
-    collection: u32,
-    schema: &Schema,
-    object: &ColdMeta,
-) -> Result<Option<SegmentMeta>> {
-    let key = core.parse_key(&object.key)?;
-    let bytes = match core.block_on(core.store.get(&key)) {
-        Err(_) if planted("cold.missing-object-is-empty") => return Ok(None),
-        fetched => fetched?.body,
-    };
-    let same = bytes.len() as u64 == object.len && crc32fast::hash(&bytes) == object.crc32;
-    if !same && !planted("cold.checksum-ignored") {
-        return Err(Error::corruption(&object.key, 0, "length or checksum is not the manifest's"));
+    collection: &CollectionCore,
+    claim: Claim<'_>,
+    warm: bool,
+) -> Result<()> {
+    let structure = collection.structure.lock();
+    let sealed = claim.seal().map_err(|why| refused_move(collection, why))?;
+    let change = Change { warm: Some(warm), ..Change::default() };
+    core.install(collection, &structure, change, |_| Ok(()))?;
+    sealed.finish();
+    Ok(())
+}
+
+/// Sets or clears the pin. A demotion that is under way and not sealed fails, and leaves everything
+/// where it is.
+pub(crate) fn pin(core: &DbCore, collection: &CollectionCore, pinned: bool) -> Result<()> {
+    core.check_may_write()?;
+    // A demotion holds it from its seal to its end, so none is sealed here.
+    let structure = collection.structure.lock();
+    collection.check_exists()?;
+    let refused = |why| refused_move(collection, why);
+    let before = collection.tier.state().pinned;
+    // The pin holds before it is durable, and until its end is: never the other way round.
+    if pinned {
+        collection.tier.pin().map_err(refused)?;
     }
-    let reader = cold::ColdReader::open(bytes, &object.key, schema)?;
-    if object.rows == 0 {
-        return Ok(None);
+    let change = Change { pinned: Some(pinned), ..Change::default() };
+    let done = core.install(collection, &structure, change, |_| Ok(()));
+    let holds = if done.is_ok() { pinned } else { before };
+    if !holds {
+        collection.tier.unpin().map_err(refused)?;
     }
-    let mut builder = SegmentBuilder::start(core.site(), collection, schema, None)?;
-    let mut rows = 0;
-    for batch in reader {
-        for row in batch? {
-            let json = canonical(&row.metadata)?;
-            builder.push(&row.id, Lsn::new(row.lsn), &row.vector, &json)?;
-            rows += 1;
-        }
-    }
-    if rows != object.rows {
-        return Err(Error::corruption(&object.key, 0, "row count is not the manifest's"));
-    }
-    builder.finish().map(Some)
+    done
 }
 
 /// Hides every promoted row whose id a local part knows: whatever is local is newer. Looks every

@@ -8,7 +8,7 @@
 //! that segment in one manifest record: it exists whole or not at all. Delete: the record drops
 //! the name and lists the object as garbage, which is deleted after.
 
-use super::moves;
+use super::{moves, objects};
 use crate::{
     SnapshotInfo,
     collection::{CollectionCore, SegmentPart},
@@ -43,14 +43,11 @@ pub(crate) fn create(
     core.check_may_write()?;
     validate_name(name)?;
     require_free(core, name)?;
-    let _moves = collection.moves.lock();
-    collection.check_exists()?;
-    // Under `moves`, so that no demotion takes rows away between the two.
-    moves::promote_locked(core, collection)?;
+    let _moves = hold_local(core, collection)?;
     let view = collection.view();
     core.commit.sync(view.lsn).wait()?;
     let key = format!("snapshots/{:032x}.parquet", core.random.next_u128());
-    let object = moves::put_object(core, collection, &view, &key)?;
+    let object = objects::put_object(core, collection, &view, &key)?;
     let snapshot = SnapshotManifest {
         name: name.to_owned(),
         collection: collection.name.clone(),
@@ -66,6 +63,23 @@ pub(crate) fn create(
         })
         .inspect_err(|_| core.discard_object(&info.object))?;
     Ok(info)
+}
+
+/// Makes the collection local and keeps it so: without `moves`, no demotion takes rows away.
+fn hold_local<'a>(
+    core: &DbCore,
+    collection: &'a CollectionCore,
+) -> Result<parking_lot::MutexGuard<'a, ()>> {
+    loop {
+        let moves = collection.moves.lock();
+        collection.check_exists()?;
+        if collection.state.read().cold.is_empty() {
+            return Ok(moves);
+        }
+        // The claim of a promotion comes before `moves`.
+        drop(moves);
+        moves::promote_for_read(core, collection)?;
+    }
 }
 
 fn require_free(core: &DbCore, name: &str) -> Result<()> {
@@ -87,7 +101,7 @@ pub(crate) fn restore(core: &DbCore, name: &str, new_name: &str) -> Result<Arc<C
     let snapshot = find(core, name)?;
     let schema = &snapshot.schema;
     core.create_collection_with(new_name, schema.clone(), |id| {
-        let Some(meta) = moves::fetch_segment(core, id, schema, &snapshot.object)? else {
+        let Some(meta) = objects::fetch_segment(core, id, schema, &snapshot.object)? else {
             return Ok(Vec::new());
         };
         let params = SegmentParams { collection: id, dim: schema.dim, metric: schema.metric };

@@ -1,5 +1,5 @@
-//! The page `docs/format/manifest.md` and the golden file of version 1 show the same records, and
-//! the store makes the golden file. Hostile bytes: every flip is found or harmless.
+//! The page `docs/format/manifest.md` and the golden file of version 2 show the same records, and
+//! the store makes the golden file; that of version 1 is read. Hostile bytes: every flip is found or harmless.
 
 use super::{
     ColdMeta, CollectionManifest, Edit, KIND, ManifestState, ManifestStore, SnapshotManifest,
@@ -11,6 +11,7 @@ use crate::{
     segment::{SegmentMeta, tests::golden::check_golden},
     tombstones::TombstoneMeta,
 };
+use akidb_tiering::TierOverrides;
 use akidb_vfs::{Fs, Random, RealFs, SystemRandom, read_file, sim::SimFs};
 use akidb_wal::{Lsn, framed::FramedFile};
 use std::{path::Path, sync::Arc};
@@ -35,6 +36,8 @@ fn empty_collection() -> CollectionManifest {
         tombstones: None,
         cold: Vec::new(),
         pinned: false,
+        warm: false,
+        overrides: TierOverrides::default(),
     }
 }
 
@@ -64,6 +67,8 @@ fn full_edit() -> Edit {
         tombstones: Some(TombstoneMeta { number: 4, len: 162, crc32: 0x1234_5678, segments: 1 }),
         cold: vec![object("c0/5f.parquet")],
         pinned: true,
+        warm: true,
+        overrides: TierOverrides { warm_idle_ms: Some(60_000), ..TierOverrides::default() },
         ..empty_collection()
     };
     let snapshot = SnapshotManifest {
@@ -117,7 +122,7 @@ fn the_page_and_the_golden_file_show_the_same_manifest() {
     let on_the_page: Vec<Record> =
         block.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(on_the_page, example());
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/manifest-v1.bin");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/manifest-v2.bin");
     assert_eq!(records_in(&RealFs, &golden), on_the_page);
     let bytes = read_file(&RealFs, &golden).unwrap();
     let hex = PAGE.split("```hex\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
@@ -136,7 +141,17 @@ fn the_page_and_the_golden_file_show_the_same_manifest() {
 
 #[test]
 fn the_store_makes_the_golden_manifest() {
-    check_golden("manifest-v1.bin", &written().1);
+    check_golden("manifest-v2.bin", &written().1);
+}
+
+#[test]
+fn a_manifest_of_version_1_is_read() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/manifest-v1.bin");
+    let state = read_state(&RealFs, &golden).unwrap();
+    let docs = &state.collections[&0];
+    assert_eq!((docs.segments.len(), docs.cold.len(), docs.pinned), (1, 1, true));
+    assert_eq!((docs.warm, &docs.overrides), (false, &TierOverrides::default()));
+    assert_eq!(state.snapshots["friday"].object.rows, 2);
 }
 
 #[test]

@@ -6,6 +6,8 @@
 #![deny(clippy::indexing_slicing)]
 
 use crate::{Schema, schema::validate_name, segment::SegmentMeta, tombstones::TombstoneMeta};
+use akidb_handoff::Tier;
+use akidb_tiering::TierOverrides;
 use akidb_wal::Lsn;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +44,12 @@ pub(crate) struct CollectionManifest {
     pub(crate) cold: Vec<ColdMeta>,
     #[serde(default)]
     pub(crate) pinned: bool,
+    /// Whether its local data goes without hot copies.
+    #[serde(default)]
+    pub(crate) warm: bool,
+    /// What it wants otherwise than the policy of tiers.
+    #[serde(default)]
+    pub(crate) overrides: TierOverrides,
 }
 
 /// A named, immutable copy of a collection in the object store.
@@ -198,6 +206,15 @@ impl ManifestState {
 }
 
 impl CollectionManifest {
+    /// Where its rows are, but for those that were written to it while it was cold.
+    pub(crate) fn tier(&self) -> Tier {
+        match (self.cold.is_empty(), self.warm) {
+            (false, _) => Tier::Cold,
+            (true, true) => Tier::Warm,
+            (true, false) => Tier::Hot,
+        }
+    }
+
     /// The numbers of all local files that hold this collection.
     pub(crate) fn file_numbers(&self) -> impl Iterator<Item = u64> {
         self.segments.iter().map(|s| s.number).chain(self.tombstones.iter().map(|t| t.number))
@@ -233,6 +250,8 @@ mod tests {
             tombstones: None,
             cold: Vec::new(),
             pinned: false,
+            warm: false,
+            overrides: TierOverrides::default(),
         }
     }
 

@@ -32,7 +32,7 @@ use std::{
 };
 
 /// Magic and version of manifest files.
-pub(crate) const KIND: FileKind = FileKind { magic: *b"AKIDBMAN", version: 1, name: "manifest" };
+pub(crate) const KIND: FileKind = FileKind { magic: *b"AKIDBMAN", version: 2, name: "manifest" };
 
 const PREFIX: &str = "MANIFEST-";
 /// A fresh file has room for this much beside the state, so that edits rarely roll it.

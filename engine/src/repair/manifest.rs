@@ -118,6 +118,8 @@ impl Worker {
             tombstones: None,
             cold: Vec::new(),
             pinned: false,
+            warm: false,
+            overrides: Default::default(),
         };
         state.collections.insert(id, collection);
     }

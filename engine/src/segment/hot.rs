@@ -12,6 +12,7 @@
 
 use super::{
     CellTable, Segment,
+    block::Block,
     cells::{CellCodes, FineCodes},
     source::Bytes,
 };
@@ -85,6 +86,17 @@ impl Segment {
         let hot = HotCodes { memory, codes, fine, factors, layout: codec.layout(), claimed };
         *self.hot.write() = Some(Arc::new(hot));
         Ok(true)
+    }
+
+    /// Bytes that a hot copy takes, whether there is one or not; 0 without codes.
+    pub(crate) fn code_bytes(&self) -> u64 {
+        let Some(cells) = &self.parts().0.cells else { return 0 };
+        [&cells.codes, &cells.fine, &cells.factors].into_iter().map(Block::len).sum()
+    }
+
+    /// Lets go of the hot copy. Searches that read it go on doing so.
+    pub(crate) fn let_go_of_hot(&self) {
+        *self.hot.write() = None;
     }
 
     /// Bytes that the hot copy takes; 0 if the segment is not hot.

@@ -124,7 +124,7 @@ impl Collection {
         let mut state = self.0.write().unwrap();
         let killed = live.iter().filter(|row| row.grave.is_filled()).map(|row| row.lsn);
         segment.dead.lock().unwrap().extend(killed);
-        state.parts.install(vec![segment], |_| false, Some(&memtable));
+        state.parts.install(vec![segment], |_| false, &[memtable.clone()]);
     }
 
     fn view(&self) -> View {
@@ -233,7 +233,7 @@ fn segment_is_replaced(readers: usize) {
             })
         })
         .collect();
-    let gone = parts.write().unwrap().install(Vec::new(), |_| true, None);
+    let gone = parts.write().unwrap().install(Vec::new(), |_| true, &[]);
     retired.add(gone.into_iter().map(|part| {
         let file = part.file_exists.clone();
         (part, file)

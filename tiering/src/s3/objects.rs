@@ -117,8 +117,12 @@ impl Inner {
 
     pub(super) async fn delete(&self, key: &ObjectKey) -> StoreResult<()> {
         let request = Request::new(Method::Delete, self.path(key));
-        match self.client.send(&request, &About::changing(key), Reading::TEXT).await {
+        let about = About::changing(key);
+        match self.client.send(&request, &about, Reading::TEXT).await {
             Err(error) if error.kind == StoreErrorKind::NotFound => Ok(()),
+            // Success has nothing to say. What says something is a proxy or a server that failed after
+            // its first line: taken for done, the object would stay for ever.
+            Ok(answer) if !answer.body.is_empty() => understood(&answer, "", &about).map(drop),
             result => result.map(drop),
         }
     }

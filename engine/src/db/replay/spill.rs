@@ -80,7 +80,7 @@ impl<'a> Spill<'a> {
         let written = flush::write_segment(self.site, collection, &captured, applied)?;
         let part = written.map(|(meta, _)| self.open(collection, &meta)).transpose()?;
         let added: Vec<_> = part.clone().into_iter().collect();
-        collection.state.write().parts.install(added, |_| false, Some(oldest));
+        collection.state.write().parts.install(added, |_| false, std::slice::from_ref(oldest));
         oldest.leave(&self.shared.pool);
         let spilled = self.spilled.entry(collection.id).or_insert_with(|| Spilled {
             collection: collection.clone(),

@@ -65,7 +65,7 @@ impl Maker {
             // A scan would promote: what is cold is as it was before.
             let before = self.history.last().and_then(|rows| rows.get(&name));
             let rows = match before {
-                Some(rows) if collection.stats().tier != "warm" => rows.clone(),
+                Some(rows) if collection.stats().tier == "cold" => rows.clone(),
                 _ => scan_all(&collection, 10).expect("it can be read"),
             };
             all.insert(name, rows);

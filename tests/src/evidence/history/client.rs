@@ -5,7 +5,7 @@
 use super::record::{Action, Answer, Call, Level, Row, Rows, Told, Value};
 use crate::{
     evidence::Counts,
-    ops::plain_schema,
+    ops::{moved_or_told, plain_schema},
     world::{World, any_durability},
 };
 use akidb::{
@@ -293,8 +293,8 @@ pub(super) fn maintain(scene: &Scene, stop: &mpsc::Receiver<()>, seed: u64) -> R
         let (what, done) = match rng.u8(0..20) {
             0..=10 => ("flushes", docs.flush()),
             11..=17 => ("compactions", docs.compact()),
-            18 => ("demotions", docs.demote().map(drop)),
-            _ => ("promotions", docs.promote().map(drop)),
+            18 => ("demotions", moved_or_told(docs.demote())),
+            _ => ("promotions", moved_or_told(docs.promote())),
         };
         match done {
             Ok(()) => scene.beside.lock().add(what, 1),

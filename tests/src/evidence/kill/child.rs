@@ -6,6 +6,7 @@ use super::{
     life::{self, IDS, Level, Op, Row, Rows, WRITER_IDS},
     points::{KillFs, Moment, Trigger, database_dir, kill_myself},
 };
+use crate::ops::moved_or_told;
 use akidb::{
     DbBuilder, Durability, Error, ErrorKind, FieldType, Metric, Point, PointId, Receipt, Record,
     Schema, Settings,
@@ -324,8 +325,8 @@ fn maintain_for_ever(task: &Task, db: &Db) -> Result<(), String> {
         let (said, done) = match rng.u8(0..12) {
             0..=3 => (String::new(), docs.flush()),
             4 | 5 => (String::new(), docs.compact()),
-            6 => (String::new(), docs.demote().map(drop)),
-            7 => (String::new(), docs.promote().map(drop)),
+            6 => (String::new(), moved_or_told(docs.demote())),
+            7 => (String::new(), moved_or_told(docs.promote())),
             8 => (format!("field {name} f{label}"), {
                 docs.add_field(&format!("f{label}"), FieldType::Keyword)
             }),

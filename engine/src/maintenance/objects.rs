@@ -1,0 +1,109 @@
+//! Cold objects in and out: the live rows of a view as one verified object, and an object's rows as a
+//! segment.
+//!
+//! Never decides that anything moves and never names an object in the manifest: a demotion or a
+//! snapshot does, after [`put_object`] has returned. Called by `moves` and `snapshot`.
+
+use super::build::SegmentBuilder;
+use crate::{
+    Schema,
+    cold::{self, ColdRow},
+    collection::{CollectionCore, View, canonical, parse_metadata},
+    db::DbCore,
+    error::{Error, Result},
+    manifest::ColdMeta,
+    segment::SegmentMeta,
+};
+use akidb_tiering::{ObjectSource, Outcome, PutOptions, UploadError};
+use akidb_vfs::planted;
+use akidb_wal::Lsn;
+
+/// Encodes the live rows of a view and puts them as one verified object.
+pub(crate) fn put_object(
+    core: &DbCore,
+    collection: &CollectionCore,
+    view: &View,
+    name: &str,
+) -> Result<ColdMeta> {
+    let in_memtables = view.memtables.iter().flat_map(|part| {
+        let live = part.rows.iter().filter(|(_, row)| row.live_at(view.lsn));
+        live.map(|(_, row)| {
+            Ok(ColdRow {
+                id: row.id.clone(),
+                lsn: row.lsn.get(),
+                vector: row.vector.to_vec(),
+                metadata: parse_metadata(&row.metadata)?,
+            })
+        })
+    });
+    let in_segments = view.segments.iter().flat_map(|part| {
+        let segment = &part.part.segment;
+        part.live().map(|row| {
+            Ok(ColdRow {
+                id: segment.id(row)?,
+                lsn: segment.lsn(row)?,
+                vector: segment.vectors(row, 1)?.to_vec(),
+                metadata: segment.metadata(row)?,
+            })
+        })
+    });
+    let rows = in_memtables.chain(in_segments);
+    let encoded = cold::encode(&core.cold_context(collection, &view.schema), rows)?;
+    let key = core.object_key(name)?;
+    let meta = ColdMeta {
+        key: key.to_string(),
+        len: encoded.bytes.len() as u64,
+        crc32: crc32fast::hash(&encoded.bytes),
+        rows: encoded.rows,
+        min_lsn: encoded.min_lsn,
+        max_lsn: encoded.max_lsn,
+    };
+    if planted("demote.object-unverified") {
+        core.block_on(core.store.put(&key, encoded.bytes, PutOptions::default()))?;
+        return Ok(meta);
+    }
+    let upload = core.uploader.upload(ObjectSource::whole(key, encoded.bytes));
+    core.block_on(upload).map_err(|error| {
+        // What is there under that key, if anything, nobody wants.
+        if matches!(&error, UploadError::Store(error) if error.outcome == Outcome::Unknown) {
+            core.discard_object(&meta.key);
+        }
+        Error::from(error)
+    })?;
+    Ok(meta)
+}
+
+/// Writes the rows of a cold object as a segment; `None` if it has no rows.
+pub(crate) fn fetch_segment(
+    core: &DbCore,
+    collection: u32,
+    schema: &Schema,
+    object: &ColdMeta,
+) -> Result<Option<SegmentMeta>> {
+    let key = core.parse_key(&object.key)?;
+    let bytes = match core.block_on(core.store.get(&key)) {
+        Err(_) if planted("cold.missing-object-is-empty") => return Ok(None),
+        fetched => fetched?.body,
+    };
+    let same = bytes.len() as u64 == object.len && crc32fast::hash(&bytes) == object.crc32;
+    if !same && !planted("cold.checksum-ignored") {
+        return Err(Error::corruption(&object.key, 0, "length or checksum is not the manifest's"));
+    }
+    let reader = cold::ColdReader::open(bytes, &object.key, schema)?;
+    if object.rows == 0 {
+        return Ok(None);
+    }
+    let mut builder = SegmentBuilder::start(core.site(), collection, schema, None)?;
+    let mut rows = 0;
+    for batch in reader {
+        for row in batch? {
+            let json = canonical(&row.metadata)?;
+            builder.push(&row.id, Lsn::new(row.lsn), &row.vector, &json)?;
+            rows += 1;
+        }
+    }
+    if rows != object.rows {
+        return Err(Error::corruption(&object.key, 0, "row count is not the manifest's"));
+    }
+    builder.finish().map(Some)
+}

@@ -1,0 +1,180 @@
+//! One cycle: look at all collections, ask the policy, have the moves made, a few at a time.
+
+use super::{TierCycle, letters};
+use crate::{
+    collection::CollectionCore,
+    db::DbCore,
+    error::{Cause, Error, ErrorKind, Result},
+    maintenance::{Threads, moves},
+    segment::Segment,
+};
+use akidb_handoff::Tier;
+use akidb_index::Executor;
+use akidb_tiering::{Candidate, PlannedMove, RecoveredEnd, plan};
+use parking_lot::Mutex;
+use std::{sync::Arc, time::Duration};
+
+/// Uploads in parts that nobody knows of are ended when they are so old by the store's clock.
+const UPLOAD_AGE_MIN: Duration = Duration::from_secs(24 * 3600);
+
+/// Runs a cycle. An error is one of the cycle as a whole; what a move met is in what it returns.
+pub(super) fn run(core: &DbCore) -> Result<TierCycle> {
+    let _one = core.tiers.cycle.lock();
+    let settings = &core.shared.settings.tiers;
+    let now = core.shared.clock.monotonic();
+    core.tiers.status.lock().next_at = now + Duration::from_millis(settings.cycle_ms);
+    let due = due(core, now);
+    let done = Mutex::new(TierCycle { due: due.len() as u64, ..TierCycle::default() });
+    let last_error = Mutex::new(None);
+    // Demotions first: promotions may need the room that they make.
+    let (down, up): (Vec<_>, Vec<_>) = due.into_iter().partition(|(_, due)| due.to > due.from);
+    let width = if core.background.is_inline() { 1 } else { settings.moves_max };
+    for moves in [down, up] {
+        Threads(width).run(moves.len(), &|at| {
+            let Some((collection, due)) = moves.get(at) else { return };
+            if core.background.pause_point().is_err() {
+                return;
+            }
+            if let Some(error) = make(core, collection, *due, &done) {
+                *last_error.lock() = Some(error);
+            }
+        });
+    }
+    core.collect_garbage();
+    let done = done.into_inner();
+    let mut status = core.tiers.status.lock();
+    status.cycles += 1;
+    status.moved += done.moved;
+    status.failed += done.failed;
+    status.last_cycle = Some(done);
+    status.last_error = last_error.into_inner();
+    Ok(done)
+}
+
+/// What the policy wants moved, without what was given up.
+fn due(core: &DbCore, now: Duration) -> Vec<(Arc<CollectionCore>, PlannedMove)> {
+    let collections = core.all_collections();
+    let candidates: Vec<_> = collections.iter().map(|c| candidate(c, now)).collect();
+    let planned = plan(&core.shared.settings.tiers.policy, &candidates, now);
+    let given_up = letters::given_up(core);
+    planned
+        .into_iter()
+        .filter(|due| core.ships() || due.to != Tier::Cold)
+        .filter(|due| !given_up.contains(&(due.id, due.to)))
+        .filter_map(|due| {
+            let collection = collections.iter().find(|collection| collection.id == due.id)?;
+            Some((collection.clone(), due))
+        })
+        .collect()
+}
+
+fn candidate(collection: &CollectionCore, now: Duration) -> Candidate {
+    // Before the parts: a move that ends in between raises the generation, and the claim refuses.
+    let state = collection.tier.state();
+    let parts = collection.state.read();
+    let segments = || parts.parts.segments().iter().map(|part| &part.segment);
+    let cold: u64 = parts.cold.iter().map(|object| object.len).sum();
+    Candidate {
+        id: collection.id,
+        state,
+        access: collection.access.summary(now),
+        memory_bytes: segments().map(Segment::code_bytes).sum(),
+        disk_bytes: cold + segments().map(|segment| segment.meta().len).sum::<u64>(),
+        overrides: parts.overrides.clone(),
+    }
+}
+
+/// Makes one move and counts what came of it. Returns its failure.
+fn make(
+    core: &DbCore,
+    collection: &CollectionCore,
+    due: PlannedMove,
+    done: &Mutex<TierCycle>,
+) -> Option<Error> {
+    core.tiers.status.lock().moving.insert(collection.name.clone());
+    let moved = moves::move_to(core, collection, due.to, Some(due.generation));
+    let mut status = core.tiers.status.lock();
+    status.moving.remove(&collection.name);
+    let error = match moved {
+        Ok(moved) => {
+            status.failures.remove(&collection.id);
+            done.lock().moved += u64::from(moved);
+            return None;
+        }
+        Err(error) if is_refusal(&error) => {
+            done.lock().refused += 1;
+            return None;
+        }
+        Err(error) => error,
+    };
+    let failures = status.failures.entry(collection.id).or_default();
+    *failures += 1;
+    let may_pass = matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::NoSpace);
+    let give_up = !may_pass || *failures >= core.shared.settings.tiers.give_up_after.max(1);
+    drop(status);
+    done.lock().failed += 1;
+    if give_up && letters::add(core, collection, due.to, &error) {
+        done.lock().given_up += 1;
+        core.tiers.status.lock().failures.remove(&collection.id);
+    }
+    Some(error)
+}
+
+/// True for what is no failure of the move: somebody was faster, or the database closes.
+fn is_refusal(error: &Error) -> bool {
+    matches!(
+        error.cause(),
+        Cause::Moving { .. }
+            | Cause::TierChanged { .. }
+            | Cause::Pinned { .. }
+            | Cause::CollectionNotFound { .. }
+            | Cause::Closed
+    )
+}
+
+impl DbCore {
+    /// Looks once after what an earlier process left in the store: garbage, uploads in parts, and
+    /// objects that were completed and never named. What cannot be reached now is left to the next cycle.
+    pub(crate) fn tidy_store(&self) {
+        if std::mem::replace(&mut self.tiers.status.lock().tidied, true) {
+            return;
+        }
+        self.collect_garbage();
+        let unsettled = |end: &RecoveredEnd| matches!(end, RecoveredEnd::Unsettled(_));
+        let recovered = self.block_on(self.uploader.recover());
+        let mut failed = recovered.iter().any(|upload| unsettled(&upload.end));
+        for upload in recovered {
+            match upload.end {
+                RecoveredEnd::Object(_) => {
+                    let key = upload.entry.upload.key.to_string();
+                    if !self.names_object(&key) {
+                        self.discard_object(&key);
+                    }
+                }
+                RecoveredEnd::Unsettled(error) => self.background.note(error.into()),
+                _ => {}
+            }
+        }
+        if self.ships()
+            && let Ok(prefix) = self.object_key("c")
+            && let Some(prefix) = prefix.to_string().strip_suffix('c')
+            && let Err(error) = self.block_on(self.uploader.sweep(prefix, UPLOAD_AGE_MIN))
+        {
+            failed = true;
+            self.background.note(error.into());
+        }
+        if failed {
+            self.tiers.status.lock().tidied = false;
+        }
+    }
+
+    /// True if the manifest names an object.
+    fn names_object(&self, key: &str) -> bool {
+        self.with_manifest(|manifest| {
+            let state = manifest.state();
+            let cold = state.collections.values().flat_map(|collection| &collection.cold);
+            let snapshots = state.snapshots.values().map(|snapshot| &snapshot.object);
+            cold.chain(snapshots).any(|object| object.key == key)
+        })
+    }
+}

@@ -1,0 +1,11 @@
+//! Tiers, end to end: collections that move between hot, warm and cold by themselves or by hand, over
+//! an S3 server on loopback where a network is in it.
+//!
+//! `moves` is one move at a time, `policy` what moves by itself, `faults` a store or a process that
+//! fails, `races` many at once.
+
+mod faults;
+mod moves;
+mod policy;
+mod races;
+mod rig;

@@ -1,0 +1,118 @@
+//! A directory, an S3 server and a clock that moves when told: what the tests of this target open
+//! databases on.
+
+use akidb::{
+    DbBuilder, Metric, Point, Schema, Settings, TierSettings,
+    blocking::{Collection, Db},
+    tiering::{
+        EndpointSettings, ObjectStore, RetryPolicy, RetryingStore, SkippedSleep, Surroundings,
+        TierPolicy,
+    },
+    vfs::{SystemClock, SystemRandom},
+};
+use akidb_s3server::{ACCESS_KEY, REGION, S3Server, SECRET_KEY};
+use akidb_tests::{oracle::Rows, run::scan_all};
+use akidb_tiering::s3::{Credentials, S3Settings, S3Store, Timeouts};
+use akidb_vfs::sim::SimClock;
+use std::{sync::Arc, time::Duration};
+use tempfile::TempDir;
+
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+pub(crate) const DIM: usize = 16;
+
+/// A machine and a bucket.
+pub(crate) struct Rig {
+    pub(crate) server: S3Server,
+    pub(crate) clock: SimClock,
+    pub(crate) dir: TempDir,
+    pub(crate) settings: Settings,
+}
+
+impl Rig {
+    pub(crate) fn new() -> Self {
+        let server = S3Server::start("rows").expect("a free port");
+        let dir = tempfile::tempdir().expect("a directory");
+        let settings = Settings { wal_file_bytes: 64 << 10, ..Settings::default() };
+        Self { server, clock: SimClock::new(), dir, settings }
+    }
+
+    pub(crate) fn with_policy(policy: TierPolicy) -> Self {
+        let mut rig = Self::new();
+        rig.settings.tiers = TierSettings { policy, ..TierSettings::default() };
+        rig
+    }
+
+    /// A client of the bucket that tries each call once.
+    pub(crate) fn bucket(&self) -> S3Store {
+        let timeouts = Timeouts { connect: Duration::from_millis(500), ..Timeouts::default() };
+        let settings = S3Settings::new("rows")
+            .endpoint(self.server.endpoint())
+            .region(REGION)
+            .credentials(Credentials::new(ACCESS_KEY, SECRET_KEY))
+            .timeouts(timeouts)
+            .allow_plain_http();
+        pollster::block_on(S3Store::open(settings)).expect("the bucket opens")
+    }
+
+    /// The same with retries, whose pauses take no time.
+    pub(crate) fn store(&self) -> Arc<dyn ObjectStore> {
+        let surroundings = Surroundings {
+            clock: Arc::new(SystemClock::new()),
+            sleep: Arc::new(SkippedSleep::new()),
+            random: Arc::new(SystemRandom::from_seed(7)),
+        };
+        let settings = EndpointSettings {
+            retry: RetryPolicy { budget: 1_000_000, ..RetryPolicy::default() },
+            ..EndpointSettings::default()
+        };
+        Arc::new(RetryingStore::new(Arc::new(self.bucket()), settings, surroundings))
+    }
+
+    pub(crate) fn builder(&self) -> DbBuilder {
+        DbBuilder::new(self.dir.path()).settings(self.settings.clone())
+    }
+
+    /// Opens on one thread, by the clock that moves when told.
+    pub(crate) fn open(&self) -> Db {
+        let builder = self.builder().clock(Arc::new(self.clock.clone())).inline();
+        builder.object_store(self.store()).open_blocking().expect("it opens")
+    }
+
+    /// Opens with threads and the machine's clock.
+    pub(crate) fn open_with_threads(&self) -> Db {
+        self.builder().object_store(self.store()).open_blocking().expect("it opens")
+    }
+
+    /// Objects of rows in the bucket; the bucket's own manifest is none.
+    pub(crate) fn objects(&self) -> usize {
+        self.keys().len()
+    }
+
+    pub(crate) fn keys(&self) -> Vec<String> {
+        let page = pollster::block_on(self.bucket().list("", None, 1_000)).expect("a listing");
+        let keys = page.objects.into_iter().map(|object| object.key.to_string());
+        keys.filter(|key| key.ends_with(".parquet")).collect()
+    }
+}
+
+pub(crate) fn schema() -> Schema {
+    Schema::new(DIM as u32, Metric::L2)
+}
+
+pub(crate) fn row(id: u64) -> Point {
+    let at = |component: u64| ((id * 7919 + component * 104_729) % 1009) as f32;
+    Point::new(id, (0..DIM as u64).map(at).collect::<Vec<_>>())
+}
+
+/// A collection of this many rows.
+pub(crate) fn filled(db: &Db, name: &str, rows: u64) -> Collection {
+    let docs = db.create_collection(name, schema()).expect("a new name");
+    for start in (0..rows).step_by(1000) {
+        docs.upsert((start..rows.min(start + 1000)).map(row)).run().expect("rows");
+    }
+    docs
+}
+
+pub(crate) fn all(docs: &Collection) -> Rows {
+    scan_all(docs, 1000).expect("a scan")
+}
