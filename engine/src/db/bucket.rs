@@ -295,15 +295,14 @@ impl DbCore {
 
     /// The bucket, if there is one.
     pub(crate) fn bucket_stats(&self) -> Option<BucketStats> {
-        let fenced_safely = self.store.capabilities().require_multi_writer().is_ok();
         // A move may hold the session for as long as the store takes; statistics do not wait.
         let slot = self.bucket.session.try_lock()?;
         match &*slot {
             Remote::None => None,
-            Remote::Waiting => Some(BucketStats { epoch: 0, commits: 0, fenced_safely }),
+            Remote::Waiting => Some(BucketStats { epoch: 0, commits: 0, fenced_safely: false }),
             Remote::Open(session) => {
-                let version = session.state().version;
-                Some(BucketStats { epoch: version.epoch, commits: version.commit, fenced_safely })
+                let Version { epoch, commit: commits, .. } = session.state().version;
+                Some(BucketStats { epoch, commits, fenced_safely: session.is_fenced_safely() })
             }
         }
     }

@@ -156,7 +156,7 @@ fn demote(core: &DbCore, collection: &CollectionCore, claim: Claim<'_>) -> Resul
     core.commit.sync(view.lsn).wait()?;
     let cold = match view.live_rows() {
         0 => Vec::new(),
-        _ => vec![put_object(core, collection, &view, core.cold_key(collection.id)?)?],
+        _ => vec![put_object(core, collection, &view, &core.cold_key(collection.id)?)?],
     };
     let keys: Vec<_> = cold.iter().map(|object| object.key.clone()).collect();
     let discard = || keys.iter().for_each(|key| core.discard_object(key));

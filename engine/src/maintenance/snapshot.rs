@@ -50,7 +50,7 @@ pub(crate) fn create(
     let namespace = collection.namespace.as_deref();
     // About what the object takes: the rows of segments as they are, memtables as they are in memory.
     core.check_quota(namespace, view.bytes(), false)?;
-    let object = objects::put_object(core, collection, &view, core.snapshot_key()?)?;
+    let object = objects::put_object(core, collection, &view, &core.snapshot_key()?)?;
     let snapshot = SnapshotManifest {
         name: name.to_owned(),
         collection: collection.name.clone(),

@@ -113,6 +113,8 @@ const FAULTS: &[&str] = &["errors", "model", "crash"];
 const FULL: &[&str] = &["fulldisk", "model"];
 /// Finders of bugs between machines.
 const WRITERS: &[&str] = &["schedules"];
+/// Finders of bugs in how a store is used.
+const STORES: &[&str] = &["stores"];
 /// Finders of bugs between threads.
 const RACES: &[&str] = &["history", "kill", "model"];
 
@@ -173,4 +175,10 @@ pub const DEFECTS: &[Defect] = &[
     defect("bucket.dropped-deleted-first", "objects go before the commit", WRITERS),
     defect("bucket.garbage-unrecorded", "objects go that the directory still names", WRITERS),
     defect("bucket.own-epoch-swept", "the sweep takes uploads under way", WRITERS),
+    defect("retry.doubt-forgotten", "a try in doubt counts as not done", STORES),
+    defect("retry.mark-ignored", "another writer's object passes for one's own", STORES),
+    defect("retry.permanent-retried", "a refusal is asked for again", STORES),
+    defect("retry.wait-ignored", "Retry-After is ignored", STORES),
+    defect("upload.struck-too-early", "the journal forgets an upload that goes on", STORES),
+    defect("verified.get-unchecked", "a cut body is believed", STORES),
 ];

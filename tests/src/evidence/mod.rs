@@ -30,6 +30,7 @@ mod report;
 mod runner;
 pub mod schedules;
 pub mod short;
+pub mod stores;
 mod table;
 pub mod vm;
 
@@ -118,6 +119,7 @@ pub fn machines() -> Vec<Machine> {
         vm::MACHINE,
         history::MACHINE,
         schedules::MACHINE,
+        stores::MACHINE,
         table::MACHINE,
         defects::MACHINE,
     ]
