@@ -24,11 +24,11 @@ use crate::{
     collection::CollectionCore,
     db::{Waiting, Write as CoreWrite},
     error::Result,
-    maintenance::{moves, snapshot},
+    maintenance::{copies, moves, snapshot},
     read::{ScanSpec, SearchSpec},
     schema::FieldDef,
 };
-use akidb_tiering::TierOverrides;
+use akidb_tiering::{ObjectStore, TierOverrides};
 use serde_json::Value;
 use std::{
     path::{Path, PathBuf},
@@ -148,6 +148,44 @@ impl Db {
     /// As there.
     pub fn restore_snapshot(&self, snapshot: &str, collection: &str) -> Result<Collection> {
         snapshot::restore(&self.core, snapshot, collection).map(|restored| self.handle(restored))
+    }
+
+    /// See [`crate::Db::restore_snapshot_over`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn restore_snapshot_over(&self, snapshot: &str, collection: &str) -> Result<Collection> {
+        let old = self.core.collection(collection)?;
+        snapshot::restore_over(&self.core, snapshot, &old).map(|restored| self.handle(restored))
+    }
+
+    /// See [`crate::Db::verify_snapshot`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn verify_snapshot(&self, name: &str) -> Result<u64> {
+        copies::verify(&self.core, name)
+    }
+
+    /// See [`crate::Db::copy_snapshot`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn copy_snapshot(&self, name: &str, to: &dyn ObjectStore, key: &str) -> Result<()> {
+        copies::copy(&self.core, name, to, key)
+    }
+
+    /// See [`crate::Db::restore_copy`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn restore_copy(
+        &self,
+        from: &dyn ObjectStore,
+        key: &str,
+        collection: &str,
+    ) -> Result<Collection> {
+        copies::restore(&self.core, from, key, collection).map(|restored| self.handle(restored))
     }
 
     /// See [`crate::Db::delete_snapshot`].

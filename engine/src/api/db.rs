@@ -2,9 +2,12 @@
 
 use super::{Collection, DbBuilder, owner::Owner, task};
 use crate::{
-    DbStats, DeadMove, Loss, RecoveryReport, Schema, SnapshotInfo, TierCycle, db::DbCore,
-    error::Result, maintenance::snapshot,
+    DbStats, DeadMove, Loss, RecoveryReport, Schema, SnapshotInfo, TierCycle,
+    db::DbCore,
+    error::Result,
+    maintenance::{copies, snapshot},
 };
+use akidb_tiering::ObjectStore;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -145,6 +148,67 @@ impl Db {
         let restored =
             task::job(&self.core, "restore", move |core| snapshot::restore(core, &from, &to));
         restored.await.map(|collection| self.handle(collection))
+    }
+
+    /// Puts what a snapshot holds in the place of a collection, in one step: whoever looks finds the one
+    /// or the other. Handles of the old one get `NotFound`; the new one is in its namespace, and has the
+    /// schema of the snapshot. Until the step the disk holds both.
+    ///
+    /// # Errors
+    /// `NotFound` (no such snapshot or collection), `Corruption` naming the object; nothing is changed
+    /// then.
+    pub async fn restore_snapshot_over(
+        &self,
+        snapshot: &str,
+        collection: &str,
+    ) -> Result<Collection> {
+        let (from, old) = (snapshot.to_owned(), self.core.collection(collection)?);
+        let restored =
+            task::job(&self.core, "restore", move |core| snapshot::restore_over(core, &from, &old));
+        restored.await.map(|collection| self.handle(collection))
+    }
+
+    /// Reads every byte of a snapshot and checks it: length and checksum of its object, the checksums of
+    /// its rows, and their number, which is returned.
+    ///
+    /// # Errors
+    /// `NotFound`; `Corruption` naming the object; `Unavailable`.
+    pub async fn verify_snapshot(&self, name: &str) -> Result<u64> {
+        let name = name.to_owned();
+        task::job(&self.core, "snapshot", move |core| copies::verify(core, &name)).await
+    }
+
+    /// Puts a copy of a snapshot into another store, a bucket or a directory, under a key that is free
+    /// there. The copy is one Parquet file that needs nothing beside it: its footer says schema, creator
+    /// and checksums.
+    ///
+    /// # Errors
+    /// `NotFound`; `InvalidInput` for a bad key; `Corruption` naming the object; errors of either store.
+    pub async fn copy_snapshot(
+        &self,
+        name: &str,
+        to: Arc<dyn ObjectStore>,
+        key: &str,
+    ) -> Result<()> {
+        let (name, key) = (name.to_owned(), key.to_owned());
+        task::job(&self.core, "snapshot", move |core| copies::copy(core, &name, &*to, &key)).await
+    }
+
+    /// Makes a new collection of a copy that [`Db::copy_snapshot`] of this or another database made. Rows
+    /// are written as by an upsert. If it fails on the way, the collection is dropped again.
+    ///
+    /// # Errors
+    /// `AlreadyExists` (the collection's name), `Corruption` or `Incompatible` naming the object; those of
+    /// an upsert.
+    pub async fn restore_copy(
+        &self,
+        from: Arc<dyn ObjectStore>,
+        key: &str,
+        collection: &str,
+    ) -> Result<Collection> {
+        let (key, name) = (key.to_owned(), collection.to_owned());
+        let restore = move |core: &DbCore| copies::restore(core, &*from, &key, &name);
+        task::job(&self.core, "restore", restore).await.map(|restored| self.handle(restored))
     }
 
     /// Deletes a snapshot and its object.

@@ -63,6 +63,23 @@ impl ColdReader {
         Ok(Self { bytes, key: key.to_owned(), metadata, footer, fields, next_group: 0 })
     }
 
+    /// Opens an object of which only its bytes are known.
+    pub(crate) fn open_alone(bytes: Bytes, key: &str) -> Result<Self> {
+        let (_, footer) = Footer::read(&bytes, key)?;
+        footer.schema.validate()?;
+        Self::open(bytes, key, &footer.schema)
+    }
+
+    /// The schema that the rows were encoded under.
+    pub(crate) fn schema(&self) -> &Schema {
+        &self.footer.schema
+    }
+
+    /// How many rows it says it has.
+    pub(crate) fn rows(&self) -> u64 {
+        self.footer.rows
+    }
+
     pub(super) fn read_group(&self, index: usize, group: RowGroup) -> Result<Vec<Record>> {
         let damaged = |detail: String| {
             Error::corruption(&self.key, 0, format!("row group {index}: {detail}"))

@@ -109,6 +109,23 @@ pub(crate) struct DbCore {
     read_only: Option<ReadOnly>,
 }
 
+/// A collection to be.
+#[derive(Clone, Debug)]
+pub(crate) struct NewCollection<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) schema: Schema,
+    pub(crate) namespace: Option<&'a str>,
+    /// About what its rows take.
+    pub(crate) bytes: u64,
+}
+
+/// The edit that drops a collection, without the marks.
+fn dropping(collection: &CollectionCore) -> Edit {
+    let cold = &collection.state.read().cold;
+    let add_garbage = cold.iter().map(|object| object.key.clone()).collect();
+    Edit { drop: vec![collection.id], add_garbage, ..Edit::default() }
+}
+
 impl std::fmt::Debug for DbCore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Db").field("dir", &self.paths.root).finish_non_exhaustive()
@@ -212,29 +229,37 @@ impl DbCore {
         schema: Schema,
         namespace: Option<&str>,
     ) -> Result<Arc<CollectionCore>> {
-        self.create_collection_with(name, schema, namespace, 0, |_| Ok(Vec::new()))
+        self.create_collection_with(
+            NewCollection { name, schema, namespace, bytes: 0 },
+            None,
+            |_| Ok(Vec::new()),
+        )
     }
 
     /// Creates a collection with the parts that `fill` makes for its id. One manifest record
-    /// names all of it, so it exists whole or not at all. `bytes` is about what they take.
+    /// names all of it, so it exists whole or not at all. It takes the place of `replaces`, of which the
+    /// caller holds `moves`, `flushing` and `structure`.
     pub(crate) fn create_collection_with(
         &self,
-        name: &str,
-        schema: Schema,
-        namespace: Option<&str>,
-        bytes: u64,
+        new: NewCollection<'_>,
+        replaces: Option<&CollectionCore>,
         fill: impl FnOnce(u32) -> Result<Vec<Arc<SegmentPart>>>,
     ) -> Result<Arc<CollectionCore>> {
+        let NewCollection { name, schema, namespace, bytes } = new;
         validate_name(name)?;
         namespace.map_or(Ok(()), validate_name)?;
         schema.validate()?;
         let _creating = self.creating.lock();
         // After the lock, for which a close may have been waiting: see `wait_for_jobs`.
         self.check_may_write()?;
-        if self.collections.read().values().any(|c| c.name == name) {
+        let goes = |id: u32| replaces.is_some_and(|old| old.id == id);
+        if self.collections.read().values().any(|c| c.name == name && !goes(c.id)) {
             return Err(Cause::CollectionExists { name: name.to_owned() }.into());
         }
-        self.check_new_collection(namespace, bytes)?;
+        match replaces {
+            Some(_) => self.check_quota(namespace, bytes, false)?,
+            None => self.check_new_collection(namespace, bytes)?,
+        }
         let id = self.with_manifest(|manifest| manifest.state().next_collection);
         let parts = fill(id)?;
         let rows_upto = parts.iter().map(|part| part.segment.meta().max_lsn).max().unwrap_or(0);
@@ -249,10 +274,28 @@ impl DbCore {
         let access = self.shared.new_access();
         let collection = Arc::new(CollectionCore::new(&record, parts.clone(), access));
         let next_file = self.next_file.load(Ordering::Relaxed);
-        self.commit_manifest(&Edit { put: vec![record], next_file, ..Edit::default() })
-            .inspect_err(|_| self.discard(&parts))?;
-        self.collections.write().insert(collection.id, collection.clone());
+        let edit =
+            Edit { put: vec![record], next_file, ..replaces.map(dropping).unwrap_or_default() };
+        let tombstones = replaces.and_then(|old| self.named_tombstones(old.id));
+        self.commit_manifest(&edit).inspect_err(|_| self.discard(&parts))?;
+        // In one step: no caller finds neither.
+        let mut collections = self.collections.write();
+        collections.insert(collection.id, collection.clone());
+        if let Some(old) = replaces {
+            collections.remove(&old.id);
+        }
+        drop(collections);
+        if let Some(old) = replaces {
+            self.let_go(old, tombstones);
+        }
         Ok(collection)
+    }
+
+    /// Gives up the files of a collection that the manifest names no more.
+    fn let_go(&self, collection: &CollectionCore, tombstones: Option<TombstoneMeta>) {
+        let segments = collection.mark_dropped(&self.shared.pool);
+        self.retire(segments);
+        self.unlink_tombstones(tombstones);
     }
 
     /// The collection of this name.
@@ -280,20 +323,12 @@ impl DbCore {
         // Another drop, or a close, may have come first while this one waited.
         collection.check_exists()?;
         self.shared.check_writable()?;
-        let garbage: Vec<_> =
-            collection.state.read().cold.iter().map(|cold| cold.key.clone()).collect();
-        let edit = Edit {
-            drop: vec![collection.id],
-            add_garbage: garbage,
-            next_file: self.next_file.load(Ordering::Relaxed),
-            ..Edit::default()
-        };
+        let next_file = self.next_file.load(Ordering::Relaxed);
+        let edit = Edit { next_file, ..dropping(&collection) };
         let tombstones = self.named_tombstones(collection.id);
         self.commit_manifest(&edit)?;
         self.collections.write().remove(&collection.id);
-        let segments = collection.mark_dropped(&self.shared.pool);
-        self.retire(segments);
-        self.unlink_tombstones(tombstones);
+        self.let_go(&collection, tombstones);
         drop((moves, flushing, structure));
         // Only now: a move that has its claim may be waiting for these locks.
         collection.tier.close();

@@ -44,6 +44,14 @@ pub enum InputError {
         /// The name given.
         name: String,
     },
+    /// A key that no object can have.
+    #[error(
+        "{key:?} cannot be the key of an object; use a-z, 0-9, -, _, =, . and /, without empty, . or .. between slashes"
+    )]
+    BadKey {
+        /// The key given.
+        key: String,
+    },
     /// A vector of another length than the collection's dimension.
     #[error("the vector of {what} has {found} numbers, the collection has dimension {expected}")]
     WrongDimension {

@@ -3,6 +3,7 @@
 
 pub(crate) mod build;
 pub(crate) mod compaction;
+pub(crate) mod copies;
 pub(crate) mod flush;
 pub(crate) mod install;
 mod merged;

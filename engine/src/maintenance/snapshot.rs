@@ -13,7 +13,7 @@ use crate::{
     SnapshotInfo,
     bucket::Contents,
     collection::{CollectionCore, SegmentPart},
-    db::{DbCore, NotShared},
+    db::{DbCore, NewCollection, NotShared},
     error::{Cause, Result},
     manifest::{Edit, SnapshotManifest},
     schema::validate_name,
@@ -120,7 +120,7 @@ fn require_free(core: &DbCore, name: &str) -> Result<()> {
     Ok(())
 }
 
-fn find(core: &DbCore, name: &str) -> Result<SnapshotManifest> {
+pub(super) fn find(core: &DbCore, name: &str) -> Result<SnapshotManifest> {
     core.with_manifest(|manifest| manifest.state().snapshots.get(name).cloned())
         .ok_or_else(|| Cause::SnapshotNotFound { name: name.to_owned() }.into())
 }
@@ -130,9 +130,42 @@ pub(crate) fn restore(core: &DbCore, name: &str, new_name: &str) -> Result<Arc<C
     core.check_may_write()?;
     validate_name(new_name)?;
     let snapshot = find(core, name)?;
+    make(core, &snapshot, new_name, snapshot.namespace.as_deref(), None)
+}
+
+/// Puts what a snapshot holds in the place of a collection, in one step. The disk holds both until then.
+pub(crate) fn restore_over(
+    core: &DbCore,
+    name: &str,
+    collection: &CollectionCore,
+) -> Result<Arc<CollectionCore>> {
+    core.check_may_write()?;
+    let snapshot = find(core, name)?;
+    let moves = collection.moves.lock();
+    let flushing = collection.flushing.lock();
+    let structure = collection.structure.lock();
+    collection.check_exists()?;
+    let namespace = collection.namespace.as_deref();
+    let made = make(core, &snapshot, &collection.name, namespace, Some(collection));
+    drop((moves, flushing, structure));
+    if made.is_ok() {
+        // As for a drop: a move that has its claim may be waiting for these locks.
+        collection.tier.close();
+        core.collect_garbage();
+    }
+    made
+}
+
+fn make(
+    core: &DbCore,
+    snapshot: &SnapshotManifest,
+    name: &str,
+    namespace: Option<&str>,
+    replaces: Option<&CollectionCore>,
+) -> Result<Arc<CollectionCore>> {
     let schema = &snapshot.schema;
-    let (namespace, bytes) = (snapshot.namespace.as_deref(), snapshot.object.len);
-    core.create_collection_with(new_name, schema.clone(), namespace, bytes, |id| {
+    let new = NewCollection { name, schema: schema.clone(), namespace, bytes: snapshot.object.len };
+    core.create_collection_with(new, replaces, |id| {
         let Some(meta) = objects::fetch_segment(core, id, schema, &snapshot.object)? else {
             return Ok(Vec::new());
         };

@@ -12,11 +12,9 @@ use crate::{
 use akidb::{
     Durability, ErrorKind, Point, Settings,
     blocking::{Collection, Db},
-    import::{ImportOptions, ParquetImport},
-    tiering::ObjectStore,
 };
-use akidb_vfs::{Fs, sim::CrashPolicy};
-use std::{fmt::Write as _, path::Path, sync::Arc, time::Duration};
+use akidb_vfs::sim::CrashPolicy;
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 /// The machine.
 pub(super) const MACHINE: Machine = Machine {
@@ -86,8 +84,10 @@ impl Failure {
 fn promised(level: Level, failure: Failure) -> bool {
     let no_promise = matches!(
         (level, failure),
-        (_, Failure::DiskLoss)
-            | (Level::Memory, Failure::ProcessKill | Failure::OsCrash | Failure::PowerLoss)
+        (
+            Level::Sync | Level::IntervalOver | Level::IntervalRunning | Level::Memory,
+            Failure::DiskLoss
+        ) | (Level::Memory, Failure::ProcessKill | Failure::OsCrash | Failure::PowerLoss)
             | (Level::IntervalRunning, Failure::OsCrash | Failure::PowerLoss)
     );
     !no_promise
@@ -98,8 +98,6 @@ fn promised(level: Level, failure: Failure) -> bool {
 struct Outcome {
     rows: u64,
     found: u64,
-    /// Without the database: what its objects in the store hold.
-    in_objects: u64,
 }
 
 fn play(seed: u64, _: &Options, counts: &mut Counts) -> Result<(), String> {
@@ -144,12 +142,10 @@ pub fn failure_table() -> Result<String, String> {
 fn verdict(level: Level, failure: Failure, outcomes: &[Outcome]) -> Result<&'static str, String> {
     let all = outcomes.iter().all(|outcome| outcome.found == outcome.rows);
     let none = outcomes.iter().all(|outcome| outcome.found == 0);
-    let objects = outcomes.iter().all(|outcome| outcome.in_objects == outcome.rows);
     match (promised(level, failure), all) {
         (true, true) => Ok("**kept**"),
         (true, false) => Err(format!("{level:?} {failure:?}: promised, but {outcomes:?}")),
         (false, true) => Ok("kept, not promised"),
-        (false, false) if none && objects => Ok("the objects are left, to import"),
         (false, false) if none => Ok("lost"),
         (false, false) => Ok("may be lost"),
     }
@@ -166,12 +162,15 @@ fn survive(level: Level, failure: Failure, seed: u64) -> Result<Outcome, String>
     let rows = written(level, &world, &docs, seed).map_err(text)?;
     strike(failure, &world, &docs, seed)?;
     end(failure, &world, db, docs);
-    if failure == Failure::DiskLoss {
+    let db = if failure == Failure::DiskLoss {
         // A new disk; the store is elsewhere.
         world = World::new(seed + 1, quiet_settings());
-        world.store = Some(store.clone());
-    }
-    let db = world.open().map_err(text)?;
+        world.store = Some(store);
+        world.builder().inline().restore_from_store().open_blocking()
+    } else {
+        world.open()
+    };
+    let db = db.map_err(text)?;
     let found = match db.collection("docs") {
         Ok(docs) => {
             let found = docs.get((0..rows).collect::<Vec<u64>>()).map_err(text)?;
@@ -180,8 +179,7 @@ fn survive(level: Level, failure: Failure, seed: u64) -> Result<Outcome, String>
         Err(error) if error.kind() == ErrorKind::NotFound => 0,
         Err(error) => return Err(error.to_string()),
     };
-    let in_objects = if failure == Failure::DiskLoss { imported(&world, &store)? } else { 0 };
-    Ok(Outcome { rows, found, in_objects })
+    Ok(Outcome { rows, found })
 }
 
 /// Only the log is at work, unless the level says otherwise.
@@ -253,23 +251,4 @@ fn end(failure: Failure, world: &World, db: Db, docs: Collection) {
         drop(db.close());
         world.sim.set_capacity(None);
     }
-}
-
-/// How many rows an import finds in the objects of the store.
-fn imported(world: &World, store: &FaultStore) -> Result<u64, String> {
-    let page = pollster::block_on(store.list("", None, usize::MAX));
-    let mut rows = 0;
-    for (at, object) in page.map_err(|error| error.to_string())?.objects.iter().enumerate() {
-        let object = pollster::block_on(store.get(&object.key)).map_err(|e| e.to_string())?;
-        let name = format!("/object-{at}.parquet");
-        let path = Path::new(&name);
-        let file = world.sim.create_new(path).map_err(|error| error.to_string())?;
-        file.write_all_at(&object.body, 0).map_err(|error| error.to_string())?;
-        let import = ParquetImport::open(&world.sim, path, &ImportOptions::default());
-        let import = import.map_err(|error| error.to_string())?;
-        for batch in import.batches().map_err(|error| error.to_string())? {
-            rows += batch.map_err(|error| error.to_string())?.len() as u64;
-        }
-    }
-    Ok(rows)
 }

@@ -164,3 +164,70 @@ fn snapshots_of_one_collection_are_listed_deleted_and_restored_beside_its_moves(
     let restored = db.restore_snapshot("three", "later").expect("a restore");
     assert_eq!(all(&restored).len(), 39);
 }
+
+#[test]
+fn a_snapshot_takes_the_place_of_its_collection_in_one_step() {
+    let rig = Rig::new();
+    let db = rig.open();
+    let docs = filled(&db, "docs", 40);
+    docs.snapshot("good").expect("a snapshot");
+    docs.delete((0..30_u64).collect::<Vec<_>>()).run().expect("a mistake");
+    assert!(docs.demote().expect("a demotion"));
+    assert!(db.restore_snapshot("good", "docs").is_err(), "the name is taken");
+    let again = db.restore_snapshot_over("good", "docs").expect("a restore");
+    assert_eq!(all(&again).len(), 40);
+    assert_eq!(docs.count(None).map(drop).expect_err("it is gone").kind(), ErrorKind::NotFound);
+    assert_eq!(db.list_collections().expect("a list"), ["docs"]);
+    assert_eq!(rig.objects(), 1, "the snapshot alone");
+    again.upsert([row(99)]).run().expect("a write");
+    drop((docs, again, db));
+    let docs = rig.open().collection("docs").expect("it is there");
+    assert_eq!(all(&docs).len(), 41);
+}
+
+#[test]
+fn a_snapshot_is_checked_and_a_damaged_one_is_named() {
+    let rig = Rig::new();
+    let db = rig.open();
+    let docs = filled(&db, "docs", 40);
+    let object = docs.snapshot("s").expect("a snapshot").object;
+    assert_eq!(db.verify_snapshot("s").expect("it is whole"), 40);
+    assert_eq!(db.verify_snapshot("x").expect_err("not there").kind(), ErrorKind::NotFound);
+    assert!(rig.server.damage(&object));
+    let error = db.verify_snapshot("s").expect_err("damaged");
+    assert_eq!(error.kind(), ErrorKind::Corruption);
+    assert!(error.to_string().contains(&object), "{error}");
+    assert!(db.restore_snapshot_over("s", "docs").is_err());
+    assert_eq!(all(&docs).len(), 40, "nothing was changed");
+}
+
+#[test]
+fn a_copy_of_a_snapshot_needs_nothing_beside_it() {
+    let (rig, other) = (Rig::new(), Rig::new());
+    let db = rig.open();
+    let docs = filled(&db, "docs", 2_500);
+    docs.delete([4_u64]).run().expect("a delete");
+    let before = all(&docs);
+    docs.snapshot("s").expect("a snapshot");
+    let bucket = other.bucket();
+    db.copy_snapshot("s", &bucket, "copies/s.parquet").expect("a copy");
+    let taken = db.copy_snapshot("s", &bucket, "copies/s.parquet").expect_err("the key is taken");
+    assert!(matches!(taken.cause(), Cause::Store(_)), "{taken:?}");
+    let bad = db.copy_snapshot("s", &bucket, "../s").expect_err("a path trick");
+    assert_eq!(bad.kind(), ErrorKind::InvalidInput);
+    drop((docs, db, rig));
+
+    let db = other.open();
+    let docs = db.restore_copy(&bucket, "copies/s.parquet", "from-afar").expect("a restore");
+    let after = all(&docs);
+    let vectors = |rows: &akidb_tests::oracle::Rows| -> Vec<_> {
+        rows.iter().map(|(id, row)| (id.clone(), row.vector.clone())).collect()
+    };
+    assert_eq!(vectors(&after), vectors(&before));
+    drop((docs, db));
+    let db = other.open();
+    assert_eq!(all(&db.collection("from-afar").expect("it is there")), after);
+    let missing = db.restore_copy(&bucket, "copies/t.parquet", "more").map(drop);
+    assert!(missing.is_err());
+    assert_eq!(db.list_collections().expect("a list"), ["from-afar"], "nothing half is left");
+}

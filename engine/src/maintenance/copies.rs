@@ -1,0 +1,99 @@
+//! Snapshots out of the database and into another: checked, copied to a store, restored from a copy.
+//!
+//! A copy is the snapshot's object as it is: one Parquet file whose footer says its schema, its creator and
+//! the checksums of its rows, so it needs nothing beside it. Never touches the manifest: the collection
+//! that a copy is restored into is made and written as by any caller.
+
+use super::{objects, snapshot};
+use crate::{
+    Point,
+    cold::ColdReader,
+    collection::CollectionCore,
+    db::{DbCore, Waiting, Write},
+    error::{Error, InputError, Result},
+};
+use akidb_tiering::{ObjectKey, ObjectStore, PutOptions, get_verified, put_verified};
+use std::sync::Arc;
+
+/// Rows that are written at a time.
+const BATCH_ROWS: usize = 1_000;
+/// Bytes of vectors that are written at a time, about.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// Reads a snapshot whole: its bytes, the checksums of its rows, and their number. Returns how many.
+pub(crate) fn verify(core: &DbCore, name: &str) -> Result<u64> {
+    core.shared.check_open()?;
+    let found = snapshot::find(core, name)?;
+    let gone = || Error::corruption(&found.object.key, 0, "it is not there");
+    let bytes = objects::fetch(core, &found.object)?.ok_or_else(gone)?;
+    let mut rows = 0;
+    for batch in ColdReader::open(bytes, &found.object.key, &found.schema)? {
+        rows += batch?.len() as u64;
+    }
+    if rows != found.object.rows {
+        let detail = format!("{rows} rows, the manifest says {}", found.object.rows);
+        return Err(Error::corruption(&found.object.key, 0, detail));
+    }
+    Ok(rows)
+}
+
+/// Puts a copy of a snapshot into a store, under a key that must be free there.
+pub(crate) fn copy(core: &DbCore, name: &str, to: &dyn ObjectStore, key: &str) -> Result<()> {
+    core.shared.check_open()?;
+    let found = snapshot::find(core, name)?;
+    let key = ObjectKey::new(key).map_err(|_| InputError::BadKey { key: key.to_owned() })?;
+    let gone = || Error::corruption(&found.object.key, 0, "it is not there");
+    let bytes = objects::fetch(core, &found.object)?.ok_or_else(gone)?;
+    core.block_on(put_verified(to, &key, bytes, PutOptions::if_absent()))?;
+    Ok(())
+}
+
+/// Makes a collection of a copy. Every row gets an LSN of this database: those in the copy are
+/// another's. If it fails on the way, the collection is dropped again.
+pub(crate) fn restore(
+    core: &DbCore,
+    from: &dyn ObjectStore,
+    key: &str,
+    name: &str,
+) -> Result<Arc<CollectionCore>> {
+    core.check_may_write()?;
+    let parsed = ObjectKey::new(key).map_err(|_| InputError::BadKey { key: key.to_owned() })?;
+    let head = core.block_on(from.head(&parsed))?;
+    let bytes = core.block_on(get_verified(from, &parsed, head.len, head.crc32))?;
+    let reader = ColdReader::open_alone(bytes, key)?;
+    let collection = core.create_collection(name, reader.schema().clone(), None)?;
+    let rows = reader.rows();
+    let filled = fill(core, &collection, reader).and_then(|written| match written == rows {
+        true => core.flush(&collection),
+        false => Err(Error::corruption(key, 0, format!("{written} rows of {rows}"))),
+    });
+    if let Err(error) = filled {
+        // What made it fail may make this fail too; then an incomplete collection is left, and said.
+        drop(core.drop_collection(name));
+        return Err(error);
+    }
+    Ok(collection)
+}
+
+fn fill(core: &DbCore, collection: &Arc<CollectionCore>, reader: ColdReader) -> Result<u64> {
+    let row_bytes = reader.schema().dim as usize * size_of::<f32>();
+    let batch_rows = (BATCH_BYTES / row_bytes.max(1)).clamp(1, BATCH_ROWS);
+    let mut written = 0;
+    for group in reader {
+        let mut points = group?.into_iter().map(|row| Point {
+            id: row.id,
+            vector: row.vector,
+            metadata: serde_json::Value::Object(row.metadata),
+        });
+        loop {
+            let batch: Vec<Point> = points.by_ref().take(batch_rows).collect();
+            if batch.is_empty() {
+                break;
+            }
+            written += batch.len() as u64;
+            let write = core.write(collection, Write::Upsert(batch), None, Waiting::Thread);
+            core.block_on(write)?;
+        }
+    }
+    Ok(written)
+}
