@@ -6,6 +6,7 @@
 
 mod bench;
 mod bench_search;
+mod bench_tiers;
 mod generate;
 mod tools;
 mod values;
@@ -16,6 +17,8 @@ pub(crate) use bench::{
     RecoveryWriterArgs,
 };
 pub(crate) use bench_search::{BenchSearchArgs, SearchReaderArgs};
+#[cfg(feature = "bench-s3")]
+pub(crate) use bench_tiers::{BenchShipArgs, Level, ShipWorkerArgs};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 pub(crate) use generate::GenArgs;
 use std::path::PathBuf;
@@ -88,6 +91,10 @@ pub(crate) enum Command {
     /// The child process of `bench search` that measures memory.
     #[command(hide = true)]
     SearchReader(SearchReaderArgs),
+    /// The child processes of `bench ship`.
+    #[cfg(feature = "bench-s3")]
+    #[command(hide = true)]
+    ShipWorker(ShipWorkerArgs),
 }
 
 /// Which columns of a foreign Parquet file are the id and the vector.

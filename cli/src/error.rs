@@ -1,6 +1,10 @@
 //! Why a command failed, and the hint that goes with it. `main` prints both and exits with 1.
 
-use akidb::{Cause, ErrorKind, InputError, vfs::FsError};
+use akidb::{
+    Cause, ErrorKind, InputError,
+    tiering::{StoreError, StoreErrorKind},
+    vfs::FsError,
+};
 use std::{io, path::PathBuf};
 
 /// A result of a command.
@@ -13,6 +17,9 @@ pub(crate) enum CliError {
     Engine(#[from] akidb::Error),
     #[error(transparent)]
     Fs(#[from] FsError),
+    /// The object store, before a database was opened on it. Boxed for its size.
+    #[error(transparent)]
+    Store(Box<StoreError>),
     /// Reading commands refuse to make a database where somebody mistyped a path.
     #[error("there is no database in {}", dir.display())]
     NoDatabase { dir: PathBuf },
@@ -72,6 +79,13 @@ impl CliError {
                 ErrorKind::PermissionDenied => "permission_denied",
                 ErrorKind::Closed => "closed",
                 _ => "bug",
+            },
+            Self::Store(error) => match error.kind {
+                StoreErrorKind::PermissionDenied => "permission_denied",
+                StoreErrorKind::NotFound => "not_found",
+                StoreErrorKind::Misconfigured | StoreErrorKind::Unsupported => "invalid_input",
+                StoreErrorKind::Corrupt => "corruption",
+                _ => "unavailable",
             },
             Self::Fs(_) | Self::TempDir(_) | Self::WriteFile { .. } => "io",
             Self::NoDatabase { .. } | Self::NoCollection { .. } => "not_found",

@@ -67,6 +67,8 @@ fn run(command: &Command, output: Output) -> Result<ExitCode> {
         Command::RecoveryWriter(args) => bench::write_until_killed(args, output),
         Command::RecoveryReader(args) => bench::read_once(args, output),
         Command::SearchReader(args) => bench::read_and_tell(args, output),
+        #[cfg(feature = "bench-s3")]
+        Command::ShipWorker(args) => bench::ship_and_tell(args, output),
     }?;
     Ok(ExitCode::SUCCESS)
 }

@@ -25,6 +25,19 @@ impl Progress {
         Self(bar)
     }
 
+    /// A bar for so many `things` that are not rows.
+    pub(crate) fn things(output: Output, what: &'static str, things: &str, n: u64) -> Self {
+        if output.is_json() {
+            return Self(ProgressBar::hidden());
+        }
+        let bar = ProgressBar::new(n).with_message(what);
+        let template = format!("{{msg}} {{bar:32}} {{human_pos}}/{{human_len}} {things}  {{eta}} left");
+        if let Ok(style) = ProgressStyle::with_template(&template) {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+
     /// A bar of bytes, whose number is not known before they are read.
     pub(crate) fn bytes(output: Output, what: &'static str) -> Self {
         if output.is_json() {

@@ -1,5 +1,7 @@
 //! The options of `akidb bench` and of its child process.
 
+#[cfg(feature = "bench-s3")]
+use super::bench_tiers::BenchShipArgs;
 use super::{bench_search::BenchSearchArgs, values};
 use akidb::{Durability, WalBackend};
 use clap::{Args, Subcommand};
@@ -30,6 +32,9 @@ pub(crate) enum BenchCommand {
     Search(Box<BenchSearchArgs>),
     /// Kill a writer and time how fast the log is recovered.
     Recovery(BenchRecoveryArgs),
+    /// Ship small collections to an S3 server that answers late: collections per second.
+    #[cfg(feature = "bench-s3")]
+    Ship(BenchShipArgs),
 }
 
 /// Durable inserts from several threads: rows per second and time to acknowledgement.

@@ -6,6 +6,8 @@ mod latency;
 mod recovery;
 mod rows;
 mod search;
+#[cfg(feature = "bench-s3")]
+mod ship;
 mod start;
 mod write;
 
@@ -19,6 +21,8 @@ use akidb::vfs::thread::spawn_scoped;
 pub(crate) use latency::Latency;
 pub(crate) use recovery::{read_once, write_until_killed};
 pub(crate) use search::read_and_tell;
+#[cfg(feature = "bench-s3")]
+pub(crate) use ship::ship_and_tell;
 use serde::Serialize;
 use start::in_parallel_timed;
 use std::{io, panic::resume_unwind, path::Path, thread};
@@ -28,6 +32,8 @@ pub(crate) fn run(args: &BenchArgs, output: Output) -> Result<()> {
         BenchCommand::Write(args) => write::run(args, output),
         BenchCommand::Search(args) => search::run(args, output),
         BenchCommand::Recovery(args) => recovery::run(args, output),
+        #[cfg(feature = "bench-s3")]
+        BenchCommand::Ship(args) => ship::run(args, output),
     }
 }
 
