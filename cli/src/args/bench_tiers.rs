@@ -108,9 +108,9 @@ pub(crate) enum Level {
 #[cfg(feature = "bench-s3")]
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ShipWorkerArgs {
-    /// The server.
+    /// The address of the server.
     #[arg(long)]
-    pub(crate) endpoint: String,
+    pub(crate) server: String,
 
     /// Where databases are made.
     #[arg(long)]
@@ -159,7 +159,7 @@ impl ShipWorkerArgs {
         };
         let mut words = vec!["ship-worker".into(), "--dir".into(), self.dir.clone().into()];
         let options = [
-            ("--endpoint", self.endpoint.clone()),
+            ("--server", self.server.clone()),
             ("--level", level.to_owned()),
             ("--collections", self.collections.to_string()),
             ("--rows", self.rows.to_string()),

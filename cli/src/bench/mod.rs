@@ -21,9 +21,9 @@ use akidb::vfs::thread::spawn_scoped;
 pub(crate) use latency::Latency;
 pub(crate) use recovery::{read_once, write_until_killed};
 pub(crate) use search::read_and_tell;
+use serde::Serialize;
 #[cfg(feature = "bench-s3")]
 pub(crate) use ship::ship_and_tell;
-use serde::Serialize;
 use start::in_parallel_timed;
 use std::{io, panic::resume_unwind, path::Path, thread};
 

@@ -158,7 +158,7 @@ fn measure(args: &BenchShipArgs, plan: Plan, dir: &Path) -> Result<Point> {
     server.set_latency(Duration::from_millis(args.latency_ms));
     break_down(&server, args);
     let child = ShipWorkerArgs {
-        endpoint: server.endpoint(),
+        server: server.endpoint(),
         dir: dir.to_owned(),
         level: plan.level,
         collections: args.collections,

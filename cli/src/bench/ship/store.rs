@@ -76,11 +76,7 @@ fn shipper(
 }
 
 /// Hands the collections in, a little ahead of what is under way, and counts the answers.
-async fn hand_in(
-    args: &ShipWorkerArgs,
-    shipper: &Shipper<()>,
-    samples: &[Bytes],
-) -> Result<Done> {
+async fn hand_in(args: &ShipWorkerArgs, shipper: &Shipper<()>, samples: &[Bytes]) -> Result<Done> {
     let clock = SystemClock::new();
     let largest = samples.iter().map(Bytes::len).max().unwrap_or(1).max(1);
     let ahead = (2 * args.concurrency * args.batch).min(AHEAD_BYTES_MAX / largest).max(1);

@@ -72,7 +72,7 @@ pub(crate) fn ship_and_tell(args: &ShipWorkerArgs, output: Output) -> Result<()>
 /// The server as a program would use it: with retries, and as many requests as there are uploads.
 fn client(args: &ShipWorkerArgs) -> Result<Arc<RetryingStore>> {
     let settings = S3Settings::new(BUCKET)
-        .endpoint(args.endpoint.clone())
+        .endpoint(args.server.clone())
         .region(REGION)
         .credentials(Credentials::new(ACCESS_KEY, SECRET_KEY))
         .allow_plain_http()
