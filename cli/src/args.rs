@@ -19,6 +19,7 @@ pub(crate) use bench::{
     RecoveryWriterArgs,
 };
 pub(crate) use bench_search::{BenchSearchArgs, SearchReaderArgs};
+pub(crate) use bench_tiers::BenchTierArgs;
 #[cfg(feature = "bench-s3")]
 pub(crate) use bench_tiers::{BenchShipArgs, Level, ShipWorkerArgs};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};

@@ -2,6 +2,8 @@
 //! snake_case keys with the unit last; keys are added, never renamed.
 
 mod bare;
+#[cfg(feature = "bench-s3")]
+mod client;
 mod latency;
 mod recovery;
 mod rows;
@@ -9,6 +11,7 @@ mod search;
 #[cfg(feature = "bench-s3")]
 mod ship;
 mod start;
+mod tier;
 mod write;
 
 use crate::{
@@ -32,6 +35,7 @@ pub(crate) fn run(args: &BenchArgs, output: Output) -> Result<()> {
         BenchCommand::Write(args) => write::run(args, output),
         BenchCommand::Search(args) => search::run(args, output),
         BenchCommand::Recovery(args) => recovery::run(args, output),
+        BenchCommand::Tier(args) => tier::run(args, output),
         #[cfg(feature = "bench-s3")]
         BenchCommand::Ship(args) => ship::run(args, output),
     }

@@ -2,7 +2,7 @@
 //! time, in parallel, in batches, and in both. The S3 server is in this process; what is measured runs
 //! in a child of its own (`worker`), so that the memory it reports is not that of the server.
 
-use super::Measured;
+use super::{Measured, client::BUCKET};
 use crate::{
     args::{BenchShipArgs, Level, ShipWorkerArgs},
     child::Writer,
@@ -22,8 +22,6 @@ mod engine;
 mod store;
 mod worker;
 
-/// The bucket of the server.
-const BUCKET: &str = "bench";
 /// Of a thousand requests, with `--throttle`.
 const THROTTLED_PER_MILLE: u64 = 50;
 

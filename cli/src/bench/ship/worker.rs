@@ -1,7 +1,10 @@
 //! The child process of `bench ship`: a client of the server in the parent, what both levels need, and
 //! the line of JSON that is the answer.
 
-use super::{super::rows::Rows, BUCKET, engine, store};
+use super::{
+    super::{client, rows::Rows},
+    engine, store,
+};
 use crate::{
     args::{Level, ShipWorkerArgs},
     error::{CliError, Result},
@@ -11,14 +14,8 @@ use crate::{
 use akidb::{
     DbBuilder, Durability, Metric, Schema, Settings, TierSettings,
     blocking::{Collection, Db},
-    tiering::{
-        Capabilities, EndpointSettings, ObjectStore, RetryingStore, StoreError, Surroundings,
-        TierPolicy, TimerSleep,
-        s3::{Credentials, S3Settings, S3Store},
-    },
-    vfs::{SystemClock, SystemRandom},
+    tiering::{ObjectStore, StoreError, TierPolicy},
 };
-use akidb_s3server::{ACCESS_KEY, REGION, SECRET_KEY};
 use serde::{Deserialize, Serialize};
 use std::{ops::Range, path::Path, sync::Arc};
 
@@ -52,7 +49,7 @@ pub(super) struct Done {
 
 /// The child: ships, and prints one line of JSON.
 pub(crate) fn ship_and_tell(args: &ShipWorkerArgs, output: Output) -> Result<()> {
-    let client = client(args)?;
+    let client = client::open(&args.server, args.concurrency as u32)?;
     let done = match args.level {
         Level::Store => store::ship(args, client.clone())?,
         Level::Engine => engine::ship(args, client.clone())?,
@@ -67,27 +64,6 @@ pub(crate) fn ship_and_tell(args: &ShipWorkerArgs, output: Output) -> Result<()>
         peak_rss_bytes: machine::peak_rss_bytes(),
     };
     output.say(serde_json::to_string(&told).unwrap_or_default())
-}
-
-/// The server as a program would use it: with retries, and as many requests as there are uploads.
-fn client(args: &ShipWorkerArgs) -> Result<Arc<RetryingStore>> {
-    let settings = S3Settings::new(BUCKET)
-        .endpoint(args.server.clone())
-        .region(REGION)
-        .credentials(Credentials::new(ACCESS_KEY, SECRET_KEY))
-        .allow_plain_http()
-        // Trying it out would count, and would meet the failures that were asked for.
-        .assume(Capabilities::ALL_BUT_AGES);
-    let store = pollster::block_on(S3Store::open(settings)).map_err(failed)?;
-    let surroundings = Surroundings {
-        clock: Arc::new(SystemClock::new()),
-        sleep: Arc::new(TimerSleep::start().map_err(CliError::Thread)?),
-        random: Arc::new(SystemRandom::new()),
-    };
-    let defaults = EndpointSettings::default();
-    let requests_max = defaults.requests_max.max(args.concurrency as u32);
-    let settings = EndpointSettings { requests_max, ..defaults };
-    Ok(Arc::new(RetryingStore::new(Arc::new(store), settings, surroundings)))
 }
 
 pub(super) fn failed(error: StoreError) -> CliError {
