@@ -2,7 +2,7 @@
 //! there.
 
 use crate::{Ran, with_sample};
-use akidb_s3server::{ACCESS_KEY, Fault, REGION, S3Server, SECRET_KEY, Strike};
+use akidb_s3server::{ACCESS_KEY, Fault, REGION, S3Server, SECRET_KEY, Seen, Strike};
 use serde_json::{Value, json};
 use std::{path::Path, process::Command};
 
@@ -34,7 +34,9 @@ fn a_collection_goes_to_the_bucket_and_a_search_brings_it_back() {
     let (server, dir) = (server(), with_sample());
     let moved = run(&server, dir.path(), "tier move --dir DIR -C words cold --json").json();
     assert_eq!((&moved["tier"], &moved["rows"]), (&json!("cold"), &json!(5000)));
-    assert!(server.seen().iter().any(|seen| seen.target.starts_with("/rows/here/c0/")));
+    let below =
+        |seen: &Seen| seen.target.starts_with("/rows/here/") && seen.target.contains("/c0/");
+    assert!(server.seen().iter().any(below));
     let search = "search --dir DIR -C words --id n13766896 -k 1 --read-only --json";
     let found = run(&server, dir.path(), search).json();
     assert_eq!(found["hits"][0]["id"], "n13766896");
@@ -65,7 +67,7 @@ fn what_the_store_refuses_for_good_is_a_dead_letter_that_can_be_retried_and_drop
     let (server, dir) = (server(), with_sample());
     let run = |line: &str| run(&server, dir.path(), line);
     run("tier move --dir DIR -C words warm").ok();
-    let puts = Strike::always().of("PUT").to("/here/c0/");
+    let puts = Strike::always().of("PUT").to(".parquet");
     server.fail(puts, Fault::status(403, "AccessDenied"));
     let text = run("tier run --dir DIR --warm-idle 0s").fails(1);
     assert!(text.contains("akidb store check"), "{text}");
