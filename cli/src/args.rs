@@ -25,7 +25,9 @@ pub(crate) use bench_tiers::{BenchShipArgs, Level, ShipWorkerArgs};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 pub(crate) use generate::GenArgs;
 use std::path::PathBuf;
-pub(crate) use store::{AddressingStyle, StoreArgs, StoreCommand, StoreCommandArgs, StorePlace};
+#[cfg(feature = "s3")]
+pub(crate) use store::AddressingStyle;
+pub(crate) use store::{StoreArgs, StoreCommand, StoreCommandArgs, StorePlace};
 pub(crate) use tiering::{
     DlqArgs, DlqCommand, DlqLettersArgs, DlqListArgs, SnapshotArgs, SnapshotCommand,
     SnapshotCreateArgs, SnapshotDeleteArgs, SnapshotListArgs, SnapshotRestoreArgs, TierArgs,

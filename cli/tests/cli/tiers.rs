@@ -1,9 +1,13 @@
 //! Collections moved between tiers by command, what is set for them, snapshots, and the object store.
 
 use crate::{hit_ids, run, with_sample};
-use akidb::vfs::{EntryKind, Fs, RealFs};
+use akidb::{
+    DbBuilder, Metric, Point, Schema, Settings, Tier, TierSettings,
+    tiering::LocalStore,
+    vfs::{EntryKind, Fs, RealFs, read_file},
+};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 /// The first collection of `tier list`.
 fn first(listed: &Value) -> &Value {
@@ -165,6 +169,38 @@ fn reading_only_does_not_make_the_store_that_was_mistyped() {
     let line = format!("stats --dir DIR --read-only --store file:{}", missing.display());
     run(dir.path(), &line).fails(1);
     assert!(RealFs.metadata(&missing).is_err());
+}
+
+/// The JSON blocks of the guide of tiers.
+fn settings_of_the_guide() -> Vec<TierSettings> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/guides/tiering.md");
+    let text = read_file(&RealFs, &path).expect("the guide is there");
+    let text = String::from_utf8(text).expect("UTF-8");
+    let blocks = text.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.map(|block| serde_json::from_str(block).expect(block)).collect()
+}
+
+#[test]
+fn the_settings_of_the_guide_open_a_database() {
+    let all = settings_of_the_guide();
+    assert_eq!((all.len(), &all[0]), (5, &TierSettings::default()));
+    for tiers in all {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(Arc::new(RealFs), dir.path().join("bucket")).unwrap();
+        let settings = Settings { tiers: tiers.clone(), ..Settings::default() };
+        let builder = DbBuilder::new(dir.path().join("db")).settings(settings);
+        let db = builder.object_store(Arc::new(store)).open_blocking().unwrap();
+        let docs = db.create_collection("docs", Schema::new(2, Metric::L2)).unwrap();
+        docs.upsert([Point::new(1, [0.0, 1.0])]).run().unwrap();
+        docs.move_to(Tier::Cold).unwrap();
+        docs.search(&[0.0, 1.0]).k(1).run().unwrap();
+        assert_eq!(docs.tier(), Tier::Warm);
+        // What was read is idle for none of them; whether one read makes it hot is the policy's.
+        let busy = u64::from(tiers.policy.hot_accesses <= 1);
+        docs.search(&[0.0, 1.0]).k(1).run().unwrap();
+        assert_eq!(db.run_tiering().unwrap().moved, busy, "{tiers:?}");
+        db.close().unwrap();
+    }
 }
 
 #[cfg(not(feature = "s3"))]
