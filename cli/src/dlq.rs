@@ -14,7 +14,6 @@ use akidb::{
     vfs::{Clock, SystemClock},
 };
 use serde::Serialize;
-use std::time::Duration;
 
 pub(crate) fn run(args: &DlqArgs, store: &StoreArgs, output: Output) -> Result<()> {
     match &args.command {
@@ -45,7 +44,7 @@ impl Report for Listed {
                 letter.collection.clone().unwrap_or_else(|| "(dropped)".to_owned()),
                 letter.to.unwrap_or("?").to_owned(),
                 units::count(u64::from(letter.failures)),
-                units::time(Duration::from_millis(since)),
+                units::period(since),
                 letter.error.clone(),
             ]);
         }

@@ -19,7 +19,6 @@ use akidb::{
     vfs::{Clock, SystemClock},
 };
 use serde::Serialize;
-use std::time::Duration;
 
 pub(crate) fn run(args: &TierArgs, store: &StoreArgs, output: Output) -> Result<()> {
     match &args.command {
@@ -102,7 +101,7 @@ impl Report for Listed {
                 place.moving_to.unwrap_or("-").to_owned(),
                 if place.pinned { "yes" } else { "-" }.to_owned(),
                 units::count(place.reads),
-                units::time(Duration::from_millis(place.idle_ms)),
+                units::period(place.idle_ms),
                 units::count(place.rows),
                 units::bytes(place.memory_bytes),
                 units::bytes(place.disk_bytes),
@@ -285,8 +284,8 @@ struct Policy {
 
 impl Report for Policy {
     fn text(&self) -> String {
-        let verb = if self.changed { "is now" } else { "is" };
-        format!("{:?} {verb} moved {}", self.collection, overrides_text(&self.overrides))
+        let changed = if self.changed { ", from now on" } else { "" };
+        format!("{:?} moves {}{changed}", self.collection, overrides_text(&self.overrides))
     }
 }
 
@@ -319,11 +318,10 @@ fn overrides_text(overrides: &TierOverrides) -> String {
     if overrides.automatic == Some(false) {
         return "by hand only".to_owned();
     }
-    let idle = |ms: u64| units::time(Duration::from_millis(ms));
     let promotes = overrides.promote_on_access;
     let words: Vec<String> = [
-        overrides.hot_idle_ms.map(|ms| format!("hot to warm after {}", idle(ms))),
-        overrides.warm_idle_ms.map(|ms| format!("warm to cold after {}", idle(ms))),
+        overrides.hot_idle_ms.map(|ms| format!("hot to warm after {}", units::period(ms))),
+        overrides.warm_idle_ms.map(|ms| format!("warm to cold after {}", units::period(ms))),
         overrides.hot_accesses.map(|reads| format!("warm to hot at {reads} reads")),
         promotes.map(|on| format!("cold to warm {}", if on { "when read" } else { "never" })),
     ]

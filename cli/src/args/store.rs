@@ -79,7 +79,7 @@ Examples:
 
 Exit codes: 0 everything that AkiDB relies on holds; 1 it cannot be used: no access, no such bucket,
 a wrong address; 2 the command line is wrong; 3 it can be used by one writer only, since it does not
-keep to conditions of puts.";
+keep to conditions of puts, or is a directory, which does within one process.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum StoreCommand {

@@ -150,12 +150,14 @@ fn without_dead_letters_the_list_is_empty_and_a_number_is_an_error() {
 fn a_directory_is_checked_as_a_store_and_nothing_is_left_there() {
     let dir = tempfile::tempdir().unwrap();
     let store = format!("--store file:{}", dir.path().display());
-    let checked = run(dir.path(), &format!("store check {store} --json")).json();
-    assert_eq!(checked["multi_writer"], true);
+    let checked = run(dir.path(), &format!("store check {store} --json"));
+    assert_eq!(checked.code, Some(3), "a directory is for one writer: {}", checked.stderr);
+    let checked: Value = serde_json::from_str(&checked.stdout).unwrap();
+    assert_eq!(checked["multi_writer"], false);
     let names: Vec<_> = checked["capabilities"].as_array().unwrap().iter().collect();
     assert!(names.iter().any(|one| one["name"] == "if-absent" && one["there"] == true));
-    let text = run(dir.path(), &format!("store check {store}")).ok();
-    assert!(text.contains("several writers may use it"), "{text}");
+    let text = run(dir.path(), &format!("store check {store}")).stdout;
+    assert!(text.contains("within one process"), "{text}");
     assert_eq!(objects(dir.path()), 0);
     let text = run(dir.path(), "store check").fails(1);
     assert!(text.contains("--store file:DIR"), "{text}");
