@@ -71,7 +71,8 @@ pub(crate) fn time(time: Duration) -> String {
 pub(crate) fn period(ms: u64) -> String {
     const UNITS: [(&str, u64); 4] =
         [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000)];
-    let fits = |(_, unit): &&(&str, u64)| ms >= *unit && (ms % unit == 0 || ms >= 10 * unit);
+    let fits =
+        |(_, unit): &&(&str, u64)| ms >= *unit && (ms.is_multiple_of(*unit) || ms >= 10 * unit);
     match UNITS.iter().find(fits) {
         Some((name, unit)) => format!("{} {name}", count(ms / unit)),
         None => format!("{} ms", count(ms)),
