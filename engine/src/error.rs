@@ -2,16 +2,16 @@
 //! behind it. Every cause names what failed and where: the file and offset, the id, the field.
 
 use crate::PointId;
-use akidb_tiering::{
-    DeadLetterError, KeyError, RecordsError, StoreError, StoreErrorKind, UploadError,
-};
+use akidb_tiering::{DeadLetterError, KeyError, RecordsError, StoreError, UploadError};
 use akidb_vfs::FsError;
 use akidb_wal::WalError;
 use std::{fmt, path::PathBuf, sync::Arc};
 
 mod input;
+mod kinds;
 
 pub use input::InputError;
+use kinds::{fs_kind, records_kind, store_kind, upload_kind, wal_kind};
 
 /// A result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -30,6 +30,8 @@ pub enum ErrorKind {
     Locked,
     /// The object store or the machine did not answer in time or refused for now: retry.
     Unavailable,
+    /// A limit of the settings is reached: delete something, or raise the limit. Nothing was changed.
+    QuotaExceeded,
     /// The disk is full: free space and retry; no restart is needed.
     NoSpace,
     /// A write or sync failed earlier; reads go on, writes need a close and a new open.
@@ -250,6 +252,27 @@ pub enum Cause {
         /// The file.
         file: PathBuf,
     },
+    /// Another machine, or a copy of the directory, writes to the bucket now.
+    #[error(
+        "{file} was taken over by {holder} (epoch {epoch}), so this directory may not write there \
+         any more; close it there, then open the database from the bucket into a new directory"
+    )]
+    Fenced {
+        /// The manifest in the bucket.
+        file: String,
+        /// The epoch of the writer that holds it.
+        epoch: u64,
+        /// Who that is, as it wrote of itself.
+        holder: String,
+    },
+    /// The bucket and prefix belong to another database.
+    #[error("{file} belongs to database {database}; give another bucket or prefix")]
+    ForeignBucket {
+        /// The manifest in the bucket.
+        file: String,
+        /// The database.
+        database: uuid::Uuid,
+    },
     /// Part of the database's files are gone.
     #[error("{} misses {missing}; restore it from a copy", dir.display())]
     HalfDeleted {
@@ -267,6 +290,25 @@ pub enum Cause {
         offset: u64,
         /// What is wrong there.
         detail: String,
+    },
+    /// A limit of the settings would be passed; nothing was written.
+    #[error(
+        "{} may take {limit} {what}, takes {used} and this would take {asked} more; delete something or raise \
+         the limit{}",
+        namespace.as_ref().map_or("the database".to_owned(), |name| format!("namespace {name:?}")),
+        if *what == "memory_bytes" { ", or retry: a flush has begun" } else { "" }
+    )]
+    QuotaExceeded {
+        /// The namespace; `None`: the database.
+        namespace: Option<String>,
+        /// Which limit: `collections`, `memory_bytes` or `storage_bytes`.
+        what: &'static str,
+        /// What is taken now.
+        used: u64,
+        /// What was asked for.
+        asked: u64,
+        /// The limit.
+        limit: u64,
     },
     /// Too little free space for the reserve; the log was not touched.
     #[error(
@@ -348,14 +390,16 @@ impl Cause {
             Self::CollectionExists { .. }
             | Self::RowExists { .. }
             | Self::SnapshotExists { .. } => ErrorKind::AlreadyExists,
-            Self::Locked { .. } => ErrorKind::Locked,
-            Self::Newer { .. } | Self::Foreign { .. } | Self::UnknownFile { .. } => {
-                ErrorKind::Incompatible
-            }
+            Self::Locked { .. } | Self::Fenced { .. } => ErrorKind::Locked,
+            Self::Newer { .. }
+            | Self::Foreign { .. }
+            | Self::ForeignBucket { .. }
+            | Self::UnknownFile { .. } => ErrorKind::Incompatible,
             Self::HalfDeleted { .. } | Self::Corruption { .. } | Self::Damaged { .. } => {
                 ErrorKind::Corruption
             }
             Self::ReadOnly => ErrorKind::PermissionDenied,
+            Self::QuotaExceeded { .. } => ErrorKind::QuotaExceeded,
             Self::DiskReserve { .. } | Self::MergeSpace { .. } => ErrorKind::NoSpace,
             Self::Poisoned(_) => ErrorKind::Reopen,
             Self::Closed => ErrorKind::Closed,
@@ -392,69 +436,5 @@ impl From<WalError> for Cause {
 impl From<Arc<WalError>> for Cause {
     fn from(error: Arc<WalError>) -> Self {
         Self::Wal(error)
-    }
-}
-
-fn wal_kind(error: &WalError) -> ErrorKind {
-    match error {
-        WalError::Fs(error) => fs_kind(error),
-        WalError::Corruption { .. } => ErrorKind::Corruption,
-        WalError::Newer { .. } | WalError::Foreign { .. } => ErrorKind::Incompatible,
-        WalError::NoSpace { .. } => ErrorKind::NoSpace,
-        WalError::TooLarge { .. } | WalError::Backend { .. } => ErrorKind::InvalidInput,
-        WalError::Poisoned(_) => ErrorKind::Reopen,
-        WalError::Closed => ErrorKind::Closed,
-        WalError::Thread(_) => ErrorKind::Unavailable,
-        _ => ErrorKind::Bug,
-    }
-}
-
-fn store_kind(error: &StoreError) -> ErrorKind {
-    match error.kind {
-        StoreErrorKind::NotFound | StoreErrorKind::Corrupt => ErrorKind::Corruption,
-        StoreErrorKind::NoSpace => ErrorKind::NoSpace,
-        StoreErrorKind::PermissionDenied | StoreErrorKind::Misconfigured => {
-            ErrorKind::PermissionDenied
-        }
-        kind if kind.is_transient() => ErrorKind::Unavailable,
-        _ => ErrorKind::Bug,
-    }
-}
-
-fn upload_kind(error: &UploadError) -> ErrorKind {
-    match error {
-        UploadError::Store(error) => store_kind(error),
-        UploadError::Journal { source, .. } => records_kind(source),
-        UploadError::Source { source, .. } => {
-            source.downcast_ref::<Error>().map_or(ErrorKind::Bug, Error::kind)
-        }
-        _ => ErrorKind::Bug,
-    }
-}
-
-fn records_kind(error: &RecordsError) -> ErrorKind {
-    match error {
-        RecordsError::Fs(error) => fs_kind(error),
-        RecordsError::Corruption { .. } => ErrorKind::Corruption,
-        RecordsError::Newer { .. } => ErrorKind::Incompatible,
-        _ => ErrorKind::Bug,
-    }
-}
-
-fn fs_kind(error: &FsError) -> ErrorKind {
-    if error.is_no_space() {
-        ErrorKind::NoSpace
-    } else if error.is_read_only() {
-        ErrorKind::PermissionDenied
-    } else if error.is_not_found() {
-        // A file that the database knows of; one that the caller named is `FileNotFound`.
-        ErrorKind::Corruption
-    } else if matches!(
-        error.kind(),
-        std::io::ErrorKind::NotADirectory | std::io::ErrorKind::IsADirectory
-    ) {
-        ErrorKind::Incompatible
-    } else {
-        ErrorKind::Unavailable
     }
 }

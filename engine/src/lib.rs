@@ -28,6 +28,7 @@
 //! - [`import`] reads rows from any Parquet file with an id and a vector column.
 
 mod api;
+mod bucket;
 mod budget;
 mod cold;
 mod collection;
@@ -45,6 +46,7 @@ mod maintenance;
 mod manifest;
 mod memtable;
 mod point;
+mod quota;
 mod read;
 mod repair;
 mod schema;
@@ -61,7 +63,7 @@ pub use akidb_handoff::Tier;
 pub use akidb_tiering as tiering;
 pub use akidb_vfs as vfs;
 pub use api::{Collection, Db, DbBuilder, Scan, Search, Write, blocking};
-pub use db::{RecoveryReport, TornTail};
+pub use db::{BucketStats, RecoveryReport, TornTail};
 pub use error::{Cause, Error, ErrorKind, InputError, Result};
 pub use filter::{
     FILTER_CONDITIONS_MAX, FILTER_DEPTH_MAX, FieldRef, Filter, FilterStep, FilterStrategy,
@@ -70,11 +72,12 @@ pub use filter::{
 pub use id::{ID_BYTES_MAX, PointId};
 pub use inspect::{FileReport, WalDump, WalFileDump, WalFrame, WalRow, dump_wal, inspect};
 pub use point::{Hit, Metadata, Point, Receipt, Record};
+pub use quota::{NamespaceStats, Usage};
 pub use read::{Cursor, Explain, Page, PartExplain};
 pub use repair::{Loss, LossKind, Repair, RepairAction, RepairPlan, RepairStep, Saved};
 pub use schema::{DIM_MAX, FIELDS_MAX, FieldDef, FieldType, Metric, Schema};
 pub use segment::{BlockDescription, ReadMode, SegmentDescription};
-pub use settings::{Durability, Settings, TierSettings, WalBackend};
+pub use settings::{Durability, Limits, Settings, TierSettings, WalBackend};
 pub use stats::{CellStats, ColdStats, CollectionStats, DbStats, SegmentStats, SnapshotInfo};
 pub use tiers::{DeadMove, TierCycle, TieringStats};
 pub use tombstones::{TombstoneDescription, TombstoneEntryDescription};

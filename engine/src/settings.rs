@@ -3,12 +3,15 @@
 //! takes them.
 
 use crate::error::{InputError, Result};
+use crate::schema::validate_name;
 use crate::segment::ReadMode;
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
+mod limits;
 mod tiers;
 
+pub use limits::Limits;
 pub use tiers::TierSettings;
 
 /// How durable a write is before it is acknowledged.
@@ -154,6 +157,12 @@ pub struct Settings {
     pub disk_reserve_bytes: u64,
     /// When collections move between tiers by themselves, and how their objects are sent.
     pub tiers: TierSettings,
+    /// What the whole database may take. Default: no limits.
+    pub limits: Limits,
+    /// What these namespaces may take, by name. Default: none is named.
+    pub namespace_limits: BTreeMap<String, Limits>,
+    /// What each namespace may take that is not named. Default: no limits.
+    pub namespace_default: Limits,
 }
 
 impl Default for Settings {
@@ -185,6 +194,9 @@ impl Default for Settings {
             metadata_depth_max: 32,
             disk_reserve_bytes: 64 << 20,
             tiers: TierSettings::default(),
+            limits: Limits::default(),
+            namespace_limits: BTreeMap::new(),
+            namespace_default: Limits::default(),
         }
     }
 }
@@ -193,6 +205,11 @@ impl Default for Settings {
 const WAL_FILE_BYTES_MIN: u64 = 4096;
 
 impl Settings {
+    /// What a namespace may take.
+    pub(crate) fn limits_of(&self, namespace: &str) -> Limits {
+        self.namespace_limits.get(namespace).copied().unwrap_or(self.namespace_default)
+    }
+
     /// Checks every range; called when a database is opened.
     pub(crate) fn validate(&self) -> Result<()> {
         let rule = |ok: bool, name, value: String, rule| {
@@ -230,6 +247,9 @@ impl Settings {
             self.memtable_pool_bytes.to_string(),
             "at least memtable_bytes, which is at least 1",
         )?;
+        for name in self.namespace_limits.keys() {
+            validate_name(name)?;
+        }
         self.tiers.validate()?;
         Ok(())
     }

@@ -2,10 +2,11 @@
 
 use crate::{
     collection::{CollectionCore, SegmentView, View},
-    db::DbCore,
+    db::{BucketStats, DbCore},
     error::Result,
     ivf::Clusterings,
     maintenance::compaction,
+    quota::{NamespaceStats, Usage},
     schema::Schema,
     segment::Segment,
     settings::WalBackend,
@@ -65,6 +66,8 @@ pub struct ColdStats {
 pub struct CollectionStats {
     /// The name.
     pub name: String,
+    /// The namespace that it counts towards.
+    pub namespace: Option<String>,
     /// The schema.
     pub schema: Schema,
     /// "hot", "warm", or "cold" while an object holds rows.
@@ -144,6 +147,12 @@ pub struct DbStats {
     /// The last failure to make a segment hot, until one succeeds or none is due. Searches read such a
     /// segment's file.
     pub hot_error: Option<String>,
+    /// The bucket; `None` without one, and while a move holds it.
+    pub bucket: Option<BucketStats>,
+    /// What the database takes, by the rules of its limits.
+    pub usage: Usage,
+    /// The namespaces, by name.
+    pub namespaces: Vec<NamespaceStats>,
     /// The worker that moves collections between tiers.
     pub tiering: TieringStats,
     /// The last failure to remove files or objects that are no longer needed.
@@ -180,6 +189,7 @@ impl DbCore {
         let memtables = || state.parts.memtables();
         CollectionStats {
             name: collection.name.clone(),
+            namespace: collection.namespace.clone(),
             schema: (*state.schema).clone(),
             tier: collection.tier.tier().name(),
             moving_to: collection.tier.state().moving_to.map(Tier::name),
@@ -231,6 +241,9 @@ impl DbCore {
             flush_error: self.background.flush_error().map(|error| error.to_string()),
             compaction_error: self.background.compaction_error().map(|error| error.to_string()),
             hot_error: self.background.hot_error().map(|error| error.to_string()),
+            bucket: self.bucket_stats(),
+            usage: self.usage(None),
+            namespaces: self.namespaces(),
             tiering: self.tiering_stats(),
             cleanup_error: self.background.cleanup_error().map(|error| error.to_string()),
         }

@@ -91,7 +91,8 @@ impl FaultStore {
     /// Never: a store in memory lists.
     pub fn objects(&self) -> usize {
         let page = pollster::block_on(self.inner.list("", None, usize::MAX));
-        page.expect("memory lists").objects.len()
+        let objects = page.expect("memory lists").objects;
+        objects.iter().filter(|object| object.key.as_str().ends_with(".parquet")).count()
     }
 }
 

@@ -4,7 +4,7 @@
 
 use crate::{
     Capabilities, ETag, Head, ListPage, ListedObject, MultipartStore, Object, ObjectKey,
-    ObjectStore, PageToken, PutCondition, PutId, PutOptions, PutReceipt, StoreError,
+    ObjectStore, PageToken, PartLimits, PutCondition, PutId, PutOptions, PutReceipt, StoreError,
     StoreErrorKind, StoreResult,
     store::{BoxFuture, checked_range},
 };
@@ -25,6 +25,8 @@ struct State {
     uploads: BTreeMap<String, uploads::Pending>,
     /// Tells ages, if there is one.
     clock: Option<Arc<dyn Clock>>,
+    /// The shortest part; that of S3, unless a test wants small ones.
+    part_min: Option<u64>,
     /// Puts, parts and uploads so far: each gets a tag of its own, as on a store with versions.
     made: u64,
 }
@@ -48,6 +50,11 @@ impl Stored {
 impl State {
     fn now(&self) -> Option<Duration> {
         self.clock.as_ref().map(|clock| clock.monotonic())
+    }
+
+    fn limits(&self) -> PartLimits {
+        let limits = PartLimits::S3;
+        limits.with_part_min(self.part_min.unwrap_or(limits.part_min))
     }
 
     /// How long ago something was made.
@@ -93,6 +100,14 @@ impl MemoryStore {
     /// An empty store that tells ages by this clock.
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
         Self(Mutex::new(State { clock: Some(clock), ..State::default() }))
+    }
+
+    /// The same store, which takes parts of this length and more, instead of S3's 5 MiB: a test that
+    /// uploads many objects in parts need not move megabytes.
+    #[must_use]
+    pub fn with_part_min(self, bytes: u64) -> Self {
+        self.0.lock().part_min = Some(bytes);
+        self
     }
 
     fn stored(&self, key: &ObjectKey) -> StoreResult<Stored> {
@@ -189,6 +204,8 @@ impl ObjectStore for MemoryStore {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { ages: self.0.lock().clock.is_some(), ..Capabilities::ALL_BUT_AGES }
+        let state = self.0.lock();
+        let (ages, parts) = (state.clock.is_some(), Some(state.limits()));
+        Capabilities { ages, parts, ..Capabilities::ALL_BUT_AGES }
     }
 }

@@ -17,7 +17,7 @@
 //!   back. A store that is down for long sees one try per call, not six.
 
 use crate::{StoreError, StoreErrorKind};
-use akidb_vfs::Random;
+use akidb_vfs::{Random, planted};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -117,7 +117,7 @@ impl RetryPolicy {
         budget: &RetryBudget,
         random: &dyn Random,
     ) -> Result<Duration, GiveUp> {
-        if !error.kind.is_transient() {
+        if !error.kind.is_transient() && !planted("retry.permanent-retried") {
             return Err(GiveUp::Permanent);
         }
         if attempts >= self.attempts_max {
@@ -140,6 +140,9 @@ impl RetryPolicy {
     }
 
     fn asked_for(&self, error: &StoreError) -> Duration {
+        if planted("retry.wait-ignored") {
+            return Duration::ZERO;
+        }
         let throttled =
             matches!(error.kind, StoreErrorKind::Throttled | StoreErrorKind::Unavailable);
         let asked = error.retry_after.filter(|_| throttled).unwrap_or_default();

@@ -98,15 +98,32 @@ fn rules_count_the_calls_of_their_verb() {
 }
 
 #[test]
-fn a_cut_read_is_found_by_a_verified_get() {
+fn a_verified_get_reads_again_what_was_cut_on_its_way() {
     let store = faulty(1);
     put(&store, "a").expect("a put");
-    store.fail_next(None, 2, Fault::Truncated);
+    store.fail_next(None, 3, Fault::Truncated);
     assert_eq!(block_on(store.get(&key("a"))).expect("half of it").body, "the ");
+    let get = |sum| block_on(get_verified(&store, &key("a"), 8, sum));
     let sum = crc32fast::hash(b"the body");
-    let error = block_on(get_verified(&store, &key("a"), 8, sum)).expect_err("half of it");
-    assert_eq!(error.kind, StoreErrorKind::Corrupt);
-    assert!(block_on(get_verified(&store, &key("a"), 8, sum)).is_ok());
+    assert_eq!(get(sum).expect("the third read is whole"), "the body");
+    assert_eq!(store.counts().of(Verb::Get), 4);
+}
+
+#[test]
+fn a_verified_get_calls_an_object_damaged_that_reads_the_same_each_time_and_no_other() {
+    let store = faulty(1);
+    put(&store, "a").expect("a put");
+    let reads = || store.counts().of(Verb::Get);
+    let get = |sum| block_on(get_verified(&store, &key("a"), 8, sum));
+    let damaged = get(7).expect_err("other bytes than expected");
+    assert_eq!((damaged.kind, reads()), (StoreErrorKind::Corrupt, 3));
+    assert!(damaged.to_string().contains("the same in all of 3 reads"), "{damaged}");
+    store.fail_nth(Verb::Get, 2, Fault::Truncated);
+    let cut = get(7).expect_err("other bytes than expected, and once others still");
+    assert_eq!((cut.kind, reads()), (StoreErrorKind::Unavailable, 6));
+    store.fail_next(None, 1, Fault::Forbidden);
+    let refused = get(7).expect_err("a refusal is not read again");
+    assert_eq!((refused.kind, reads()), (StoreErrorKind::PermissionDenied, 7));
 }
 
 #[test]

@@ -80,7 +80,21 @@ impl Db {
     /// # Errors
     /// As there.
     pub fn create_collection(&self, name: &str, schema: Schema) -> Result<Collection> {
-        self.core.create_collection(name, schema).map(|collection| self.handle(collection))
+        self.core.create_collection(name, schema, None).map(|collection| self.handle(collection))
+    }
+
+    /// See [`crate::Db::create_collection_in`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn create_collection_in(
+        &self,
+        namespace: &str,
+        name: &str,
+        schema: Schema,
+    ) -> Result<Collection> {
+        let created = self.core.create_collection(name, schema, Some(namespace));
+        created.map(|collection| self.handle(collection))
     }
 
     /// See [`crate::Db::collection`].
@@ -142,6 +156,14 @@ impl Db {
     /// As there.
     pub fn delete_snapshot(&self, name: &str) -> Result<()> {
         snapshot::delete(&self.core, name)
+    }
+
+    /// See [`crate::Db::is_outdated`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn is_outdated(&self) -> Result<bool> {
+        self.core.is_outdated()
     }
 
     /// See [`crate::Db::pause_tiering`].

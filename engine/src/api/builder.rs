@@ -44,6 +44,7 @@ impl DbBuilder {
                 clock: Arc::new(SystemClock::new()),
                 random: Arc::new(SystemRandom::new()),
                 store: None,
+                from_bucket: false,
                 inline: false,
             },
             read_only: false,
@@ -90,9 +91,36 @@ impl DbBuilder {
         self
     }
 
-    /// Where cold objects and snapshots go. Default: files under `objects/` in the directory.
+    /// Where cold objects and snapshots go. Default: files under `objects/` in the directory. One root of
+    /// a store belongs to one database, and to one writer of it at a time.
     pub fn object_store(mut self, store: Arc<dyn ObjectStore>) -> Self {
         self.components.store = Some(store);
+        self
+    }
+
+    /// If the directory is new: begins with the database that the object store holds, as a machine does
+    /// that has lost its disk. Its collections are cold, its snapshots are there;
+    /// [`RecoveryReport`](crate::RecoveryReport) names what was never shipped. From then on this
+    /// directory is the writer: the machine before, should it come back, is refused. With
+    /// [`DbBuilder::read_only`] nothing is taken over and nothing is written; [`Db::is_outdated`] says
+    /// when to open again.
+    ///
+    /// ```
+    /// use akidb::{DbBuilder, Metric, Point, Schema, tiering::MemoryStore};
+    /// use std::sync::Arc;
+    /// # let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    /// let store = Arc::new(MemoryStore::new());
+    /// let db = DbBuilder::new(first.path()).object_store(store.clone()).open_blocking()?;
+    /// let docs = db.create_collection("docs", Schema::new(2, Metric::L2))?;
+    /// docs.upsert([Point::new(1, [1.0, 2.0])]).run()?;
+    /// docs.demote()?;
+    /// drop((docs, db, first)); // the disk is lost
+    /// let db = DbBuilder::new(second.path()).object_store(store).restore_from_store().open_blocking()?;
+    /// assert_eq!(db.collection("docs")?.count(None)?, 1);
+    /// # Ok::<(), akidb::Error>(())
+    /// ```
+    pub fn restore_from_store(mut self) -> Self {
+        self.components.from_bucket = true;
         self
     }
 

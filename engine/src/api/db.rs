@@ -61,11 +61,30 @@ impl Db {
     /// Creates an empty collection; durable when it returns.
     ///
     /// # Errors
-    /// `InvalidInput` for a bad name or schema, `AlreadyExists`.
+    /// `InvalidInput` for a bad name or schema, `AlreadyExists`, `QuotaExceeded`.
     pub async fn create_collection(&self, name: &str, schema: Schema) -> Result<Collection> {
         let name = name.to_owned();
-        let created =
-            task::job(&self.core, "create", move |core| core.create_collection(&name, schema));
+        let created = task::job(&self.core, "create", move |core| {
+            core.create_collection(&name, schema, None)
+        });
+        created.await.map(|collection| self.handle(collection))
+    }
+
+    /// Creates an empty collection in a namespace: a group of collections with limits of its own, see
+    /// [`crate::Limits`]. Names are unique across namespaces, and a namespace needs no creating.
+    ///
+    /// # Errors
+    /// As [`Db::create_collection`]; `QuotaExceeded`.
+    pub async fn create_collection_in(
+        &self,
+        namespace: &str,
+        name: &str,
+        schema: Schema,
+    ) -> Result<Collection> {
+        let (name, namespace) = (name.to_owned(), namespace.to_owned());
+        let created = task::job(&self.core, "create", move |core| {
+            core.create_collection(&name, schema, Some(&namespace))
+        });
         created.await.map(|collection| self.handle(collection))
     }
 
@@ -135,6 +154,15 @@ impl Db {
     pub async fn delete_snapshot(&self, name: &str) -> Result<()> {
         let name = name.to_owned();
         task::job(&self.core, "snapshot", move |core| snapshot::delete(core, &name)).await
+    }
+
+    /// Whether the bucket says something else by now than when this database was opened from it for
+    /// reading only: open it again to see that. False for any other database. One or two requests.
+    ///
+    /// # Errors
+    /// `Unavailable`; `Corruption` of the manifest in the bucket.
+    pub async fn is_outdated(&self) -> Result<bool> {
+        task::job(&self.core, "look", DbCore::is_outdated).await
     }
 
     /// Stops the cycles of the tier policy that come by time. A cycle that runs ends as it would;

@@ -55,7 +55,8 @@ fn hash_column(hasher: &mut crc32fast::Hasher, column: &dyn Array) -> Option<()>
             let lists = column.as_list::<i32>();
             hash_numbers(hasher, lists.value_offsets().iter().map(|offset| offset.to_le_bytes()));
             let items = lists.values().as_primitive_opt::<types::Float32Type>()?;
-            hash_numbers(hasher, items.values().iter().map(|x| x.to_le_bytes()));
+            // Most of an object: as they lie in memory, which is little-endian on all that we run on.
+            hasher.update(bytemuck::cast_slice::<f32, u8>(items.values()));
         }
         _ => return None,
     }

@@ -1,4 +1,5 @@
-//! Rows to the bytes of one Parquet file, in memory, one row group at a time.
+//! Rows to the bytes of one Parquet file, one row group at a time; whole, or as they are ready
+//! ([`chunks`](super::chunks)).
 //!
 //! Called by demotion and snapshots. A row group is built as an Arrow batch, whose values are
 //! checksummed before they are encoded, so that the encoder itself is covered too.
@@ -31,40 +32,42 @@ use parquet::{
     file::properties::{EnabledStatistics, WriterProperties},
     schema::types::ColumnPath,
 };
-use std::{mem, sync::Arc};
+use std::{fmt, mem, sync::Arc};
 
-/// A finished object.
-#[derive(Clone, Debug)]
-pub(crate) struct Encoded {
-    pub(crate) bytes: Bytes,
-    pub(crate) rows: u64,
-    /// The lowest and highest LSN of its rows; 0 if it has none.
-    pub(crate) min_lsn: u64,
-    pub(crate) max_lsn: u64,
-}
+/// Rows that the Parquet writer is handed at a time. For each number of a vector it makes two levels
+/// and an index: of a whole row group at once they would be three times the size of the vectors, and
+/// memory that is touched for the first time costs more than the work.
+const WRITE_ROWS: usize = 1024;
 
-/// Encodes rows, in their order. Every vector must be of the schema's dimension; the first error
-/// of `rows` ends the work and is returned.
+/// Encodes rows in one piece, in their order: the joined [`EncodedChunks`], for tests.
+#[cfg(any(test, feature = "testing"))]
 pub(crate) fn encode(
     context: &ColdContext<'_>,
     rows: impl IntoIterator<Item = Result<ColdRow>>,
-) -> Result<Encoded> {
-    let mut encoder = Encoder::start(context)?;
-    for row in rows {
-        encoder.push(row?)?;
-    }
-    encoder.finish()
+) -> Result<(Bytes, super::Totals)> {
+    let chunks = super::EncodedChunks::start(context, rows.into_iter())?;
+    let totals = chunks.totals();
+    let bytes = chunks.collect::<Result<Vec<_>>>()?.concat().into();
+    let totals = totals.get().ok_or_else(|| Error::bug("an object has ended without totals"))?;
+    Ok((bytes, totals))
 }
 
-struct Encoder {
+/// An object being encoded. The bytes of what is done are handed out on the way.
+pub(super) struct Encoder {
     table: SchemaRef,
     writer: ArrowWriter<Vec<u8>>,
     group: Group,
     footer: Footer,
 }
 
+impl fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Encoder").field("footer", &self.footer).finish_non_exhaustive()
+    }
+}
+
 impl Encoder {
-    fn start(context: &ColdContext<'_>) -> Result<Self> {
+    pub(super) fn start(context: &ColdContext<'_>) -> Result<Self> {
         let table = Arc::new(columns::table(context.schema));
         let options =
             ArrowWriterOptions::new().with_properties(properties()).with_skip_arrow_metadata(true);
@@ -83,7 +86,9 @@ impl Encoder {
         Ok(Self { table, writer, group, footer })
     }
 
-    fn push(&mut self, row: ColdRow) -> Result<()> {
+    /// Takes a row; returns the bytes that are ready because of it: none, unless it ends a row
+    /// group. The last few of a group may come with the next one.
+    pub(super) fn push(&mut self, row: ColdRow) -> Result<Bytes> {
         if row.vector.len() != self.footer.schema.dim as usize {
             return Err(Error::bug("a stored vector has another dimension than its collection"));
         }
@@ -91,23 +96,31 @@ impl Encoder {
         self.footer.lsn_min = self.footer.lsn_min.min(row.lsn);
         self.footer.lsn_max = self.footer.lsn_max.max(row.lsn);
         self.group.push(row)?;
-        if self.group.rows >= GROUP_ROWS_MAX || self.group.bytes >= GROUP_BYTES_MAX {
-            self.end_group()?;
+        if self.group.rows < GROUP_ROWS_MAX && self.group.bytes < GROUP_BYTES_MAX {
+            return Ok(Bytes::new());
         }
-        Ok(())
+        self.end_group()?;
+        // What the writer has buffered stays there and is written next: nothing is out of order.
+        Ok(mem::take(self.writer.inner_mut()).into())
     }
 
     fn end_group(&mut self) -> Result<()> {
         let rows = mem::take(&mut self.group.rows) as u64;
+        // About what comes, so that it is not copied each time that it outgrows its place.
+        self.writer.inner_mut().reserve(self.group.bytes);
         let batch = self.group.take_batch(&self.table)?;
         let crc32 = checksum::row_group(&batch)
             .ok_or_else(|| Error::bug("a column of a cold object has no checksum rule"))?;
         self.footer.row_groups.push(RowGroup { rows, crc32 });
-        self.writer.write(&batch).map_err(failed)?;
+        for first in (0..batch.num_rows()).step_by(WRITE_ROWS) {
+            let piece = batch.slice(first, WRITE_ROWS.min(batch.num_rows() - first));
+            self.writer.write(&piece).map_err(failed)?;
+        }
         self.writer.flush().map_err(failed)
     }
 
-    fn finish(mut self) -> Result<Encoded> {
+    /// The rest of the bytes, and what the footer says.
+    pub(super) fn finish(mut self) -> Result<(Bytes, Footer)> {
         if self.group.rows > 0 {
             self.end_group()?;
         }
@@ -115,12 +128,7 @@ impl Encoder {
         for pair in self.footer.to_key_values()? {
             self.writer.append_key_value_metadata(pair);
         }
-        Ok(Encoded {
-            bytes: self.writer.into_inner().map_err(failed)?.into(),
-            rows: self.footer.rows,
-            min_lsn: self.footer.lsn_min,
-            max_lsn: self.footer.lsn_max,
-        })
+        Ok((self.writer.into_inner().map_err(failed)?.into(), self.footer))
     }
 }
 

@@ -13,6 +13,7 @@
 //!   ([`footer`]), and a panic of the Parquet reader is turned into an error ([`guard`]).
 
 mod checksum;
+mod chunks;
 mod columns;
 mod decode;
 mod describe;
@@ -27,8 +28,10 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use chunks::{EncodedChunks, Totals};
 pub(crate) use decode::ColdReader;
 pub(crate) use describe::describe;
+#[cfg(any(test, feature = "testing"))]
 pub(crate) use encode::encode;
 pub(crate) use salvage::Stated;
 pub(crate) use values::timestamp_text;

@@ -1,6 +1,9 @@
 //! The format as promises: exact rows back, or an error; plain Parquet to everybody else.
 
-use super::{encode::Encoded, *};
+use super::{
+    chunks::{EncodedChunks, Totals},
+    *,
+};
 use crate::{
     ErrorKind, FieldType, Metric, Record,
     error::{Error, Result},
@@ -17,7 +20,7 @@ fn context(schema: &Schema) -> ColdContext<'_> {
     ColdContext { database: Uuid::from_u128(0xA41D), collection: 7, schema }
 }
 
-fn encode_rows(schema: &Schema, rows: &[ColdRow]) -> Encoded {
+fn encode_rows(schema: &Schema, rows: &[ColdRow]) -> (Bytes, Totals) {
     encode(&context(schema), rows.iter().cloned().map(Ok)).unwrap()
 }
 
@@ -136,11 +139,11 @@ proptest! {
     #[test]
     fn every_row_comes_back_exactly(rows in any_rows()) {
         let schema = full_schema();
-        let encoded = encode_rows(&schema, &rows);
-        prop_assert_eq!(encoded.rows, rows.len() as u64);
-        prop_assert_eq!(encoded.min_lsn, rows.iter().map(|r| r.lsn).min().unwrap_or(0));
-        prop_assert_eq!(encoded.max_lsn, rows.iter().map(|r| r.lsn).max().unwrap_or(0));
-        prop_assert_eq!(exact_out(decode(encoded.bytes, &schema).unwrap()), exact_in(&rows));
+        let (bytes, totals) = encode_rows(&schema, &rows);
+        prop_assert_eq!(totals.rows, rows.len() as u64);
+        prop_assert_eq!(totals.min_lsn, rows.iter().map(|r| r.lsn).min().unwrap_or(0));
+        prop_assert_eq!(totals.max_lsn, rows.iter().map(|r| r.lsn).max().unwrap_or(0));
+        prop_assert_eq!(exact_out(decode(bytes, &schema).unwrap()), exact_in(&rows));
     }
 
     #[test]
@@ -148,7 +151,7 @@ proptest! {
         flips in prop::collection::vec((any::<prop::sample::Index>(), 1_u8..), 2..6)
     ) {
         let (schema, rows) = (full_schema(), sample_rows());
-        let mut bytes = encode_rows(&schema, &rows).bytes.to_vec();
+        let mut bytes = encode_rows(&schema, &rows).0.to_vec();
         for (at, mask) in flips {
             let at = at.index(bytes.len());
             bytes[at] ^= mask;
@@ -162,7 +165,7 @@ proptest! {
 #[test]
 fn every_flipped_byte_gives_an_error_or_the_same_rows() {
     let (schema, rows) = (full_schema(), sample_rows());
-    let good = encode_rows(&schema, &rows).bytes;
+    let good = encode_rows(&schema, &rows).0;
     let mut refused = 0;
     for at in 0..good.len() {
         for mask in [0x01, 0x80, 0xff] {
@@ -184,7 +187,7 @@ fn every_flipped_byte_gives_an_error_or_the_same_rows() {
 #[test]
 fn every_truncation_is_refused() {
     let (schema, rows) = (full_schema(), sample_rows());
-    let good = encode_rows(&schema, &rows).bytes;
+    let good = encode_rows(&schema, &rows).0;
     for len in 0..good.len() {
         let error = decode(good.slice(..len), &schema).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corruption, "cut to {len}: {error}");
@@ -197,8 +200,8 @@ fn many_rows_are_cut_into_row_groups_and_come_back_in_order() {
     let schema = Schema::new(2, Metric::Dot).field("n", FieldType::Integer);
     let count = 2 * GROUP_ROWS_MAX as u64 + 5;
     let make = |n: u64| row(n, n + 1, &[n as f32, 1.0], json!({"n": n}));
-    let encoded = encode(&context(&schema), (0..count).map(|n| Ok(make(n)))).unwrap();
-    let reader = ColdReader::open(encoded.bytes, KEY, &schema).unwrap();
+    let (bytes, _) = encode(&context(&schema), (0..count).map(|n| Ok(make(n)))).unwrap();
+    let reader = ColdReader::open(bytes, KEY, &schema).unwrap();
     let batches: Vec<Vec<Record>> = reader.map(Result::unwrap).collect();
     let sizes: Vec<usize> = batches.iter().map(Vec::len).collect();
     assert_eq!(sizes, [GROUP_ROWS_MAX, GROUP_ROWS_MAX, 5]);
@@ -209,20 +212,93 @@ fn many_rows_are_cut_into_row_groups_and_come_back_in_order() {
     }
 }
 
+/// All chunks, and what they add up to.
+fn chunks_of(schema: &Schema, rows: impl Iterator<Item = Result<ColdRow>>) -> (Vec<Bytes>, Totals) {
+    let chunks = EncodedChunks::start(&context(schema), rows).unwrap();
+    let handle = chunks.totals();
+    let mut ready = Vec::new();
+    for chunk in chunks {
+        ready.push(chunk.unwrap());
+    }
+    (ready, handle.get().unwrap())
+}
+
+#[test]
+fn an_object_comes_in_chunks_while_its_rows_are_read_and_is_the_same_object() {
+    let schema = Schema::new(4, Metric::Dot).field("n", FieldType::Integer);
+    for count in [0, 1, GROUP_ROWS_MAX as u64, 3 * GROUP_ROWS_MAX as u64 + 5] {
+        let rows = || {
+            let vector = |n: u64| [n as f32, 1.0, (n * n) as f32, -1.0];
+            (0..count).map(move |n| Ok(row(n, n + 3, &vector(n), json!({"n": n, "text": n % 9}))))
+        };
+        let (whole, expected) = encode(&context(&schema), rows()).unwrap();
+        let (chunks, totals) = chunks_of(&schema, rows());
+        assert!(chunks.iter().all(|chunk| !chunk.is_empty()));
+        assert_eq!(chunks.len() as u64, count / GROUP_ROWS_MAX as u64 + 1, "each group, the rest");
+        assert_eq!(chunks.concat(), whole);
+        let (len, crc32) = (whole.len() as u64, crc32fast::hash(&whole));
+        let Totals { rows, min_lsn, max_lsn, .. } = expected;
+        assert_eq!(totals, Totals { len, crc32, rows, min_lsn, max_lsn });
+        assert_eq!((rows, max_lsn), (count, if count == 0 { 0 } else { count + 2 }));
+    }
+}
+
+#[test]
+fn rows_are_read_when_their_bytes_are_asked_for_and_totals_told_at_the_end() {
+    let schema = Schema::new(1, Metric::Dot);
+    let read = std::cell::Cell::new(0);
+    let count = 2 * GROUP_ROWS_MAX as u64;
+    let rows = (0..count).map(|n| {
+        read.set(n + 1);
+        Ok(row(n, n, &[1.0], json!({"text": format!("{:032x}", n.wrapping_mul(1 << 57 | 977))})))
+    });
+    let mut chunks = EncodedChunks::start(&context(&schema), rows).unwrap();
+    let totals = chunks.totals();
+    for so_far in [GROUP_ROWS_MAX as u64, count, count] {
+        assert!(totals.get().is_none());
+        assert!(chunks.next().unwrap().is_ok());
+        assert_eq!(read.get(), so_far);
+    }
+    assert_eq!(totals.get().map(|totals| totals.rows), Some(count));
+    assert!(chunks.next().is_none());
+}
+
+#[test]
+fn chunks_end_with_the_first_error_and_have_no_totals() {
+    let schema = Schema::new(1, Metric::Dot);
+    let good = (0..GROUP_ROWS_MAX as u64 + 1).map(|n| Ok(row(n, n, &[1.0], json!({}))));
+    let rows = good.chain([Err(Error::bug("unreadable row")), Ok(row(1, 1, &[1.0], json!({})))]);
+    let mut chunks = EncodedChunks::start(&context(&schema), rows).unwrap();
+    let totals = chunks.totals();
+    assert!(chunks.next().unwrap().is_ok());
+    assert!(chunks.next().unwrap().unwrap_err().to_string().contains("unreadable row"));
+    assert!(chunks.next().is_none() && totals.get().is_none());
+}
+
+#[test]
+fn chunks_can_be_handed_to_an_upload() {
+    fn uploadable<'a>(chunks: impl Iterator<Item = Result<Bytes>> + Send + 'a) -> usize {
+        chunks.count()
+    }
+    let schema = full_schema();
+    let rows = sample_rows().into_iter().map(Ok);
+    assert_eq!(uploadable(EncodedChunks::start(&context(&schema), rows).unwrap()), 1);
+}
+
 #[test]
 fn large_metadata_ends_a_row_group_early() {
     let schema = Schema::new(1, Metric::Dot);
     let text = "x".repeat(GROUP_BYTES_MAX / 3);
     let rows = (0..5_u64).map(|n| Ok(row(n, n, &[1.0], json!({"text": text}))));
-    let encoded = encode(&context(&schema), rows).unwrap();
-    let reader = ColdReader::open(encoded.bytes, KEY, &schema).unwrap();
+    let (bytes, _) = encode(&context(&schema), rows).unwrap();
+    let reader = ColdReader::open(bytes, KEY, &schema).unwrap();
     assert_eq!(reader.map(|batch| batch.unwrap().len()).collect::<Vec<_>>(), [3, 2]);
 }
 
 #[test]
 fn other_readers_see_a_plain_typed_table() {
     let (schema, rows) = (full_schema(), sample_rows());
-    let bytes = encode_rows(&schema, &rows).bytes;
+    let bytes = encode_rows(&schema, &rows).0;
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap();
     let file = builder.metadata().file_metadata();
     assert_eq!(file.created_by(), Some(concat!("akidb ", env!("CARGO_PKG_VERSION"))));
@@ -248,14 +324,14 @@ fn other_readers_see_a_plain_typed_table() {
 #[test]
 fn an_object_outlives_fields_that_are_added_later() {
     let old = Schema::new(3, Metric::Cosine).field("pos", FieldType::Keyword);
-    let bytes = encode_rows(&old, &sample_rows()).bytes;
+    let bytes = encode_rows(&old, &sample_rows()).0;
     let found = decode(bytes, &full_schema()).unwrap();
     assert_eq!(exact_out(found), exact_in(&sample_rows()));
 }
 
 #[test]
 fn an_object_of_another_collection_shape_is_refused() {
-    let bytes = encode_rows(&full_schema(), &sample_rows()).bytes;
+    let bytes = encode_rows(&full_schema(), &sample_rows()).0;
     for other in [Schema::new(4, Metric::Cosine), Schema::new(3, Metric::L2)] {
         let error = decode(bytes.clone(), &other).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");

@@ -113,6 +113,8 @@ impl State {
 pub(crate) struct CollectionCore {
     pub(crate) id: u32,
     pub(crate) name: String,
+    /// The group of collections that it counts towards.
+    pub(crate) namespace: Option<String>,
     pub(crate) state: RwLock<State>,
     /// Which tier it is in, and who may move it. A claim is taken before `moves`, never under it.
     pub(crate) tier: TierCell,
@@ -161,6 +163,7 @@ impl CollectionCore {
         Self {
             id: manifest.id,
             name: manifest.name.clone(),
+            namespace: manifest.namespace.clone(),
             state: RwLock::new(state),
             tier: TierCell::new(manifest.tier(), manifest.pinned),
             access,

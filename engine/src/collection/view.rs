@@ -91,6 +91,17 @@ impl View {
         }
     }
 
+    /// About how many bytes the live rows take.
+    pub(crate) fn bytes(&self) -> u64 {
+        let in_memtables: u64 = self.memtables.iter().map(|part| part.memtable.bytes()).sum();
+        let in_segments = self.segments.iter().map(|part| {
+            let segment = &part.part.segment;
+            let rows = u64::from(segment.rows()).max(1);
+            segment.meta().len.saturating_sub(segment.code_bytes()) / rows * part.live_rows()
+        });
+        in_memtables + in_segments.sum::<u64>()
+    }
+
     /// Live rows in local parts.
     pub(crate) fn live_rows(&self) -> u64 {
         let in_memtables: usize = self

@@ -318,11 +318,9 @@ impl DbCore {
         let failed_before = failures();
         while !self.shared.pool.has_room() {
             self.freeze_largest();
-            if self.background.inline {
-                // Its failure is noted, as on the threads, and judged below.
-                drop(round(self, Job::Flush));
-            } else {
-                self.background.bell.ring();
+            // A failure is noted, and judged below.
+            self.flush_soon();
+            if !self.background.inline {
                 let hopeless = || self.shared.check_writable().is_err() || self.disk_is_full();
                 self.shared.pool.wait_for_change(hopeless).await;
             }
@@ -339,6 +337,16 @@ impl DbCore {
             }
         }
         Ok(())
+    }
+
+    /// Has frozen memtables flushed: now where there are no threads, soon where there are.
+    pub(crate) fn flush_soon(&self) {
+        if self.background.inline {
+            // Its failure is noted, as on the threads.
+            drop(round(self, Job::Flush));
+        } else {
+            self.background.bell.ring();
+        }
     }
 
     fn freeze_largest(&self) {

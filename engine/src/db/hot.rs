@@ -40,6 +40,10 @@ impl DbCore {
             if collection.tier.tier() != Tier::Hot {
                 return Ok(any);
             }
+            let needed = part.segment.code_bytes();
+            if !self.may_take_memory(collection.namespace.as_deref(), needed) {
+                continue;
+            }
             match part.segment.make_hot(&known, &self.hot) {
                 Ok(made) => any |= made,
                 Err(error) => failed = failed.or(Some(error)),

@@ -7,6 +7,7 @@
 
 mod backend;
 pub(crate) mod background;
+mod bucket;
 mod counters;
 mod hot;
 pub(crate) mod open;
@@ -15,12 +16,16 @@ pub(crate) mod paths;
 mod read_only;
 mod replay;
 mod report;
+mod restore;
 mod searchers;
 mod space;
 mod strays;
 #[cfg(test)]
 mod tests;
 
+pub use bucket::BucketStats;
+pub(crate) use bucket::NotShared;
+use bucket::Shipping;
 pub(crate) use counters::Counters;
 pub(crate) use open::{Components, open};
 pub(crate) use ops::{Waiting, Write};
@@ -41,6 +46,7 @@ use crate::{
     maintenance::{Threads, build::SegmentSite},
     manifest::{CollectionManifest, Edit, ManifestStore},
     memtable::Memtable,
+    quota::Quotas,
     schema::validate_name,
     segment::{Segment, SegmentMeta, SegmentParams},
     tiers::Tiers,
@@ -75,8 +81,8 @@ pub(crate) struct DbCore {
     pub(crate) uploader: Uploader,
     /// What moves collections by themselves.
     pub(crate) tiers: Tiers,
-    /// Whether a store was given: else objects lie in the directory.
-    ships: bool,
+    /// Where objects go, and who may send them.
+    bucket: Shipping,
     pub(crate) shared: Arc<Shared>,
     pub(crate) commit: GroupCommit<CommitSink>,
     pub(crate) background: Background,
@@ -87,6 +93,8 @@ pub(crate) struct DbCore {
     pub(crate) hot: Arc<Budget>,
     /// What remembered answers of filters may take.
     pub(crate) answers: Arc<Budget>,
+    /// What the database and its namespaces take.
+    pub(crate) quotas: Quotas,
     collections: RwLock<BTreeMap<u32, Arc<CollectionCore>>>,
     manifest: Mutex<ManifestStore>,
     next_file: AtomicU64,
@@ -202,19 +210,23 @@ impl DbCore {
         &self,
         name: &str,
         schema: Schema,
+        namespace: Option<&str>,
     ) -> Result<Arc<CollectionCore>> {
-        self.create_collection_with(name, schema, |_| Ok(Vec::new()))
+        self.create_collection_with(name, schema, namespace, 0, |_| Ok(Vec::new()))
     }
 
     /// Creates a collection with the parts that `fill` makes for its id. One manifest record
-    /// names all of it, so it exists whole or not at all.
+    /// names all of it, so it exists whole or not at all. `bytes` is about what they take.
     pub(crate) fn create_collection_with(
         &self,
         name: &str,
         schema: Schema,
+        namespace: Option<&str>,
+        bytes: u64,
         fill: impl FnOnce(u32) -> Result<Vec<Arc<SegmentPart>>>,
     ) -> Result<Arc<CollectionCore>> {
         validate_name(name)?;
+        namespace.map_or(Ok(()), validate_name)?;
         schema.validate()?;
         let _creating = self.creating.lock();
         // After the lock, for which a close may have been waiting: see `wait_for_jobs`.
@@ -222,22 +234,17 @@ impl DbCore {
         if self.collections.read().values().any(|c| c.name == name) {
             return Err(Cause::CollectionExists { name: name.to_owned() }.into());
         }
+        self.check_new_collection(namespace, bytes)?;
         let id = self.with_manifest(|manifest| manifest.state().next_collection);
         let parts = fill(id)?;
         let rows_upto = parts.iter().map(|part| part.segment.meta().max_lsn).max().unwrap_or(0);
         let record = CollectionManifest {
-            id,
-            name: name.to_owned(),
-            schema,
             // Not the applied mark: unsynced writes below it may be lost, their LSNs given anew,
             // and a record of this collection under such an LSN must not be skipped by replay.
             flushed: Lsn::new(rows_upto),
             segments: parts.iter().map(|part| part.segment.meta().clone()).collect(),
-            tombstones: None,
-            cold: Vec::new(),
-            pinned: false,
-            warm: false,
-            overrides: Default::default(),
+            namespace: namespace.map(str::to_owned),
+            ..CollectionManifest::new(id, name, schema)
         };
         let access = self.shared.new_access();
         let collection = Arc::new(CollectionCore::new(&record, parts.clone(), access));
@@ -371,33 +378,6 @@ impl DbCore {
         }
     }
 
-    /// Deletes objects that the manifest lists as garbage, then forgets them.
-    pub(crate) fn collect_garbage(&self) {
-        // A read of a cold collection comes here too, and an object store has no overlay.
-        if self.check_may_write().is_err() {
-            return;
-        }
-        let garbage: Vec<_> = self.manifest.lock().state().garbage.iter().cloned().collect();
-        let mut removed = Vec::new();
-        for key in garbage {
-            let deleted = self
-                .parse_key(&key)
-                .and_then(|key| self.block_on(self.store.delete(&key)).map_err(Error::from));
-            match deleted {
-                Ok(()) => removed.push(key),
-                Err(error) => self.background.note(error),
-            }
-        }
-        if removed.is_empty() {
-            return;
-        }
-        let next_file = self.next_file.load(Ordering::Relaxed);
-        let edit = Edit { remove_garbage: removed, next_file, ..Edit::default() };
-        if let Err(error) = self.commit_manifest(&edit) {
-            self.background.note(error);
-        }
-    }
-
     /// Reads of the manifest's folded state.
     pub(crate) fn with_manifest<T>(&self, read: impl FnOnce(&ManifestStore) -> T) -> T {
         read(&self.manifest.lock())
@@ -422,11 +402,6 @@ impl DbCore {
     /// A key as the manifest spells it.
     pub(crate) fn parse_key(&self, key: &str) -> Result<ObjectKey> {
         ObjectKey::new(key).map_err(Error::from)
-    }
-
-    /// True if demoting frees disk: the objects are not in the directory itself.
-    pub(crate) fn ships(&self) -> bool {
-        self.ships
     }
 
     /// Waits for an object-store call on this thread.

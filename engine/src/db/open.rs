@@ -20,9 +20,11 @@
 
 use super::{
     Background, DbCore, RecoveryReport, backend,
+    bucket::Shipping,
     paths::{self, Paths},
     read_only::ReadOnly,
     replay::{self, Recovery, Replayed},
+    restore,
     searchers::Searchers,
     strays,
 };
@@ -58,6 +60,8 @@ pub(crate) struct Components {
     pub(crate) random: Arc<dyn Random>,
     /// `None`: a local store inside the database directory.
     pub(crate) store: Option<Arc<dyn ObjectStore>>,
+    /// A new directory begins with what the object store holds.
+    pub(crate) from_bucket: bool,
     /// No threads: every piece of work runs on the calling thread.
     pub(crate) inline: bool,
 }
@@ -82,13 +86,12 @@ pub(super) fn open_as(
     let started = parts.clock.monotonic();
     let paths = Paths::new(dir);
     let fresh = survey(&*parts.fs, &paths)?;
-    if fresh && read_only.is_some() {
-        return Err(Cause::NoDatabase { dir: dir.to_owned() }.into());
-    }
+    let must_exist = read_only.is_some() && !parts.from_bucket;
+    check_there(!fresh || !must_exist, dir)?;
     let lock = make_directories(&*parts.fs, &paths)?;
     let found = if fresh { None } else { Some(ManifestStore::read(&*parts.fs, dir)?) };
-    let state = found.as_ref().map(|m| m.state().clone()).unwrap_or_default();
     let mut report = RecoveryReport { created: fresh, ..RecoveryReport::default() };
+    let (state, restored_at) = restore::begin(&parts, found.as_ref(), &mut report)?;
     let shared = Arc::new(Shared::new(settings, parts.clock.clone(), Lsn::ZERO));
     let collections = open_collections(&parts, &paths, &shared, &state, &mut report)?;
     let env = backend::env(&parts, &paths, shared.settings.wal_backend, &mut report)?;
@@ -101,11 +104,12 @@ pub(super) fn open_as(
         paths: &paths,
         shared: &shared,
         state: &state,
+        begins: fresh,
         collections: &collections,
         next_file: &next_file,
     };
     let Replayed { log, spilled } = recovery.run(&mut report)?;
-    let manifest = manifest.map_or_else(|| create_manifest(&parts, &paths), Ok)?;
+    let manifest = manifest.map_or_else(|| create_manifest(&parts, &paths, &state), Ok)?;
     shared.recovered(Lsn::new(report.last_lsn));
     let uploader = open_uploader(&parts, &paths, &shared.settings)?;
     let commit = start_log(&parts, &shared, log)?;
@@ -117,14 +121,14 @@ pub(super) fn open_as(
         random: parts.random,
         store: uploader.store().clone(),
         uploader,
-        ships: parts.store.is_some(),
+        bucket: Shipping::new(parts.store.is_some(), read_only.is_some(), restored_at),
         background: Background::new(parts.inline, shared.work.clone()),
-        // Driven inline, nothing may run beside the caller.
-        searchers: Searchers::new(if parts.inline { 1 } else { shared.settings.search_threads }),
+        searchers: searchers(parts.inline, &shared.settings),
         hot: Budget::new(shared.settings.hot_bytes),
         answers: Budget::new(shared.settings.filter_answers_bytes),
         shared,
         commit,
+        quotas: Default::default(),
         counters: Default::default(),
         recovery: report,
         collections: RwLock::new(collections),
@@ -146,6 +150,7 @@ pub(super) fn open_as(
 /// Cleans up and starts the threads. With threads, what has to wait for the store is theirs: a store that
 /// is down must not keep a database shut.
 fn start_work(core: &Arc<DbCore>) -> Result<()> {
+    core.open_bucket()?;
     core.remove_obsolete();
     if core.background.is_inline() {
         core.tidy_store();
@@ -153,6 +158,15 @@ fn start_work(core: &Arc<DbCore>) -> Result<()> {
     Background::start(core)?;
     core.shared.work.ring();
     Ok(())
+}
+
+fn check_there(there: bool, dir: &Path) -> Result<()> {
+    if there { Ok(()) } else { Err(Cause::NoDatabase { dir: dir.to_owned() }.into()) }
+}
+
+/// Driven inline, nothing may run beside the caller.
+fn searchers(inline: bool, settings: &Settings) -> Searchers {
+    Searchers::new(if inline { 1 } else { settings.search_threads })
 }
 
 /// The directories, and the lock on them.
@@ -255,12 +269,20 @@ pub(crate) fn take_lock(fs: &dyn Fs, paths: &Paths) -> Result<Box<dyn FsLock>> {
     })
 }
 
-fn create_manifest(parts: &Components, paths: &Paths) -> Result<ManifestStore> {
-    let state = ManifestState {
-        database: uuid::Builder::from_random_bytes(parts.random.next_u128().to_le_bytes())
-            .into_uuid(),
-        next_file: 1,
-        ..ManifestState::default()
+/// The first manifest of a directory: of a new database, or of one that was restored.
+fn create_manifest(
+    parts: &Components,
+    paths: &Paths,
+    restored: &ManifestState,
+) -> Result<ManifestStore> {
+    let state = match restored.database.is_nil() {
+        false => restored.clone(),
+        true => ManifestState {
+            database: uuid::Builder::from_random_bytes(parts.random.next_u128().to_le_bytes())
+                .into_uuid(),
+            next_file: 1,
+            ..ManifestState::default()
+        },
     };
     ManifestStore::create(&parts.fs, &parts.random, &paths.root, state)
 }

@@ -232,7 +232,10 @@ impl DbCore {
                 WriteOp::Insert { rows, payload }
             }
             Write::Update(patches) => {
-                WriteOp::Update { patches: check_patches(patches, settings)? }
+                let patches = check_patches(patches, settings)?;
+                let bytes = patches.len() as u64 * (u64::from(schema.dim) * 4 + 80);
+                self.check_quota(collection.namespace.as_deref(), bytes, true)?;
+                WriteOp::Update { patches }
             }
             Write::Delete(ids) => {
                 check_ids(&ids)?;
@@ -262,6 +265,7 @@ impl DbCore {
         if found > max {
             return Err(InputError::BatchTooLarge { found, max }.into());
         }
+        self.check_quota(collection.namespace.as_deref(), found, true)?;
         let rows = rows.iter().map(|row| (&row.id, &*row.metadata, &*row.vector));
         Ok(payload::encode_upsert(collection.id, schema.dim, rows))
     }

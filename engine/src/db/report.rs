@@ -22,6 +22,11 @@ pub struct TornTail {
 pub struct RecoveryReport {
     /// True if the directory was made by this open.
     pub created: bool,
+    /// True if the directory was made from what the object store holds.
+    pub restored: bool,
+    /// Then: collections of which the machine before had flushed rows that it never shipped. Rows that
+    /// were in its log alone are gone too, and nobody knows of which collections.
+    pub restored_partly: Vec<String>,
     /// WAL files read.
     pub wal_files: u64,
     /// Bytes of log read.

@@ -29,6 +29,7 @@ fn core() -> Arc<DbCore> {
         clock: Arc::new(SimClock::new()),
         random: Arc::new(SystemRandom::from_seed(1)),
         store: None,
+        from_bucket: false,
         inline: true,
     };
     open(Path::new("/data/db"), Settings::default(), parts).expect("a new database")
@@ -56,7 +57,8 @@ fn no_record_is_written_once_the_directory_may_be_anothers() {
 
 /// A sink with a group of two inserts of the same row, and their answers to be.
 fn twice_inserted(core: &DbCore) -> (CommitSink, Answer<Done>, Answer<Done>) {
-    let docs = core.create_collection("docs", Schema::new(1, Metric::L2)).expect("a new name");
+    let docs =
+        core.create_collection("docs", Schema::new(1, Metric::L2), None).expect("a new name");
     let mut sink = CommitSink::new(core.shared.clone());
     let mut insert = |docs: &Arc<CollectionCore>| {
         let (reply, answer) = akidb_wal::reply();

@@ -10,6 +10,7 @@
 
 use crate::{
     Schema,
+    bucket::Lineage,
     collection::{CollectionCore, SegmentPart, State},
     db::DbCore,
     error::{Cause, Result},
@@ -42,6 +43,8 @@ pub(crate) struct Change {
     pub(crate) retires: Vec<Arc<Memtable>>,
     /// Objects that nothing names after this change.
     pub(crate) garbage: Vec<String>,
+    /// What the bucket was told of it.
+    pub(crate) lineage: Option<Lineage>,
 }
 
 impl DbCore {
@@ -77,6 +80,7 @@ impl DbCore {
         let written = record.tombstones.clone();
         let edit = Edit {
             add_garbage: change.garbage.clone(),
+            lineage: change.lineage.clone(),
             put: vec![record],
             ..self.edit(Some((collection.id, &change.retires)))
         };
@@ -162,6 +166,7 @@ impl DbCore {
             tombstones: None,
             cold: change.cold.clone().unwrap_or_else(|| state.cold.clone()),
             pinned: change.pinned.unwrap_or(state.pinned),
+            namespace: collection.namespace.clone(),
             warm: change.warm.unwrap_or(state.warm),
             overrides: change.overrides.clone().unwrap_or_else(|| state.overrides.clone()),
         };

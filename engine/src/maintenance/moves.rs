@@ -11,7 +11,8 @@
 //! 3. Encode the live rows of segments and memtables, put the object under a fresh name, and verify
 //!    it: length and checksum as the store reports them (D10). No lock is held that a flush, a
 //!    write or a search takes.
-//! 4. Under `structure`: seal; the manifest record names the object, raises the flush mark to V, and
+//! 4. Share it: the manifest in the bucket, if there is one, names the object (`db::bucket`).
+//! 5. Under `structure`: seal; the manifest record names the object, raises the flush mark to V, and
 //!    drops all that the object holds: the frozen memtables, and segments up to V, those among them that
 //!    a flush has made of these memtables meanwhile. Local files go when no reader holds them.
 //!
@@ -21,7 +22,8 @@
 //! # Protocol of a promotion
 //! 1. Claim, then `moves`. Fetch, check length and checksum, decode, write a segment.
 //! 2. Under `structure`: hide every row whose id any local part knows, since all local entries
-//!    are newer; seal; install; the object becomes garbage named by the manifest until it is deleted.
+//!    are newer; seal; install; the object becomes garbage named by the manifest until it is deleted,
+//!    which is after the bucket has given it up too.
 //!
 //! # Crash consistency
 //! An object put before the record that names it is garbage that nothing ever names again (names are
@@ -32,9 +34,11 @@ use super::{
     objects::{fetch_segment, put_object},
 };
 use crate::{
-    collection::{CollectionCore, SegmentPart, State},
-    db::DbCore,
+    collection::{CollectionCore, SegmentPart, State, View},
+    db::{DbCore, NotShared},
     error::{Cause, Error, Result},
+    manifest::ColdMeta,
+    memtable::Memtable,
 };
 use akidb_handoff::{Claim, Refused, Tier, Turn};
 use akidb_vfs::planted;
@@ -150,51 +154,78 @@ fn demote(core: &DbCore, collection: &CollectionCore, claim: Claim<'_>) -> Resul
         return Ok(false);
     }
     core.commit.sync(view.lsn).wait()?;
-    let name = core.random.next_u128();
     let cold = match view.live_rows() {
         0 => Vec::new(),
-        _ => vec![put_object(
-            core,
-            collection,
-            &view,
-            &format!("c{}/{name:032x}.parquet", collection.id),
-        )?],
+        _ => vec![put_object(core, collection, &view, &core.cold_key(collection.id)?)?],
     };
-    let key = cold.first().map(|object| object.key.clone());
-    let structure = collection.structure.lock();
-    let change = {
-        let state = collection.state.read();
-        let covered = |part: &&Arc<SegmentPart>| part.segment.meta().max_lsn <= view.lsn.get();
-        let still = state.parts.frozen();
-        let retires = frozen.iter().filter(|old| still.iter().any(|one| Arc::ptr_eq(one, old)));
-        Change {
-            remove: state.parts.segments().iter().filter(covered).map(|p| p.number()).collect(),
-            cold: Some(cold),
-            warm: Some(true),
-            flushed: Some(view.lsn),
-            retires: retires.cloned().collect(),
-            ..Change::default()
+    let keys: Vec<_> = cold.iter().map(|object| object.key.clone()).collect();
+    let discard = || keys.iter().for_each(|key| core.discard_object(key));
+    let shared = core.share(|contents| {
+        if let Some(entry) = contents.collections.get_mut(&collection.id) {
+            entry.cold.clone_from(&cold);
+            // Else a directory that is made from the bucket would give these LSNs again.
+            entry.flushed = entry.flushed.max(view.lsn);
+            entry.warm = true;
+        }
+    });
+    let sharing = match shared {
+        Ok(sharing) => sharing,
+        Err(NotShared { error, objects_may_go }) => {
+            if objects_may_go {
+                discard();
+            }
+            return Err(error);
         }
     };
-    let retired = change.retires.clone();
+    let structure = collection.structure.lock();
+    let change =
+        Change { lineage: sharing.lineage(), ..everything_to(collection, &view, &frozen, cold) };
+    let (retired, in_bucket) = (change.retires.clone(), change.lineage.is_some());
     let done = claim.seal().map_err(|why| refused_move(collection, why)).and_then(|sealed| {
         core.install(collection, &structure, change, |_| Ok(()))?;
         // Without a row there is no object, and the collection stays where it was.
-        if key.is_some() {
+        if !keys.is_empty() {
             sealed.finish();
         }
         Ok(())
     });
     drop(structure);
-    if let Err(error) = done {
-        if let Some(key) = &key {
-            core.discard_object(key);
+    match done {
+        Ok(()) => sharing.recorded(),
+        Err(error) => {
+            drop(sharing);
+            // What the bucket names goes when the bucket has given it up.
+            match in_bucket {
+                true => core.collect_garbage(),
+                false => discard(),
+            }
+            return Err(error);
         }
-        return Err(error);
     }
     retired.iter().for_each(|memtable| memtable.leave(&core.shared.pool));
     core.trim_log();
     Ok(true)
+}
+
+/// The change by which everything of a view gives way to cold objects. The caller holds `structure`.
+fn everything_to(
+    collection: &CollectionCore,
+    view: &View,
+    frozen: &[Arc<Memtable>],
+    cold: Vec<ColdMeta>,
+) -> Change {
+    let state = collection.state.read();
+    let covered = |part: &&Arc<SegmentPart>| part.segment.meta().max_lsn <= view.lsn.get();
+    let still = state.parts.frozen();
+    let retires = frozen.iter().filter(|old| still.iter().any(|one| Arc::ptr_eq(one, old)));
+    Change {
+        remove: state.parts.segments().iter().filter(covered).map(|p| p.number()).collect(),
+        cold: Some(cold),
+        warm: Some(true),
+        flushed: Some(view.lsn),
+        retires: retires.cloned().collect(),
+        ..Change::default()
+    }
 }
 
 /// Cold objects to segments.
@@ -207,11 +238,11 @@ fn promote(core: &DbCore, collection: &CollectionCore, claim: Claim<'_>) -> Resu
     for object in &objects {
         metas.extend(fetch_segment(core, collection.id, &schema, object)?);
     }
-    let structure = collection.structure.lock();
     let parts = metas
         .iter()
         .map(|meta| core.open_part(collection, meta, RoaringBitmap::new()))
         .collect::<Result<Vec<_>>>()?;
+    let structure = collection.structure.lock();
     hide_known(&collection.state.read(), &parts)?;
     if planted("promote.object-deleted-first") {
         objects.iter().for_each(|object| core.discard_object(&object.key));

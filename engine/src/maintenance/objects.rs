@@ -7,14 +7,14 @@
 use super::build::SegmentBuilder;
 use crate::{
     Schema,
-    cold::{self, ColdRow},
+    cold::{self, ColdRow, EncodedChunks, Totals},
     collection::{CollectionCore, View, canonical, parse_metadata},
     db::DbCore,
     error::{Error, Result},
     manifest::ColdMeta,
     segment::SegmentMeta,
 };
-use akidb_tiering::{ObjectSource, Outcome, PutOptions, UploadError};
+use akidb_tiering::{ObjectKey, ObjectSource, Outcome, PutOptions, UploadError};
 use akidb_vfs::planted;
 use akidb_wal::Lsn;
 
@@ -23,8 +23,10 @@ pub(crate) fn put_object(
     core: &DbCore,
     collection: &CollectionCore,
     view: &View,
-    name: &str,
+    key: &ObjectKey,
 ) -> Result<ColdMeta> {
+    // A poisoned database could neither name the object nor delete it.
+    core.shared.check_writable()?;
     let in_memtables = view.memtables.iter().flat_map(|part| {
         let live = part.rows.iter().filter(|(_, row)| row.live_at(view.lsn));
         live.map(|(_, row)| {
@@ -48,29 +50,45 @@ pub(crate) fn put_object(
         })
     });
     let rows = in_memtables.chain(in_segments);
-    let encoded = cold::encode(&core.cold_context(collection, &view.schema), rows)?;
-    let key = core.object_key(name)?;
-    let meta = ColdMeta {
-        key: key.to_string(),
-        len: encoded.bytes.len() as u64,
-        crc32: crc32fast::hash(&encoded.bytes),
-        rows: encoded.rows,
-        min_lsn: encoded.min_lsn,
-        max_lsn: encoded.max_lsn,
-    };
-    if planted("demote.object-unverified") {
-        core.block_on(core.store.put(&key, encoded.bytes, PutOptions::default()))?;
-        return Ok(meta);
-    }
-    let upload = core.uploader.upload(ObjectSource::whole(key, encoded.bytes));
-    core.block_on(upload).map_err(|error| {
+    let chunks = EncodedChunks::start(&core.cold_context(collection, &view.schema), rows)?;
+    let totals = chunks.totals();
+    let sent = send(core, key, chunks);
+    sent.map_err(|error| {
         // What is there under that key, if anything, nobody wants.
         if matches!(&error, UploadError::Store(error) if error.outcome == Outcome::Unknown) {
-            core.discard_object(&meta.key);
+            core.discard_object(key.as_str());
         }
-        Error::from(error)
+        unwrapped(error)
     })?;
-    Ok(meta)
+    let totals = totals.get().ok_or_else(|| Error::bug("an object was sent and has no length"))?;
+    let Totals { len, crc32, rows, min_lsn, max_lsn } = totals;
+    Ok(ColdMeta { key: key.to_string(), len, crc32, rows, min_lsn, max_lsn })
+}
+
+/// Sends what is encoded while it is sent, and verifies what arrived.
+fn send(
+    core: &DbCore,
+    key: &ObjectKey,
+    chunks: EncodedChunks<impl Iterator<Item = Result<ColdRow>> + Send>,
+) -> Result<(), UploadError> {
+    if planted("demote.object-unverified") {
+        let bytes: Vec<u8> = chunks.flatten().flatten().collect();
+        let put = core.store.put(key, bytes.into(), PutOptions::default());
+        return Ok(core.block_on(put).map(drop)?);
+    }
+    let chunks = chunks.map(|chunk| chunk.map_err(Into::into));
+    core.block_on(core.uploader.upload(ObjectSource::streamed(key.clone(), chunks))).map(drop)
+}
+
+/// An upload that failed because a row could not be read failed as that did.
+fn unwrapped(error: UploadError) -> Error {
+    match error {
+        UploadError::Source { source, key } => match source.downcast::<Error>() {
+            Ok(ours) => *ours,
+            Err(source) => UploadError::Source { source, key }.into(),
+        },
+        other => other.into(),
+    }
 }
 
 /// Writes the rows of a cold object as a segment; `None` if it has no rows.

@@ -11,8 +11,9 @@
 use super::{moves, objects};
 use crate::{
     SnapshotInfo,
+    bucket::Contents,
     collection::{CollectionCore, SegmentPart},
-    db::DbCore,
+    db::{DbCore, NotShared},
     error::{Cause, Result},
     manifest::{Edit, SnapshotManifest},
     schema::validate_name,
@@ -46,23 +47,53 @@ pub(crate) fn create(
     let _moves = hold_local(core, collection)?;
     let view = collection.view();
     core.commit.sync(view.lsn).wait()?;
-    let key = format!("snapshots/{:032x}.parquet", core.random.next_u128());
-    let object = objects::put_object(core, collection, &view, &key)?;
+    let namespace = collection.namespace.as_deref();
+    // About what the object takes: the rows of segments as they are, memtables as they are in memory.
+    core.check_quota(namespace, view.bytes(), false)?;
+    let object = objects::put_object(core, collection, &view, &core.snapshot_key()?)?;
     let snapshot = SnapshotManifest {
         name: name.to_owned(),
         collection: collection.name.clone(),
         schema: (*view.schema).clone(),
         object,
         creator: concat!("akidb ", env!("CARGO_PKG_VERSION")).to_owned(),
+        namespace: collection.namespace.clone(),
     };
     let info = SnapshotInfo::of(&snapshot);
-    let _creating = core.creating.lock();
-    require_free(core, name)
-        .and_then(|()| {
-            core.commit_manifest(&Edit { put_snapshot: vec![snapshot], ..core.edit(None) })
-        })
-        .inspect_err(|_| core.discard_object(&info.object))?;
+    name_it(core, snapshot)?;
     Ok(info)
+}
+
+/// Names a snapshot whose object is there: in the bucket, then in the local manifest. If it cannot be
+/// named, its object goes.
+fn name_it(core: &DbCore, snapshot: SnapshotManifest) -> Result<()> {
+    let _creating = core.creating.lock();
+    let key = snapshot.object.key.clone();
+    require_free(core, &snapshot.name).inspect_err(|_| core.discard_object(&key))?;
+    let add = |contents: &mut Contents| {
+        drop(contents.snapshots.insert(snapshot.name.clone(), snapshot.clone()));
+    };
+    let sharing = core.share(add).map_err(|NotShared { error, objects_may_go }| {
+        if objects_may_go {
+            core.discard_object(&key);
+        }
+        error
+    })?;
+    let lineage = sharing.lineage();
+    let in_bucket = lineage.is_some();
+    let edit = Edit { put_snapshot: vec![snapshot], lineage, ..core.edit(None) };
+    match core.commit_manifest(&edit) {
+        Ok(()) => sharing.recorded(),
+        Err(error) => {
+            drop(sharing);
+            match in_bucket {
+                true => core.collect_garbage(),
+                false => core.discard_object(&key),
+            }
+            return Err(error);
+        }
+    }
+    Ok(())
 }
 
 /// Makes the collection local and keeps it so: without `moves`, no demotion takes rows away.
@@ -100,7 +131,8 @@ pub(crate) fn restore(core: &DbCore, name: &str, new_name: &str) -> Result<Arc<C
     validate_name(new_name)?;
     let snapshot = find(core, name)?;
     let schema = &snapshot.schema;
-    core.create_collection_with(new_name, schema.clone(), |id| {
+    let (namespace, bytes) = (snapshot.namespace.as_deref(), snapshot.object.len);
+    core.create_collection_with(new_name, schema.clone(), namespace, bytes, |id| {
         let Some(meta) = objects::fetch_segment(core, id, schema, &snapshot.object)? else {
             return Ok(Vec::new());
         };

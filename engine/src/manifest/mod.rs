@@ -9,4 +9,4 @@ mod state;
 mod store;
 
 pub(crate) use state::{ColdMeta, CollectionManifest, Edit, ManifestState, SnapshotManifest};
-pub(crate) use store::{KIND, ManifestStore};
+pub(crate) use store::{FoundManifest, KIND, ManifestStore};

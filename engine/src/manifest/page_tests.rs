@@ -27,18 +27,8 @@ fn first_state() -> ManifestState {
 }
 
 fn empty_collection() -> CollectionManifest {
-    CollectionManifest {
-        id: 0,
-        name: "docs".to_owned(),
-        schema: Schema::new(2, Metric::Cosine).field("pos", FieldType::Keyword),
-        flushed: Lsn::ZERO,
-        segments: Vec::new(),
-        tombstones: None,
-        cold: Vec::new(),
-        pinned: false,
-        warm: false,
-        overrides: TierOverrides::default(),
-    }
+    let schema = Schema::new(2, Metric::Cosine).field("pos", FieldType::Keyword);
+    CollectionManifest::new(0, "docs", schema)
 }
 
 fn object(key: &str) -> ColdMeta {
@@ -68,6 +58,7 @@ fn full_edit() -> Edit {
         cold: vec![object("c0/5f.parquet")],
         pinned: true,
         warm: true,
+        namespace: Some("team-a".to_owned()),
         overrides: TierOverrides { warm_idle_ms: Some(60_000), ..TierOverrides::default() },
         ..empty_collection()
     };
@@ -77,6 +68,7 @@ fn full_edit() -> Edit {
         schema: collection.schema.clone(),
         object: object("snapshots/60.parquet"),
         creator: "akidb 0.1.0".to_owned(),
+        namespace: Some("team-a".to_owned()),
     };
     Edit {
         put: vec![collection],

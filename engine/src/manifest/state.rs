@@ -5,7 +5,9 @@
 
 #![deny(clippy::indexing_slicing)]
 
-use crate::{Schema, schema::validate_name, segment::SegmentMeta, tombstones::TombstoneMeta};
+use crate::{
+    Schema, bucket::Lineage, schema::validate_name, segment::SegmentMeta, tombstones::TombstoneMeta,
+};
 use akidb_handoff::Tier;
 use akidb_tiering::TierOverrides;
 use akidb_wal::Lsn;
@@ -50,6 +52,9 @@ pub(crate) struct CollectionManifest {
     /// What it wants otherwise than the policy of tiers.
     #[serde(default)]
     pub(crate) overrides: TierOverrides,
+    /// The group of collections that it counts towards.
+    #[serde(default)]
+    pub(crate) namespace: Option<String>,
 }
 
 /// A named, immutable copy of a collection in the object store.
@@ -62,6 +67,9 @@ pub(crate) struct SnapshotManifest {
     pub(crate) object: ColdMeta,
     /// The version of AkiDB that took it.
     pub(crate) creator: String,
+    /// The namespace of that collection.
+    #[serde(default)]
+    pub(crate) namespace: Option<String>,
 }
 
 /// Everything the manifest knows.
@@ -79,6 +87,9 @@ pub(crate) struct ManifestState {
     /// Objects that nothing names any more and that are still to be deleted.
     #[serde(default)]
     pub(crate) garbage: BTreeSet<String>,
+    /// What this directory wrote to the bucket.
+    #[serde(default)]
+    pub(crate) lineage: Lineage,
 }
 
 /// A change of the manifest.
@@ -96,6 +107,8 @@ pub(crate) struct Edit {
     pub(crate) add_garbage: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) remove_garbage: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) lineage: Option<Lineage>,
     pub(crate) next_file: u64,
     #[serde(with = "lsn")]
     pub(crate) log_floor: Lsn,
@@ -166,6 +179,9 @@ impl ManifestState {
         for key in &edit.remove_garbage {
             next.garbage.remove(key);
         }
+        if let Some(lineage) = &edit.lineage {
+            next.lineage = lineage.clone();
+        }
         next.next_file = edit.next_file;
         next.log_floor = edit.log_floor;
         next.check()?;
@@ -183,6 +199,9 @@ impl ManifestState {
             }
             validate_name(&collection.name)
                 .map_err(|_| ManifestError::BadName(collection.name.clone()))?;
+            if let Some(namespace) = &collection.namespace {
+                validate_name(namespace).map_err(|_| ManifestError::BadName(namespace.clone()))?;
+            }
             collection.schema.validate().map_err(|_| ManifestError::BadSchema(*id))?;
             if !names.insert(&collection.name) {
                 return Err(ManifestError::DuplicateName(collection.name.clone()));
@@ -206,6 +225,23 @@ impl ManifestState {
 }
 
 impl CollectionManifest {
+    /// A collection without rows, hot, that wants nothing of its own.
+    pub(crate) fn new(id: u32, name: &str, schema: Schema) -> Self {
+        Self {
+            id,
+            name: name.to_owned(),
+            schema,
+            flushed: Lsn::ZERO,
+            segments: Vec::new(),
+            tombstones: None,
+            cold: Vec::new(),
+            pinned: false,
+            warm: false,
+            overrides: TierOverrides::default(),
+            namespace: None,
+        }
+    }
+
     /// Where its rows are, but for those that were written to it while it was cold.
     pub(crate) fn tier(&self) -> Tier {
         match (self.cold.is_empty(), self.warm) {
@@ -241,18 +277,8 @@ mod tests {
     use crate::Metric;
 
     fn collection(id: u32, name: &str) -> CollectionManifest {
-        CollectionManifest {
-            id,
-            name: name.to_owned(),
-            schema: Schema::new(2, Metric::Dot),
-            flushed: Lsn::new(5),
-            segments: Vec::new(),
-            tombstones: None,
-            cold: Vec::new(),
-            pinned: false,
-            warm: false,
-            overrides: TierOverrides::default(),
-        }
+        let schema = Schema::new(2, Metric::Dot);
+        CollectionManifest { flushed: Lsn::new(5), ..CollectionManifest::new(id, name, schema) }
     }
 
     fn put(collection: CollectionManifest) -> Edit {

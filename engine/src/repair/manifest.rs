@@ -109,18 +109,7 @@ impl Worker {
             lsns: None,
             detail,
         });
-        let collection = CollectionManifest {
-            id,
-            name,
-            schema,
-            flushed: Lsn::ZERO,
-            segments: Vec::new(),
-            tombstones: None,
-            cold: Vec::new(),
-            pinned: false,
-            warm: false,
-            overrides: Default::default(),
-        };
+        let collection = CollectionManifest::new(id, &name, schema);
         state.collections.insert(id, collection);
     }
 

@@ -1,16 +1,20 @@
 //! Decoders of this crate laid open to the fuzz targets, each with the checks of what it makes of
-//! its input. Only with feature `testing`, which no shipped binary has.
+//! its input; and [`schedule`], writers that race for one bucket. Only with feature `testing`,
+//! which no shipped binary has.
 //!
-//! Every function takes bytes that may be hostile. An error is a refusal and fine; a panic is a
+//! Every other function takes bytes that may be hostile. An error is a refusal and fine; a panic is a
 //! finding: either the decoder's own, or one of the assertions here, which say what must hold of
 //! bytes that were taken.
 
 mod filter;
 mod parts;
+mod schedules;
 mod segment;
 
 pub use filter::filter;
 pub use parts::{
-    cold, cold_checksums, cold_uncompressed, field_index, log_record, manifest, tombstones,
+    cold, cold_checksums, cold_decode, cold_encode, cold_uncompressed, field_index, log_record,
+    manifest, tombstones,
 };
+pub use schedules::schedule;
 pub use segment::segment;

@@ -1,7 +1,7 @@
 //! Log records, manifests, tombstones, field indexes and cold objects.
 
 use crate::{
-    Error, Record, Result,
+    Error, Record, Result, Schema,
     cold::{self, ColdContext, ColdReader, ColdRow},
     commit::payload::{self, LogRecord},
     field_index::{FieldIndexView, Query},
@@ -148,18 +148,9 @@ pub fn field_index(block: &[u8], probe: &[u8]) -> Result<()> {
 /// If they do not.
 pub fn cold(bytes: &Bytes) -> Result<u64> {
     let schema = cold::reseal::stated_schema(bytes, "object")?;
-    let read = |bytes: &Bytes| -> Result<Vec<Record>> {
-        let groups = ColdReader::open(bytes.clone(), "object", &schema)?;
-        groups.collect::<Result<Vec<_>>>().map(|groups| groups.concat())
-    };
-    let rows = read(bytes)?;
-    let context = ColdContext { database: Uuid::nil(), collection: 1, schema: &schema };
-    let again = rows.iter().cloned().map(|row| {
-        let Record { id, vector, metadata, lsn } = row;
-        Ok(ColdRow { id, lsn, vector, metadata })
-    });
-    let again = cold::encode(&context, again).expect("rows that were read are written");
-    let again = read(&again.bytes).expect("what was written is read");
+    let rows = cold_decode(bytes, &schema)?;
+    let again = cold_encode(&schema, rows.clone()).expect("rows that were read are written");
+    let again = cold_decode(&again, &schema).expect("what was written is read");
     assert_eq!(rows.len(), again.len());
     for (row, again) in rows.iter().zip(&again) {
         assert_eq!((&row.id, row.lsn, &row.metadata), (&again.id, again.lsn, &again.metadata));
@@ -168,6 +159,31 @@ pub fn cold(bytes: &Bytes) -> Result<u64> {
         );
     }
     Ok(rows.len() as u64)
+}
+
+/// Rows as one cold object.
+///
+/// # Errors
+/// A vector of another dimension than the schema's.
+pub fn cold_encode(schema: &Schema, rows: Vec<Record>) -> Result<Bytes> {
+    let context = ColdContext { database: Uuid::nil(), collection: 1, schema };
+    let rows = rows.into_iter().map(|row| {
+        let Record { id, vector, metadata, lsn } = row;
+        Ok(ColdRow { id, lsn, vector, metadata })
+    });
+    cold::encode(&context, rows).map(|(bytes, _)| bytes)
+}
+
+/// The rows of a cold object, all of them.
+///
+/// # Errors
+/// Corruption, or a newer version.
+pub fn cold_decode(bytes: &Bytes, schema: &Schema) -> Result<Vec<Record>> {
+    let mut rows = Vec::new();
+    for group in ColdReader::open(bytes.clone(), "object", schema)? {
+        rows.append(&mut group?);
+    }
+    Ok(rows)
 }
 
 /// The same cold object without compression: damage to its pages then reaches the values.

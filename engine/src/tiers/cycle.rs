@@ -41,6 +41,9 @@ pub(super) fn run(core: &DbCore) -> Result<TierCycle> {
         });
     }
     core.collect_garbage();
+    if let Err(error) = core.tend_bucket(false) {
+        last_error.lock().get_or_insert(error);
+    }
     let done = done.into_inner();
     let mut status = core.tiers.status.lock();
     status.cycles += 1;
@@ -162,6 +165,10 @@ impl DbCore {
         {
             failed = true;
             self.background.note(error.into());
+        }
+        if let Err(error) = self.tend_bucket(true) {
+            failed = true;
+            self.background.note(error);
         }
         if failed {
             self.tiers.status.lock().tidied = false;

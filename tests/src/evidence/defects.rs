@@ -111,6 +111,10 @@ const DAMAGE: &[&str] = &["corruption", "errors"];
 const FAULTS: &[&str] = &["errors", "model", "crash"];
 /// Finders of bugs in what happens on a full disk.
 const FULL: &[&str] = &["fulldisk", "model"];
+/// Finders of bugs between machines.
+const WRITERS: &[&str] = &["schedules"];
+/// Finders of bugs in how a store is used.
+const STORES: &[&str] = &["stores"];
 /// Finders of bugs between threads.
 const RACES: &[&str] = &["history", "kill", "model"];
 
@@ -165,4 +169,16 @@ pub const DEFECTS: &[Defect] = &[
     defect("cold.missing-object-is-empty", "a lost object passes for no rows", DAMAGE),
     defect("commit.receipt-overstates", "a receipt says synced when it is not", CRASHES),
     defect("space.reserve-unchecked", "writes eat the reserve of deletes", FULL),
+    defect("bucket.writer-uncompared", "whoever wrote the bucket passes for this one", WRITERS),
+    defect("bucket.unknown-is-done", "a lost answer passes for a commit", WRITERS),
+    defect("bucket.unknown-is-lost", "objects go after a commit that may have been", WRITERS),
+    defect("bucket.dropped-deleted-first", "objects go before the commit", WRITERS),
+    defect("bucket.garbage-unrecorded", "objects go that the directory still names", WRITERS),
+    defect("bucket.own-epoch-swept", "the sweep takes uploads under way", WRITERS),
+    defect("retry.doubt-forgotten", "a try in doubt counts as not done", STORES),
+    defect("retry.mark-ignored", "another writer's object passes for one's own", STORES),
+    defect("retry.permanent-retried", "a refusal is asked for again", STORES),
+    defect("retry.wait-ignored", "Retry-After is ignored", STORES),
+    defect("upload.struck-too-early", "the journal forgets an upload that goes on", STORES),
+    defect("verified.get-unchecked", "a cut body is believed", STORES),
 ];

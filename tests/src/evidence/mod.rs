@@ -28,7 +28,9 @@ pub mod model;
 mod regressions;
 mod report;
 mod runner;
+pub mod schedules;
 pub mod short;
+pub mod stores;
 mod table;
 pub mod vm;
 
@@ -116,6 +118,8 @@ pub fn machines() -> Vec<Machine> {
         kill::MACHINE,
         vm::MACHINE,
         history::MACHINE,
+        schedules::MACHINE,
+        stores::MACHINE,
         table::MACHINE,
         defects::MACHINE,
     ]

@@ -26,7 +26,8 @@ const UNSAFE_FILES: [&str; 7] = [
 
 /// Where bytes of the disk or of foreign files are read, or the disk is put in order from them: an
 /// index out of range there is a panic that damage can reach.
-const FORMAT_AND_RECOVERY: [&str; 21] = [
+const FORMAT_AND_RECOVERY: [&str; 22] = [
+    "engine/src/bucket/",
     "engine/src/cold/",
     "engine/src/commit/payload.rs",
     "engine/src/cursor.rs",

@@ -85,7 +85,9 @@ fn many_searches_of_a_cold_collection_cause_one_promotion() {
     let expected = docs.search(&[7.0; 16]).k(3).run().expect("a search");
     assert!(docs.demote().expect("a demotion"));
     rig.server.set_latency(Duration::from_millis(30));
-    let gets = || rig.server.seen().iter().filter(|seen| seen.method == "GET").count();
+    let of_rows =
+        |seen: &&akidb_s3server::Seen| seen.method == "GET" && seen.target.contains(".parquet");
+    let gets = || rig.server.seen().iter().filter(of_rows).count();
     let before = gets();
     let handle = docs.clone();
     let ends = together(8, move |_| handle.search(&[7.0; 16]).k(3).run());

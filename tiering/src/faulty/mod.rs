@@ -191,6 +191,8 @@ impl FaultyStore {
             }
             Some(Fault::ServerError) => lost("500 Internal Server Error"),
             Some(Fault::Forbidden) => Err(asked.refused(StoreErrorKind::PermissionDenied)),
+            Some(Fault::Skewed) => Err(asked.refused(StoreErrorKind::Misconfigured)),
+            Some(Fault::Conflict) => Err(asked.refused(StoreErrorKind::Conflict)),
             Some(Fault::NotFound) => Err(asked.refused(StoreErrorKind::NotFound)),
             Some(Fault::TimeoutBefore) => lost("no answer in time"),
             Some(Fault::TimeoutAfter) => {

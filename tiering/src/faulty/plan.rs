@@ -42,6 +42,10 @@ pub enum Fault {
     ServerError,
     /// 403.
     Forbidden,
+    /// 403, because the clocks of the two sides are too far apart.
+    Skewed,
+    /// 409: another call got in the way. No effect, and perhaps nobody has won.
+    Conflict,
     /// 404, though it may be there.
     NotFound,
     /// No answer, and no effect.

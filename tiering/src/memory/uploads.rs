@@ -3,9 +3,9 @@
 
 use super::MemoryStore;
 use crate::{
-    ETag, ListedPart, ListedUpload, MultipartStore, ObjectKey, PageToken, PartLimits, PartPage,
-    PartReceipt, PutCondition, PutId, PutReceipt, StoreResult, Upload, UploadId, UploadOptions,
-    UploadPage, joined,
+    ETag, ListedPart, ListedUpload, MultipartStore, ObjectKey, PageToken, PartPage, PartReceipt,
+    PutCondition, PutId, PutReceipt, StoreResult, Upload, UploadId, UploadOptions, UploadPage,
+    joined,
     multipart::{bad_part, check_number, check_order, ended},
     store::BoxFuture,
 };
@@ -22,8 +22,13 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// The bytes of the object that these parts make.
-    fn assemble(&self, key: &ObjectKey, parts: &[PartReceipt]) -> StoreResult<Bytes> {
+    /// The bytes of the object that these parts make, all but the last of this length at least.
+    fn assemble(
+        &self,
+        key: &ObjectKey,
+        parts: &[PartReceipt],
+        part_min: u64,
+    ) -> StoreResult<Bytes> {
         check_order(key, parts)?;
         let mut whole = BytesMut::new();
         for (at, part) in parts.iter().enumerate() {
@@ -32,7 +37,7 @@ impl Pending {
                 _ => return Err(bad_part(key, format!("part {} is not there", part.number))),
             };
             let last = at + 1 == parts.len();
-            if !last && (body.len() as u64) < PartLimits::S3.part_min {
+            if !last && (body.len() as u64) < part_min {
                 let detail = format!("part {} has only {} bytes", part.number, body.len());
                 return Err(bad_part(key, detail));
             }
@@ -74,7 +79,7 @@ impl MemoryStore {
     ) -> StoreResult<PutReceipt> {
         let mut state = self.0.lock();
         let pending = state.uploads.get(upload.id.as_str()).ok_or_else(|| ended(upload))?;
-        let body = pending.assemble(&upload.key, parts)?;
+        let body = pending.assemble(&upload.key, parts, state.limits().part_min)?;
         let put_id = pending.put_id;
         let etag = state.store(&upload.key, body, condition, put_id)?;
         state.uploads.remove(upload.id.as_str());

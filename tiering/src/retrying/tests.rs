@@ -176,6 +176,32 @@ fn what_a_delete_of_many_left_is_deleted_one_by_one() {
 }
 
 #[test]
+fn a_delete_of_many_whose_answer_was_lost_stays_in_doubt_whatever_comes_after() {
+    let bed = bed(1);
+    let keys = [key("a"), key("b")];
+    block_on(bed.store.put(&keys[0], "rows".into(), PutOptions::default())).unwrap();
+    bed.faulty.fail_next(Some(Verb::DeleteMany), 1, Fault::TimeoutAfter);
+    bed.faulty.fail_next(Some(Verb::Delete), 1, Fault::Forbidden);
+    let results = block_on(bed.store.delete_many(&keys));
+    let refused = results[0].as_ref().unwrap_err();
+    let told = (refused.kind, refused.outcome);
+    assert_eq!(told, (StoreErrorKind::PermissionDenied, Outcome::Unknown), "it is gone");
+    assert!(results[1].is_ok());
+}
+
+#[test]
+fn a_delete_of_many_waits_as_long_as_the_store_asks_for_before_it_goes_on_one_by_one() {
+    let bed = bed(1);
+    let asked = Duration::from_secs(30);
+    let throttled = Fault::Throttle { retry_after: Some(asked) };
+    bed.faulty.fail_next(Some(Verb::DeleteMany), 1, throttled);
+    assert!(block_on(bed.store.delete_many(&[key("a"), key("b")])).iter().all(Result::is_ok));
+    let pauses = bed.sleep.pauses.lock().clone();
+    assert!(matches!(pauses[..], [pause] if pause >= asked), "{pauses:?}");
+    assert_eq!(bed.store.stats().retries, 1);
+}
+
+#[test]
 fn it_promises_what_the_store_behind_it_promises() {
     let bed = bed(1);
     assert_eq!(bed.store.capabilities(), bed.memory.capabilities());

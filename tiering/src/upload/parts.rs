@@ -8,6 +8,7 @@ use crate::{
     PutReceipt, StoreError, StoreErrorKind, StoreResult, Upload, UploadOptions, cutter::part_bytes,
     gate::Pass, joined,
 };
+use akidb_vfs::planted;
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::{collections::BTreeMap, future::Future, future::poll_fn, pin::pin, task::Poll};
@@ -86,7 +87,7 @@ impl Uploader {
         if let Err(error) = sent {
             // A part that arrives after the abort would stay for ever.
             while flight.running.next().await.is_some() {}
-            if self.give_up(multipart, upload).await.is_ok() {
+            if self.give_up(multipart, upload).await.is_ok() || planted("upload.struck-too-early") {
                 self.strike(upload);
             }
             return Err(error);

@@ -176,6 +176,7 @@ impl RecoveredLog {
         let path = wal_path(&self.dir, plan.next_number);
         let mut new = NewFile::new(&path, WAL_KIND, plan.next_number, self.options.file_bytes);
         new.zero_ahead = self.options.zero_ahead_bytes;
+        new.first_seq = self.options.begins_after.next().get();
         let mut carried = Vec::new();
         if let Some(Last { image, .. }) = &plan.last {
             new.replaces = Some(image.header().number);

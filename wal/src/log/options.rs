@@ -2,7 +2,7 @@
 
 #![deny(clippy::indexing_slicing)]
 
-use crate::FRAME_PAYLOAD_MAX;
+use crate::{FRAME_PAYLOAD_MAX, Lsn};
 
 /// Settings of a [`crate::Log`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,9 @@ pub struct LogOptions {
     /// The caller knows that the log was made before, so that a directory without any WAL file is
     /// a loss and not a beginning. Default false.
     pub must_exist: bool,
+    /// Where a log that is not there yet begins: after this LSN. For a directory that is made for data
+    /// whose log is elsewhere, or gone. Default 0.
+    pub begins_after: Lsn,
 }
 
 impl Default for LogOptions {
@@ -32,6 +35,7 @@ impl Default for LogOptions {
             frame_bytes_max: 16 << 20,
             zero_ahead_bytes: 4 << 20,
             must_exist: false,
+            begins_after: Lsn::ZERO,
         }
     }
 }

@@ -117,8 +117,9 @@ pub(super) fn plan(
         plan.replay_completed(fs, dir, (header, successor), &mut window, replay)?;
     }
     drop(window);
-    if let Some(header) = live.last() {
-        plan.replay_last(fs, dir, header, replay)?;
+    match live.last() {
+        Some(header) => plan.replay_last(fs, dir, header, replay)?,
+        None => plan.report.last_lsn = options.begins_after,
     }
     let last = plan.report.last_lsn;
     if last < replay_after {
@@ -148,7 +149,7 @@ fn check_chain(
     live: &[FileHeader],
 ) -> Result<(), WalError> {
     let Some(first) = live.first() else {
-        let known = options.must_exist || replay_after > Lsn::ZERO;
+        let known = options.must_exist || replay_after > options.begins_after;
         return if known {
             Err(WalError::corruption(dir, 0, CorruptionDetail::MissingLog))
         } else {

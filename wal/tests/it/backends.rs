@@ -20,6 +20,7 @@ const OPTIONS: LogOptions = LogOptions {
     frame_bytes_max: 4096,
     zero_ahead_bytes: 64 << 10,
     must_exist: false,
+    begins_after: Lsn::ZERO,
 };
 
 /// A file that a probe left behind when the process was killed in it.

@@ -16,6 +16,7 @@ const OPTIONS: LogOptions = LogOptions {
     frame_bytes_max: 4096,
     zero_ahead_bytes: 64 << 10,
     must_exist: false,
+    begins_after: Lsn::ZERO,
 };
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -13,6 +13,7 @@ pub(crate) const OPTIONS: LogOptions = LogOptions {
     frame_bytes_max: 4096,
     zero_ahead_bytes: 64 << 10,
     must_exist: false,
+    begins_after: Lsn::ZERO,
 };
 
 pub(crate) fn dir() -> &'static Path {

@@ -152,6 +152,7 @@ fn a_group_is_one_write_and_one_sync() {
         frame_bytes_max: 1 << 16,
         zero_ahead_bytes: 4 << 20,
         must_exist: false,
+        begins_after: Lsn::ZERO,
     };
     let (mut log, ..) = open_after(&sim, options, Lsn::ZERO).unwrap();
     let before = sim.trace().len();

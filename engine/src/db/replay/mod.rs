@@ -47,6 +47,8 @@ pub(super) struct Recovery<'a> {
     pub(super) paths: &'a Paths,
     pub(super) shared: &'a Shared,
     pub(super) state: &'a ManifestState,
+    /// True if the directory has no manifest yet: then the log need not be there.
+    pub(super) begins: bool,
     pub(super) collections: &'a Collections,
     pub(super) next_file: &'a AtomicU64,
 }
@@ -137,7 +139,8 @@ impl Recovery<'_> {
             file_bytes: self.shared.settings.wal_file_bytes,
             frame_bytes_max: BATCH_BYTES_MAX as u32,
             zero_ahead_bytes: self.shared.settings.wal_zero_ahead_bytes,
-            must_exist: !self.state.database.is_nil(),
+            must_exist: !self.begins,
+            begins_after: if self.begins { self.state.log_floor } else { Lsn::ZERO },
         };
         let fs = &*self.parts.fs;
         let recovered =
