@@ -88,6 +88,7 @@ impl CliError {
                 ErrorKind::Corruption => "corruption",
                 ErrorKind::Incompatible => "incompatible",
                 ErrorKind::PermissionDenied => "permission_denied",
+                ErrorKind::QuotaExceeded => "quota_exceeded",
                 ErrorKind::Closed => "closed",
                 _ => "bug",
             },
