@@ -6,7 +6,10 @@
 
 mod bench;
 mod bench_search;
+mod bench_tiers;
 mod generate;
+mod store;
+mod tiering;
 mod tools;
 mod values;
 
@@ -16,9 +19,20 @@ pub(crate) use bench::{
     RecoveryWriterArgs,
 };
 pub(crate) use bench_search::{BenchSearchArgs, SearchReaderArgs};
+pub(crate) use bench_tiers::BenchTierArgs;
+#[cfg(feature = "bench-s3")]
+pub(crate) use bench_tiers::{BenchShipArgs, Level, ShipWorkerArgs};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 pub(crate) use generate::GenArgs;
 use std::path::PathBuf;
+#[cfg(feature = "s3")]
+pub(crate) use store::AddressingStyle;
+pub(crate) use store::{StoreArgs, StoreCommand, StoreCommandArgs, StorePlace};
+pub(crate) use tiering::{
+    DlqArgs, DlqCommand, DlqLettersArgs, DlqListArgs, SnapshotArgs, SnapshotCommand,
+    SnapshotCreateArgs, SnapshotDeleteArgs, SnapshotListArgs, SnapshotRestoreArgs, TierArgs,
+    TierCommand, TierListArgs, TierMoveArgs, TierName, TierOneArgs, TierPolicyArgs, TierRunArgs,
+};
 pub(crate) use tools::{
     InspectArgs, ReadOnlyArgs, RepairArgs, VerifyArgs, WalArgs, WalCommand, WalDumpArgs,
 };
@@ -30,6 +44,7 @@ Examples:
   akidb search --dir ./data -C docs --id n02084071 -k 5
   akidb stats  --dir ./data
   akidb inspect ./data/MANIFEST-000000000001
+  akidb tier move --dir ./data -C docs cold --store s3://vectors/production
   akidb verify ./data
 
 Exit codes: 0 done, 1 it failed (or an id was not found), 2 the command line is wrong; verify
@@ -45,6 +60,9 @@ pub(crate) struct Cli {
     /// Print one JSON object instead of text; errors go to standard error as JSON too.
     #[arg(long, global = true)]
     pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
 
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -64,6 +82,14 @@ pub(crate) enum Command {
     Delete(DeleteArgs),
     /// Say what a database consists of.
     Stats(StatsArgs),
+    /// Where collections are: hot, warm or cold; move them.
+    Tier(TierArgs),
+    /// Moves that the policy gave up: look at them, try them again, or drop them.
+    Dlq(DlqArgs),
+    /// Collections as they were at one moment.
+    Snapshot(SnapshotArgs),
+    /// Look at the object store.
+    Store(StoreCommandArgs),
     /// Describe any AkiDB file in words.
     Inspect(InspectArgs),
     /// Say whether a database is sound, and what is wrong with it.
@@ -88,6 +114,10 @@ pub(crate) enum Command {
     /// The child process of `bench search` that measures memory.
     #[command(hide = true)]
     SearchReader(SearchReaderArgs),
+    /// The child processes of `bench ship`.
+    #[cfg(feature = "bench-s3")]
+    #[command(hide = true)]
+    ShipWorker(ShipWorkerArgs),
 }
 
 /// Which columns of a foreign Parquet file are the id and the vector.

@@ -2,9 +2,10 @@
 //! that takes `--dir`.
 
 use crate::{
-    args::{IdKind, Place, ReadOnlyArgs},
+    args::{IdKind, Place, ReadOnlyArgs, StoreArgs},
     error::{CliError, Result},
     output::Output,
+    store::{self, Use},
 };
 use akidb::{
     DbBuilder, ErrorKind, PointId, Settings, WalBackend,
@@ -17,20 +18,39 @@ use tempfile::TempDir;
 
 /// Opens a database that must exist: opening creates one, which is not what a typing error in
 /// `--dir` should do.
-pub(crate) fn open_existing(dir: &Path) -> Result<Db> {
+pub(crate) fn open_existing(dir: &Path, store: &StoreArgs) -> Result<Db> {
+    open_existing_with(dir, store, Settings::default())
+}
+
+/// The same with other settings than the usual ones.
+pub(crate) fn open_existing_with(dir: &Path, store: &StoreArgs, settings: Settings) -> Result<Db> {
     if is_absent_or_empty(dir)? {
         return Err(CliError::NoDatabase { dir: dir.to_owned() });
     }
-    Ok(Db::open(dir)?)
+    Ok(builder(dir, store, Use::Write)?.settings(settings).open_blocking()?)
+}
+
+/// A builder with the object store that was asked for.
+fn builder(dir: &Path, store: &StoreArgs, purpose: Use) -> Result<DbBuilder> {
+    let builder = DbBuilder::new(dir);
+    Ok(match store::open(store, purpose)? {
+        Some(store) => builder.object_store(store),
+        None => builder,
+    })
 }
 
 /// Opens a database that must exist for a command that only reads. What is damaged is told on
 /// standard error: the answer on standard output lacks it.
-pub(crate) fn open_to_read(dir: &Path, how: ReadOnlyArgs, output: Output) -> Result<Db> {
+pub(crate) fn open_to_read(
+    dir: &Path,
+    store: &StoreArgs,
+    how: ReadOnlyArgs,
+    output: Output,
+) -> Result<Db> {
     if !how.read_only {
-        return open_existing(dir);
+        return open_existing(dir, store);
     }
-    let builder = DbBuilder::new(dir).read_only();
+    let builder = builder(dir, store, Use::Read)?.read_only();
     let builder = if how.allow_damage { builder.allow_damage() } else { builder };
     let db = builder.open_blocking()?;
     for loss in db.damage() {
@@ -40,14 +60,14 @@ pub(crate) fn open_to_read(dir: &Path, how: ReadOnlyArgs, output: Output) -> Res
 }
 
 /// Opens or creates a database whose log writes in this way.
-pub(crate) fn open_or_create(dir: &Path, wal_backend: WalBackend) -> Result<Db> {
+pub(crate) fn open_or_create(dir: &Path, store: &StoreArgs, wal_backend: WalBackend) -> Result<Db> {
     let settings = Settings { wal_backend, ..Settings::default() };
-    Ok(DbBuilder::new(dir).settings(settings).open_blocking()?)
+    Ok(builder(dir, store, Use::Write)?.settings(settings).open_blocking()?)
 }
 
 /// Opens the database and the collection.
-pub(crate) fn open_collection(place: &Place) -> Result<(Db, Collection)> {
-    let db = open_existing(&place.dir)?;
+pub(crate) fn open_collection(place: &Place, store: &StoreArgs) -> Result<(Db, Collection)> {
+    let db = open_existing(&place.dir, store)?;
     let collection = collection(&db, &place.collection)?;
     Ok((db, collection))
 }
@@ -55,10 +75,11 @@ pub(crate) fn open_collection(place: &Place) -> Result<(Db, Collection)> {
 /// As [`open_collection`], for a command that only reads.
 pub(crate) fn collection_to_read(
     place: &Place,
+    store: &StoreArgs,
     how: ReadOnlyArgs,
     output: Output,
 ) -> Result<(Db, Collection)> {
-    let db = open_to_read(&place.dir, how, output)?;
+    let db = open_to_read(&place.dir, store, how, output)?;
     let collection = collection(&db, &place.collection)?;
     Ok((db, collection))
 }

@@ -1,7 +1,7 @@
 //! `akidb delete`: rows by id or by filter.
 
 use crate::{
-    args::DeleteArgs,
+    args::{DeleteArgs, StoreArgs},
     database,
     error::Result,
     output::{Output, Report},
@@ -30,8 +30,8 @@ impl Report for Deleted {
     }
 }
 
-pub(crate) fn run(args: &DeleteArgs, output: Output) -> Result<()> {
-    let (db, collection) = database::open_collection(&args.place)?;
+pub(crate) fn run(args: &DeleteArgs, store: &StoreArgs, output: Output) -> Result<()> {
+    let (db, collection) = database::open_collection(&args.place, store)?;
     // Deleting an id that does not exist is fine, so the receipt does not tell what went away.
     let before = collection.count(None)?;
     let receipt = match &args.filter {

@@ -1,6 +1,10 @@
 //! Why a command failed, and the hint that goes with it. `main` prints both and exits with 1.
 
-use akidb::{Cause, ErrorKind, InputError, vfs::FsError};
+use akidb::{
+    Cause, ErrorKind, InputError,
+    tiering::{StoreError, StoreErrorKind},
+    vfs::FsError,
+};
 use std::{io, path::PathBuf};
 
 /// A result of a command.
@@ -13,6 +17,9 @@ pub(crate) enum CliError {
     Engine(#[from] akidb::Error),
     #[error(transparent)]
     Fs(#[from] FsError),
+    /// The object store, before a database was opened on it. Boxed for its size.
+    #[error(transparent)]
+    Store(Box<StoreError>),
     /// Reading commands refuse to make a database where somebody mistyped a path.
     #[error("there is no database in {}", dir.display())]
     NoDatabase { dir: PathBuf },
@@ -25,6 +32,17 @@ pub(crate) enum CliError {
     NotEmpty { dir: PathBuf },
     #[error("there is no collection named {name:?}")]
     NoCollection { name: String, existing: Vec<String> },
+    #[error("there is no dead letter {id}")]
+    NoLetter { id: u64, there: Vec<u64> },
+    /// What happened to each was printed.
+    #[error("{failed} of the moves failed; the collections are where they were")]
+    MovesFailed { failed: u64 },
+    /// The database's own directory is no store that could be asked.
+    #[error("which store? None was named")]
+    WhichStore,
+    #[cfg(not(feature = "s3"))]
+    #[error("the bucket {bucket:?} cannot be used: this akidb was built without S3")]
+    NoS3 { bucket: String },
     #[error("there is no row {id:?} in collection {collection:?}")]
     NoRow { id: String, collection: String },
     #[error("{} of {asked} rows do not exist: {}", missing.len(), missing.join(", "))]
@@ -70,12 +88,24 @@ impl CliError {
                 ErrorKind::Corruption => "corruption",
                 ErrorKind::Incompatible => "incompatible",
                 ErrorKind::PermissionDenied => "permission_denied",
+                ErrorKind::QuotaExceeded => "quota_exceeded",
                 ErrorKind::Closed => "closed",
                 _ => "bug",
             },
+            Self::Store(error) => match error.kind {
+                StoreErrorKind::PermissionDenied => "permission_denied",
+                StoreErrorKind::NotFound => "not_found",
+                StoreErrorKind::Misconfigured | StoreErrorKind::Unsupported => "invalid_input",
+                StoreErrorKind::Corrupt => "corruption",
+                _ => "unavailable",
+            },
             Self::Fs(_) | Self::TempDir(_) | Self::WriteFile { .. } => "io",
             Self::NoDatabase { .. } | Self::NoCollection { .. } => "not_found",
-            Self::NoRow { .. } | Self::MissingRows { .. } => "not_found",
+            Self::NoRow { .. } | Self::MissingRows { .. } | Self::NoLetter { .. } => "not_found",
+            Self::MovesFailed { .. } => "unavailable",
+            Self::WhichStore => "invalid_input",
+            #[cfg(not(feature = "s3"))]
+            Self::NoS3 { .. } => "invalid_input",
             Self::NotEmpty { .. } => "already_exists",
             Self::NotOurs { .. } => "incompatible",
             Self::IsDirectory { .. }
@@ -117,6 +147,19 @@ impl CliError {
             Self::NoRow { .. } | Self::MissingRows { .. } => {
                 "ids are compared exactly: capitals, hyphens and leading zeros count".to_owned()
             }
+            Self::NoLetter { there, .. } if there.is_empty() => "no move was given up".to_owned(),
+            Self::NoLetter { there, .. } => {
+                let there: Vec<String> = there.iter().map(u64::to_string).collect();
+                format!("there are: {}", there.join(", "))
+            }
+            Self::MovesFailed { .. } => {
+                "`akidb store check` says whether the store can be used".to_owned()
+            }
+            Self::WhichStore => "give --store file:DIR or --store s3://BUCKET/PREFIX".to_owned(),
+            #[cfg(not(feature = "s3"))]
+            Self::NoS3 { .. } => {
+                "build it with S3: cargo build --release -p akidb-cli --features s3".to_owned()
+            }
             Self::OtherMetric { .. } => {
                 "leave --metric out, or ingest into another collection".to_owned()
             }
@@ -147,6 +190,12 @@ fn engine_hint(error: &akidb::Error) -> Option<String> {
         Cause::Input(InputError::FilterType { .. }) => {
             "`akidb stats --json` shows the types of the indexed fields"
         }
+        Cause::Pinned { .. } => "`akidb tier unpin` lets it become cold",
+        Cause::SnapshotNotFound { .. } => "`akidb snapshot list` names those that exist",
+        Cause::Store(error) if error.kind == StoreErrorKind::NotFound => {
+            "is it the store that the collection was moved to? See --store, and AKIDB_STORE"
+        }
+        Cause::Store(_) => "`akidb store check` says whether the store can be used",
         _ => return None,
     };
     Some(hint.to_owned())

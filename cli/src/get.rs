@@ -1,7 +1,7 @@
 //! `akidb get`: rows by id.
 
 use crate::{
-    args::GetArgs,
+    args::{GetArgs, StoreArgs},
     database,
     error::{CliError, Result},
     output::{Output, Report},
@@ -47,8 +47,8 @@ impl Report for Got {
     }
 }
 
-pub(crate) fn run(args: &GetArgs, output: Output) -> Result<()> {
-    let (db, collection) = database::collection_to_read(&args.place, args.opening, output)?;
+pub(crate) fn run(args: &GetArgs, store: &StoreArgs, output: Output) -> Result<()> {
+    let (db, collection) = database::collection_to_read(&args.place, store, args.opening, output)?;
     let ids = database::resolve_ids(&collection, &args.ids, args.id_kind)?;
     let records = collection.get(&ids)?;
     db.close()?;

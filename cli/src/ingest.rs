@@ -1,7 +1,7 @@
 //! `akidb ingest`: a Parquet file becomes rows of a collection, batch by durable batch.
 
 use crate::{
-    args::{IngestArgs, Place},
+    args::{IngestArgs, Place, StoreArgs},
     database,
     error::{CliError, Result},
     output::{Output, Report},
@@ -57,10 +57,10 @@ impl Report for Ingested {
     }
 }
 
-pub(crate) fn run(args: &IngestArgs, output: Output) -> Result<()> {
+pub(crate) fn run(args: &IngestArgs, store: &StoreArgs, output: Output) -> Result<()> {
     // The file first: a typing error in it should not leave an empty database behind.
     let source = Source::open(&args.data, &args.columns)?;
-    let db = database::open_or_create(&args.place.dir, args.wal_backend)?;
+    let db = database::open_or_create(&args.place.dir, store, args.wal_backend)?;
     let (collection, created) = open_or_create(&db, args, source.dim())?;
     let progress = Progress::new(output, "ingesting", source.rows());
     let loaded = load(&collection, &source, args.batch, Some(args.durability), &progress)?;

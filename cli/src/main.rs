@@ -10,6 +10,7 @@ mod child;
 mod database;
 mod delete;
 mod demo;
+mod dlq;
 mod error;
 mod generate;
 mod get;
@@ -20,14 +21,17 @@ mod output;
 mod progress;
 mod repair;
 mod search;
+mod snapshot;
 mod source;
 mod stats;
+mod store;
+mod tier;
 mod tiers;
 mod units;
 mod verify;
 mod wal;
 
-use args::{Cli, Command};
+use args::{Cli, Command, StoreArgs, StoreCommand};
 use clap::Parser;
 use error::{CliError, Result};
 use output::Output;
@@ -36,7 +40,7 @@ use std::{io, process::ExitCode};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = Output::new(cli.json);
-    match run(&cli.command, output) {
+    match run(&cli.command, &cli.store, output) {
         Ok(code) => code,
         // `akidb stats | head` is not a failure.
         Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
@@ -49,16 +53,23 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: &Command, output: Output) -> Result<ExitCode> {
+fn run(command: &Command, store: &StoreArgs, output: Output) -> Result<ExitCode> {
     match command {
         Command::Verify(args) => return verify::run(args, output),
         Command::Repair(args) => return repair::run(args, output),
+        Command::Store(args) => {
+            let StoreCommand::Check = args.command;
+            return store::check(store, output);
+        }
         Command::Demo(args) => demo::run(args, output),
-        Command::Ingest(args) => ingest::run(args, output),
-        Command::Search(args) => search::run(args, output),
-        Command::Get(args) => get::run(args, output),
-        Command::Delete(args) => delete::run(args, output),
-        Command::Stats(args) => stats::run(args, output),
+        Command::Ingest(args) => ingest::run(args, store, output),
+        Command::Search(args) => search::run(args, store, output),
+        Command::Get(args) => get::run(args, store, output),
+        Command::Delete(args) => delete::run(args, store, output),
+        Command::Stats(args) => stats::run(args, store, output),
+        Command::Tier(args) => tier::run(args, store, output),
+        Command::Dlq(args) => dlq::run(args, store, output),
+        Command::Snapshot(args) => snapshot::run(args, store, output),
         Command::Inspect(args) => inspect::run(args, output),
         Command::Wal(args) => wal::run(args, output),
         Command::Bench(args) => bench::run(args, output),
@@ -67,6 +78,8 @@ fn run(command: &Command, output: Output) -> Result<ExitCode> {
         Command::RecoveryWriter(args) => bench::write_until_killed(args, output),
         Command::RecoveryReader(args) => bench::read_once(args, output),
         Command::SearchReader(args) => bench::read_and_tell(args, output),
+        #[cfg(feature = "bench-s3")]
+        Command::ShipWorker(args) => bench::ship_and_tell(args, output),
     }?;
     Ok(ExitCode::SUCCESS)
 }

@@ -3,7 +3,7 @@
 
 use crate::{output::Output, units};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// A bar. It disappears when it is dropped.
 #[derive(Debug)]
@@ -22,6 +22,33 @@ impl Progress {
         ) {
             bar.set_style(style.with_key("rate", rate));
         }
+        Self(bar)
+    }
+
+    /// A bar for so many `things` that are not rows.
+    pub(crate) fn things(output: Output, what: &'static str, things: &str, n: u64) -> Self {
+        if output.is_json() {
+            return Self(ProgressBar::hidden());
+        }
+        let bar = ProgressBar::new(n).with_message(what);
+        let template =
+            format!("{{msg}} {{bar:32}} {{human_pos}}/{{human_len}} {things}  {{eta}} left");
+        if let Ok(style) = ProgressStyle::with_template(&template) {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+
+    /// Something turns while one thing is done whose share is not known.
+    pub(crate) fn spinner(output: Output, what: String) -> Self {
+        if output.is_json() {
+            return Self(ProgressBar::hidden());
+        }
+        let bar = ProgressBar::new_spinner().with_message(what);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}  {elapsed}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(100));
         Self(bar)
     }
 

@@ -1,7 +1,7 @@
 //! `akidb search`: the nearest rows to a vector file or to a row.
 
 use crate::{
-    args::SearchArgs,
+    args::{SearchArgs, StoreArgs},
     database,
     error::{CliError, Result},
     output::{self, Output, Report},
@@ -126,8 +126,8 @@ fn filter_text(step: &FilterStep) -> String {
     format!("{} {how}: {} rows", step.condition, units::count(step.rows))
 }
 
-pub(crate) fn run(args: &SearchArgs, output: Output) -> Result<()> {
-    let (db, collection) = database::collection_to_read(&args.place, args.opening, output)?;
+pub(crate) fn run(args: &SearchArgs, store: &StoreArgs, output: Output) -> Result<()> {
+    let (db, collection) = database::collection_to_read(&args.place, store, args.opening, output)?;
     let query = match (&args.id, &args.vector) {
         (_, Some(file)) => read_vector(file)?,
         (Some(id), None) => row_vector(&collection, id, args)?,

@@ -1,7 +1,7 @@
 //! `akidb stats`: what a database consists of, and what opening it found.
 
 use crate::{
-    args::StatsArgs,
+    args::{StatsArgs, StoreArgs},
     database,
     error::Result,
     output::{self, Output, Report},
@@ -171,8 +171,8 @@ fn collection_text(collection: &CollectionStats) -> String {
     format!("{}: indexed fields: {fields}{debt}\n{table}", collection.name)
 }
 
-pub(crate) fn run(args: &StatsArgs, output: Output) -> Result<()> {
-    let db = database::open_to_read(&args.dir, args.opening, output)?;
+pub(crate) fn run(args: &StatsArgs, store: &StoreArgs, output: Output) -> Result<()> {
+    let db = database::open_to_read(&args.dir, store, args.opening, output)?;
     let recovery = db.recovery_report().clone();
     let mut stats = db.stats();
     if let Some(name) = &args.collection {

@@ -67,6 +67,18 @@ pub(crate) fn time(time: Duration) -> String {
     micros(time.as_secs_f64() * 1e6)
 }
 
+/// How long ago, or how long to wait, in the largest unit that loses less than a tenth: `6 h`, `30 d`.
+pub(crate) fn period(ms: u64) -> String {
+    const UNITS: [(&str, u64); 4] =
+        [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000)];
+    let fits =
+        |(_, unit): &&(&str, u64)| ms >= *unit && (ms.is_multiple_of(*unit) || ms >= 10 * unit);
+    match UNITS.iter().find(fits) {
+        Some((name, unit)) => format!("{} {name}", count(ms / unit)),
+        None => format!("{} ms", count(ms)),
+    }
+}
+
 /// The first `max` characters, with an ellipsis if there were more, on one line.
 pub(crate) fn clip(text: &str, max: usize) -> String {
     let mut line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -91,6 +103,13 @@ mod tests {
         assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([12.0, 1500.0, 2.5e6].map(micros), ["12 us", "1.5 ms", "2.50 s"]);
         assert_eq!(per_second(5, Duration::ZERO), 0.0);
+    }
+
+    #[test]
+    fn periods_are_whole_numbers_of_the_unit_that_people_would_choose() {
+        let read = [0, 999, 5_000, 90_000, 21_600_000, 604_800_000, 950_400_000].map(period);
+        assert_eq!(read, ["0 ms", "999 ms", "5 s", "90 s", "6 h", "7 d", "11 d"]);
+        assert_eq!(period(3_600_000 + 61_000), "61 min", "not an hour: a tenth would be lost");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The options of `akidb bench` and of its child process.
 
-use super::{bench_search::BenchSearchArgs, values};
+#[cfg(feature = "bench-s3")]
+use super::bench_tiers::BenchShipArgs;
+use super::{bench_search::BenchSearchArgs, bench_tiers::BenchTierArgs, values};
 use akidb::{Durability, WalBackend};
 use clap::{Args, Subcommand};
 use std::{ffi::OsString, path::PathBuf};
@@ -30,6 +32,11 @@ pub(crate) enum BenchCommand {
     Search(Box<BenchSearchArgs>),
     /// Kill a writer and time how fast the log is recovered.
     Recovery(BenchRecoveryArgs),
+    /// Move a collection from tier to tier: how long each move takes.
+    Tier(BenchTierArgs),
+    /// Ship small collections to an S3 server that answers late: collections per second.
+    #[cfg(feature = "bench-s3")]
+    Ship(BenchShipArgs),
 }
 
 /// Durable inserts from several threads: rows per second and time to acknowledgement.

@@ -2,11 +2,16 @@
 //! snake_case keys with the unit last; keys are added, never renamed.
 
 mod bare;
+#[cfg(feature = "bench-s3")]
+mod client;
 mod latency;
 mod recovery;
 mod rows;
 mod search;
+#[cfg(feature = "bench-s3")]
+mod ship;
 mod start;
+mod tier;
 mod write;
 
 use crate::{
@@ -20,6 +25,8 @@ pub(crate) use latency::Latency;
 pub(crate) use recovery::{read_once, write_until_killed};
 pub(crate) use search::read_and_tell;
 use serde::Serialize;
+#[cfg(feature = "bench-s3")]
+pub(crate) use ship::ship_and_tell;
 use start::in_parallel_timed;
 use std::{io, panic::resume_unwind, path::Path, thread};
 
@@ -28,6 +35,9 @@ pub(crate) fn run(args: &BenchArgs, output: Output) -> Result<()> {
         BenchCommand::Write(args) => write::run(args, output),
         BenchCommand::Search(args) => search::run(args, output),
         BenchCommand::Recovery(args) => recovery::run(args, output),
+        BenchCommand::Tier(args) => tier::run(args, output),
+        #[cfg(feature = "bench-s3")]
+        BenchCommand::Ship(args) => ship::run(args, output),
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
     rows::Rows,
 };
 use crate::{
-    args::BenchWriteArgs,
+    args::{BenchWriteArgs, StoreArgs},
     database::{self, Workplace},
     error::Result,
     machine,
@@ -122,7 +122,7 @@ fn durability_name(durability: Durability) -> String {
 
 pub(super) fn run(args: &BenchWriteArgs, output: Output) -> Result<()> {
     let place = Workplace::new(args.dir.as_deref())?;
-    let db = database::open_or_create(place.path(), args.wal_backend)?;
+    let db = database::open_or_create(place.path(), &StoreArgs::default(), args.wal_backend)?;
     let collection = db.create_collection("bench", Schema::new(args.dim, Metric::Cosine))?;
     let rows = Rows::new(args.dim, args.rows);
     let bench = Bench { args, dir: place.path(), db: &db, collection, rows };

@@ -186,3 +186,25 @@ fn recovery_brings_back_every_row_of_a_killed_writer() {
     check_positive(&result, &["rows_per_s", "mb_per_s", "wal_bytes", "open_s"]);
     assert_eq!((result["rows"].as_u64(), result["dim"].as_u64()), (Some(500), Some(16)));
 }
+
+#[test]
+fn moves_between_tiers_are_timed_there_and_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let line = "bench tier --dir DIR --rows 300 --dim 8 --rounds 2 --json";
+    let result = run(dir.path(), line).json();
+    check_envelope(&result, "bench tier");
+    check_positive(&result, &["segment_bytes", "object_bytes"]);
+    let moves = result["moves"].as_array().unwrap();
+    let local = moves.iter().filter(|moves| moves["store"] == "local");
+    let timed: Vec<_> = local
+        .map(|moves| {
+            check_positive(moves, &["median_ms"]);
+            let times = moves["ms"].as_array().unwrap().len();
+            (moves["from"].as_str().unwrap(), moves["to"].as_str().unwrap(), times)
+        })
+        .collect();
+    // Two rounds, in each of which it goes from hot to warm and back twice.
+    let expected =
+        [("warm", "hot", 4), ("hot", "warm", 4), ("warm", "cold", 2), ("cold", "warm", 2)];
+    assert!(expected.iter().all(|one| timed.contains(one)), "{timed:?}");
+}

@@ -5,6 +5,9 @@ mod bench;
 mod commands;
 mod demo;
 mod inspect;
+#[cfg(feature = "bench-s3")]
+mod over_s3;
+mod tiers;
 mod tools;
 
 use akidb::vfs::{RealFs, write_file_durably};

@@ -17,7 +17,8 @@ const ARROWS: [(&str, &[&str]); 9] = [
     // The server only for its tests: `the_test_server_is_in_nothing_that_ships`.
     ("tiering", &["vfs", "handoff", "s3server"]),
     ("engine", &["vfs", "handoff", "wal", "index", "tiering"]),
-    ("cli", &["engine"]),
+    // The server only for `bench ship`: `the_test_server_is_in_nothing_that_ships`.
+    ("cli", &["s3server", "engine"]),
     ("tests", &["vfs", "wal", "index", "s3server", "tiering", "engine"]),
 ];
 
@@ -139,12 +140,24 @@ fn the_test_server_is_in_nothing_that_ships() {
     let mut findings = Vec::new();
     for dir in CRATES.iter().filter(|dir| **dir != "tests") {
         for dependency in dependencies(dir) {
-            if dependency.name == "akidb-s3server" && dependency.table != "dev-dependencies" {
+            let measures = *dir == "cli" && dependency.spec.contains("optional = true");
+            if dependency.name == "akidb-s3server"
+                && dependency.table != "dev-dependencies"
+                && !measures
+            {
                 findings.push(format!("{dir}/Cargo.toml: {}", dependency.spec));
             }
         }
     }
     report("akidb-s3server belongs under [dev-dependencies]:", &findings);
+    // The command measures against it, in a build that asks for that by name.
+    let features = entries(&Source::read("cli/Cargo.toml"));
+    let features = features.into_iter().filter(|(table, ..)| table == "features");
+    let bringing: Vec<_> = features
+        .filter(|(_, name, list)| name == "default" || list.contains("akidb-s3server"))
+        .map(|(_, name, _)| name)
+        .collect();
+    assert_eq!(bringing, ["bench-s3"], "features of cli that bring akidb-s3server, or are default");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! What the embedded default pulls in: no C++ build, no protoc, no TLS and no HTTP stack. Asks
-//! cargo itself, offline, for the normal and build dependencies of `akidb` with default features.
+//! What the embedded default pulls in: no C++ build, no protoc, no TLS and no HTTP stack; and the same of
+//! the command. Asks cargo itself, offline, for the normal and build dependencies with default features.
 
 use super::tree::{report, root};
 use std::{collections::BTreeSet, process::Command};
@@ -64,6 +64,15 @@ fn the_embedded_default_has_no_cpp_protoc_tls_or_http() {
     assert!(packages.contains("parquet"), "the list is empty or not that of the engine");
     let findings: Vec<_> = packages.into_iter().filter(|package| is_banned(package)).collect();
     report("akidb with default features pulls in:", &findings);
+}
+
+#[test]
+fn the_command_brings_tls_http_and_the_test_server_only_when_asked() {
+    let packages = packages("akidb-cli");
+    assert!(packages.contains("clap"), "the list is empty or not that of the command");
+    let server = |package: &String| is_banned(package) || package == "akidb-s3server";
+    let findings: Vec<_> = packages.into_iter().filter(server).collect();
+    report("akidb-cli with default features pulls in:", &findings);
 }
 
 #[test]
