@@ -10,7 +10,7 @@ use uuid::Uuid;
 pub(crate) const MANIFEST_KEY: &str = "manifest";
 
 /// The key of an object that holds rows of a collection.
-pub(super) fn cold_key(
+pub(crate) fn cold_key(
     database: Uuid,
     epoch: u64,
     collection: u32,
@@ -20,7 +20,7 @@ pub(super) fn cold_key(
 }
 
 /// The key of an object that holds a snapshot.
-pub(super) fn snapshot_key(
+pub(crate) fn snapshot_key(
     database: Uuid,
     epoch: u64,
     random: u128,

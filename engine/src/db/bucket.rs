@@ -16,33 +16,44 @@
 //! - Once another writer is seen, this database is poisoned: no write is acknowledged any more.
 //! - The lock of the session comes after `moves` and `creating` and before `flushing` and `structure`.
 
-use super::DbCore;
+use super::{
+    DbCore,
+    sharing::{Group, Sharing, Turn},
+};
 use crate::{
     bucket::{
-        BucketError, Contents, GRACE_DEFAULT, Lineage, Opening, Root, Session, Version, open_writer,
+        self, BucketError, Contents, GRACE_DEFAULT, Lineage, Opening, Root, Session, Version,
+        open_writer,
     },
     error::{Cause, Error, ErrorKind, Result},
     manifest::Edit,
 };
 use akidb_tiering::ObjectKey;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use serde::Serialize;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where the objects of a database go.
 #[derive(Debug)]
 pub(super) struct Shipping {
     /// Whether a store was given: else objects lie in the directory.
     ships: bool,
+    /// Whether there is a bucket that is ours to write.
+    shared: bool,
     session: Mutex<Remote>,
+    group: Group,
+    /// That of the session; 0 before there is one.
+    epoch: AtomicU64,
     /// The state of the bucket that this open made the directory from.
     restored_at: Option<Version>,
 }
 
 impl Shipping {
     pub(super) fn new(ships: bool, read_only: bool, restored_at: Option<Version>) -> Self {
-        let remote = if ships && !read_only { Remote::Waiting } else { Remote::None };
-        Self { ships, session: Mutex::new(remote), restored_at }
+        let shared = ships && !read_only;
+        let session = Mutex::new(if shared { Remote::Waiting } else { Remote::None });
+        let (group, epoch) = (Group::default(), AtomicU64::new(0));
+        Self { ships, shared, session, group, epoch, restored_at }
     }
 }
 
@@ -57,16 +68,8 @@ enum Remote {
     Open(Box<Session>),
 }
 
-/// A change that the bucket knows and the local manifest does not yet.
-#[derive(Debug)]
-#[must_use = "a change that is shared and not recorded is undone"]
-pub(crate) struct Sharing<'a> {
-    slot: MutexGuard<'a, Remote>,
-    lineage: Option<Lineage>,
-}
-
 /// A change that was not shared, or maybe.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct NotShared {
     pub(crate) error: Error,
     /// True if objects that only this change named may be deleted.
@@ -83,20 +86,6 @@ pub struct BucketStats {
     /// Whether a second writer is always found out. Where conditional puts do not hold, that is best
     /// effort: open it by one machine at a time.
     pub fenced_safely: bool,
-}
-
-impl Sharing<'_> {
-    /// What the edit of the local manifest has to record.
-    pub(crate) fn lineage(&self) -> Option<Lineage> {
-        self.lineage.clone()
-    }
-
-    /// The local manifest says it.
-    pub(crate) fn recorded(mut self) {
-        if let (Remote::Open(session), Some(lineage)) = (&mut *self.slot, &self.lineage) {
-            session.recorded(lineage);
-        }
-    }
 }
 
 impl From<Error> for NotShared {
@@ -144,7 +133,9 @@ impl DbCore {
             });
             let mut record = |lineage: &Lineage| self.record(lineage.clone());
             let opened = self.block_on(open_writer(opening, &mut record));
-            *slot = Remote::Open(Box::new(opened.map_err(|error| self.if_fenced(error))?));
+            let session = opened.map_err(|error| self.if_fenced(error))?;
+            self.bucket.epoch.store(session.state().version.epoch, Ordering::Relaxed);
+            *slot = Remote::Open(Box::new(session));
         }
         Ok(match slot {
             Remote::Open(session) => Some(session),
@@ -168,35 +159,62 @@ impl DbCore {
         self.commit_manifest(&Edit { lineage: Some(lineage), ..self.edit(None) })
     }
 
-    /// Records a commit that its owner could not, so that another can follow.
+    /// Waits for what was shared and is about to be recorded, and records what nobody will, so that
+    /// another commit can follow.
     fn record_pending(&self, session: &mut Session) -> Result<()> {
+        let lineage = session.lineage();
+        if self.bucket.group.quiet() {
+            session.recorded(&lineage);
+        }
         if session.is_recorded() {
             return Ok(());
         }
-        let lineage = session.lineage();
         self.record(lineage.clone())?;
         session.recorded(&lineage);
         Ok(())
     }
 
     /// Makes the bucket say what the local manifest says, with this change, which the caller then makes
-    /// there too.
+    /// there too. Changes that come at once are one commit.
     pub(crate) fn share(
         &self,
-        change: impl FnOnce(&mut Contents),
+        change: impl FnOnce(&mut Contents) + Send + 'static,
     ) -> Result<Sharing<'_>, NotShared> {
-        let mut slot = self.bucket.session.lock();
-        let Some(session) = self.claimed(&mut slot)? else {
-            return Ok(Sharing { slot, lineage: None });
+        if !self.bucket.shared {
+            return Ok(Sharing::nothing());
+        }
+        let group = &self.bucket.group;
+        let slot = group.submit(Box::new(change));
+        let answer = match group.answer_or_lead(&slot) {
+            Turn::Answered(answer) => answer,
+            Turn::Leads(lead) => {
+                self.commit_waiting(&mut self.bucket.session.lock());
+                drop(lead);
+                slot.take().ok_or_else(|| Error::bug("a change was not answered"))?
+            }
         };
-        self.record_pending(session)?;
-        let mut contents = self.with_manifest(|manifest| Contents::of(manifest.state()));
-        change(&mut contents);
-        let lineage = self.block_on(session.commit(contents)).map_err(|failure| {
-            let objects_may_go = !failure.maybe_committed;
-            NotShared { error: self.failed(failure.error), objects_may_go }
-        })?;
-        Ok(Sharing { slot, lineage: Some(lineage) })
+        answer.map(|lineage| Sharing::of(group, lineage))
+    }
+
+    /// Commits every change that waits, and answers all of them.
+    fn commit_waiting(&self, remote: &mut Remote) {
+        let group = &self.bucket.group;
+        let ready = self.claimed(remote).and_then(|session| {
+            let session =
+                session.ok_or_else(|| Error::bug("a database without a bucket shares"))?;
+            self.record_pending(session)?;
+            Ok(session)
+        });
+        let (changes, slots): (Vec<_>, Vec<_>) = group.take().into_iter().unzip();
+        let answer = ready.map_err(NotShared::from).and_then(|session| {
+            let mut contents = self.with_manifest(|manifest| Contents::of(manifest.state()));
+            changes.into_iter().for_each(|change| change(&mut contents));
+            self.block_on(session.commit(contents)).map_err(|failure| {
+                let objects_may_go = !failure.maybe_committed;
+                NotShared { error: self.failed(failure.error), objects_may_go }
+            })
+        });
+        group.answer(slots, &answer);
     }
 
     /// Records and undoes what was shared and did not come about, and tells the bucket of garbage.
@@ -277,20 +295,30 @@ impl DbCore {
 
     /// A key for rows of a collection, never used before.
     pub(crate) fn cold_key(&self, collection: u32) -> Result<ObjectKey> {
-        match self.claimed(&mut self.bucket.session.lock())? {
-            Some(session) => Ok(session.cold_key(collection)?),
-            None => {
-                self.object_key(&format!("c{collection}/{:032x}.parquet", self.random.next_u128()))
-            }
+        let random = self.random.next_u128();
+        match self.epoch()? {
+            0 => self.object_key(&format!("c{collection}/{random:032x}.parquet")),
+            epoch => Ok(bucket::cold_key(self.database(), epoch, collection, random)?),
         }
     }
 
     /// A key for a snapshot, never used before.
     pub(crate) fn snapshot_key(&self) -> Result<ObjectKey> {
-        match self.claimed(&mut self.bucket.session.lock())? {
-            Some(session) => Ok(session.snapshot_key()?),
-            None => self.object_key(&format!("snapshots/{:032x}.parquet", self.random.next_u128())),
+        let random = self.random.next_u128();
+        match self.epoch()? {
+            0 => self.object_key(&format!("snapshots/{random:032x}.parquet")),
+            epoch => Ok(bucket::snapshot_key(self.database(), epoch, random)?),
         }
+    }
+
+    /// The epoch under which this database writes to its bucket; 0 without one. Asks for the session
+    /// only before there is one: afterwards that may be busy for as long as the store takes.
+    fn epoch(&self) -> Result<u64> {
+        let epoch = || self.bucket.epoch.load(Ordering::Relaxed);
+        if self.bucket.shared && epoch() == 0 {
+            self.claimed(&mut self.bucket.session.lock())?;
+        }
+        Ok(epoch())
     }
 
     /// The bucket, if there is one.

@@ -18,6 +18,7 @@ mod replay;
 mod report;
 mod restore;
 mod searchers;
+mod sharing;
 mod space;
 mod strays;
 #[cfg(test)]
@@ -70,6 +71,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
+use uuid::Uuid;
 
 /// The shared heart of a database.
 pub(crate) struct DbCore {
@@ -424,13 +426,17 @@ impl DbCore {
         collection: &'a CollectionCore,
         schema: &'a Schema,
     ) -> ColdContext<'a> {
-        let database = self.with_manifest(|manifest| manifest.state().database);
-        ColdContext { database, collection: collection.id, schema }
+        ColdContext { database: self.database(), collection: collection.id, schema }
+    }
+
+    /// The id of the database.
+    pub(crate) fn database(&self) -> Uuid {
+        self.with_manifest(|manifest| manifest.state().database)
     }
 
     /// The key of an object of this database.
     pub(crate) fn object_key(&self, name: &str) -> Result<ObjectKey> {
-        let database = self.with_manifest(|manifest| manifest.state().database);
+        let database = self.database();
         self.parse_key(&format!("{}/{name}", database.simple()))
     }
 

@@ -160,11 +160,12 @@ fn demote(core: &DbCore, collection: &CollectionCore, claim: Claim<'_>) -> Resul
     };
     let keys: Vec<_> = cold.iter().map(|object| object.key.clone()).collect();
     let discard = || keys.iter().for_each(|key| core.discard_object(key));
-    let shared = core.share(|contents| {
-        if let Some(entry) = contents.collections.get_mut(&collection.id) {
-            entry.cold.clone_from(&cold);
+    let (id, objects, upto) = (collection.id, cold.clone(), view.lsn);
+    let shared = core.share(move |contents| {
+        if let Some(entry) = contents.collections.get_mut(&id) {
+            entry.cold = objects;
             // Else a directory that is made from the bucket would give these LSNs again.
-            entry.flushed = entry.flushed.max(view.lsn);
+            entry.flushed = entry.flushed.max(upto);
             entry.warm = true;
         }
     });

@@ -70,8 +70,9 @@ fn name_it(core: &DbCore, snapshot: SnapshotManifest) -> Result<()> {
     let _creating = core.creating.lock();
     let key = snapshot.object.key.clone();
     require_free(core, &snapshot.name).inspect_err(|_| core.discard_object(&key))?;
+    let added = snapshot.clone();
     let add = |contents: &mut Contents| {
-        drop(contents.snapshots.insert(snapshot.name.clone(), snapshot.clone()));
+        drop(contents.snapshots.insert(added.name.clone(), added));
     };
     let sharing = core.share(add).map_err(|NotShared { error, objects_may_go }| {
         if objects_may_go {

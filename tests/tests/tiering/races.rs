@@ -242,3 +242,25 @@ fn a_dropped_collection_ends_its_move_and_leaves_nothing() {
     }
     assert_eq!(rig.objects(), 0);
 }
+
+#[test]
+fn demotions_that_come_at_once_share_their_changes_of_the_bucket() {
+    let rig = Rig::new();
+    let db = rig.open_with_threads();
+    let docs: Vec<_> = (0..20).map(|n| filled(&db, &format!("c{n}"), 10)).collect();
+    let before: Vec<Rows> = docs.iter().map(all).collect();
+    let commits = db.stats().bucket.expect("a bucket").commits;
+    rig.server.set_latency(Duration::from_millis(40));
+    let handles = docs.clone();
+    let ends = together(20, move |n| handles[n].demote());
+    assert!(ends.iter().all(|end| matches!(end, Ok(true))), "{ends:?}");
+    rig.server.set_latency(Duration::ZERO);
+    let commits = db.stats().bucket.expect("a bucket").commits - commits;
+    assert!((1..20).contains(&commits), "{commits} commits");
+    assert_eq!(rig.objects(), 20);
+    drop((docs, db));
+    let db = rig.open_with_threads();
+    let after: Vec<Rows> =
+        (0..20).map(|n| all(&db.collection(&format!("c{n}")).expect("it is there"))).collect();
+    assert_eq!(after, before);
+}
