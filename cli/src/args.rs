@@ -29,9 +29,10 @@ use std::path::PathBuf;
 pub(crate) use store::AddressingStyle;
 pub(crate) use store::{StoreArgs, StoreCommand, StoreCommandArgs, StorePlace};
 pub(crate) use tiering::{
-    DlqArgs, DlqCommand, DlqLettersArgs, DlqListArgs, SnapshotArgs, SnapshotCommand,
-    SnapshotCreateArgs, SnapshotDeleteArgs, SnapshotListArgs, SnapshotRestoreArgs, TierArgs,
-    TierCommand, TierListArgs, TierMoveArgs, TierName, TierOneArgs, TierPolicyArgs, TierRunArgs,
+    DlqArgs, DlqCommand, DlqLettersArgs, DlqListArgs, RestoreArgs, SnapshotArgs, SnapshotCommand,
+    SnapshotCreateArgs, SnapshotDeleteArgs, SnapshotListArgs, SnapshotRestoreArgs,
+    SnapshotVerifyArgs, TierArgs, TierCommand, TierListArgs, TierMoveArgs, TierName, TierOneArgs,
+    TierPolicyArgs, TierRunArgs,
 };
 pub(crate) use tools::{
     InspectArgs, ReadOnlyArgs, RepairArgs, VerifyArgs, WalArgs, WalCommand, WalDumpArgs,
@@ -88,6 +89,8 @@ pub(crate) enum Command {
     Dlq(DlqArgs),
     /// Collections as they were at one moment.
     Snapshot(SnapshotArgs),
+    /// Make a new directory of what an object store holds.
+    Restore(RestoreArgs),
     /// Look at the object store.
     Store(StoreCommandArgs),
     /// Describe any AkiDB file in words.

@@ -65,6 +65,16 @@ pub(crate) fn open_or_create(dir: &Path, store: &StoreArgs, wal_backend: WalBack
     Ok(builder(dir, store, Use::Write)?.settings(settings).open_blocking()?)
 }
 
+/// Makes a database in a new directory of what the object store holds.
+pub(crate) fn restore(dir: &Path, store: &StoreArgs) -> Result<Db> {
+    if !is_absent_or_empty(dir)? {
+        return Err(CliError::NotEmpty { dir: dir.to_owned() });
+    }
+    let Some(store) = store::open(store, Use::Write)? else { return Err(CliError::WhichStore) };
+    let builder = DbBuilder::new(dir).object_store(store).restore_from_store();
+    Ok(builder.open_blocking()?)
+}
+
 /// Opens the database and the collection.
 pub(crate) fn open_collection(place: &Place, store: &StoreArgs) -> Result<(Db, Collection)> {
     let db = open_existing(&place.dir, store)?;

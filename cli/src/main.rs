@@ -20,6 +20,7 @@ mod machine;
 mod output;
 mod progress;
 mod repair;
+mod restore;
 mod search;
 mod snapshot;
 mod source;
@@ -70,6 +71,7 @@ fn run(command: &Command, store: &StoreArgs, output: Output) -> Result<ExitCode>
         Command::Tier(args) => tier::run(args, store, output),
         Command::Dlq(args) => dlq::run(args, store, output),
         Command::Snapshot(args) => snapshot::run(args, store, output),
+        Command::Restore(args) => restore::run(args, store, output),
         Command::Inspect(args) => inspect::run(args, output),
         Command::Wal(args) => wal::run(args, output),
         Command::Bench(args) => bench::run(args, output),

@@ -1,9 +1,9 @@
-//! `akidb snapshot`: collections as they were at one moment, made, listed, restored, deleted.
+//! `akidb snapshot`: collections as they were at one moment, made, listed, checked, restored, deleted.
 
 use crate::{
     args::{
         SnapshotArgs, SnapshotCommand, SnapshotCreateArgs, SnapshotDeleteArgs, SnapshotListArgs,
-        SnapshotRestoreArgs, StoreArgs,
+        SnapshotRestoreArgs, SnapshotVerifyArgs, StoreArgs,
     },
     database,
     error::Result,
@@ -21,6 +21,7 @@ pub(crate) fn run(args: &SnapshotArgs, store: &StoreArgs, output: Output) -> Res
     match &args.command {
         SnapshotCommand::Create(args) => create(args, store, output),
         SnapshotCommand::List(args) => list(args, store, output),
+        SnapshotCommand::Verify(args) => verify(args, store, output),
         SnapshotCommand::Restore(args) => restore(args, store, output),
         SnapshotCommand::Delete(args) => delete(args, store, output),
     }
@@ -92,6 +93,29 @@ fn list(args: &SnapshotListArgs, store: &StoreArgs, output: Output) -> Result<()
 }
 
 #[derive(Debug, Serialize)]
+struct Verified {
+    command: &'static str,
+    snapshot: String,
+    rows: u64,
+}
+
+impl Report for Verified {
+    fn text(&self) -> String {
+        format!("snapshot {:?} is whole: {} rows", self.snapshot, units::count(self.rows))
+    }
+}
+
+fn verify(args: &SnapshotVerifyArgs, store: &StoreArgs, output: Output) -> Result<()> {
+    let db = database::open_existing(&args.dir, store)?;
+    let progress = Progress::spinner(output, format!("reading {:?}", args.snapshot));
+    let rows = db.verify_snapshot(&args.snapshot)?;
+    drop(progress);
+    db.close()?;
+    let snapshot = args.snapshot.clone();
+    output.report(&Verified { command: "snapshot verify", snapshot, rows })
+}
+
+#[derive(Debug, Serialize)]
 struct Restored {
     command: &'static str,
     snapshot: String,
@@ -116,7 +140,10 @@ fn restore(args: &SnapshotRestoreArgs, store: &StoreArgs, output: Output) -> Res
     let db = database::open_existing(&args.dir, store)?;
     let clock = SystemClock::new();
     let progress = Progress::spinner(output, format!("restoring {:?}", args.snapshot));
-    let collection = db.restore_snapshot(&args.snapshot, &args.to)?;
+    let collection = match args.over {
+        true => db.restore_snapshot_over(&args.snapshot, &args.to)?,
+        false => db.restore_snapshot(&args.snapshot, &args.to)?,
+    };
     drop(progress);
     let elapsed_s = clock.monotonic().as_secs_f64();
     let rows = collection.count(None)?;

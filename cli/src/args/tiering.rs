@@ -195,7 +195,9 @@ const SNAPSHOT_EXAMPLES: &str = "\
 Examples:
   akidb snapshot create  --dir ./data -C docs before-import
   akidb snapshot list    --dir ./data
+  akidb snapshot verify  --dir ./data before-import
   akidb snapshot restore --dir ./data before-import --to docs-as-it-was
+  akidb snapshot restore --dir ./data before-import --to docs --over
   akidb snapshot delete  --dir ./data before-import";
 
 /// Collections as they were at one moment, in the object store.
@@ -212,6 +214,8 @@ pub(crate) enum SnapshotCommand {
     Create(SnapshotCreateArgs),
     /// Say which snapshots there are.
     List(SnapshotListArgs),
+    /// Read a snapshot whole and check it.
+    Verify(SnapshotVerifyArgs),
     /// Make a collection of a snapshot.
     Restore(SnapshotRestoreArgs),
     /// Remove a snapshot and its object.
@@ -254,6 +258,39 @@ pub(crate) struct SnapshotRestoreArgs {
     /// The name of the collection, which must be new.
     #[arg(long, value_name = "COLLECTION")]
     pub(crate) to: String,
+
+    /// The collection is there, and gives way to the snapshot in one step.
+    #[arg(long)]
+    pub(crate) over: bool,
+}
+
+/// Read a snapshot whole: its bytes, the checksums of its rows, and their number.
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotVerifyArgs {
+    /// The database directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+
+    /// The snapshot's name.
+    #[arg(value_name = "SNAPSHOT")]
+    pub(crate) snapshot: String,
+}
+
+const RESTORE_EXAMPLES: &str = "\
+Examples:
+  akidb --store file:./bucket restore --dir ./new
+  akidb --store s3://bucket/prefix restore --dir ./new    (built with the feature s3)";
+
+/// Make a new directory of what an object store holds, after its machine is lost.
+///
+/// Collections are cold, as they were when they were shipped. From then on this directory is the writer:
+/// the machine before, should it come back, is refused.
+#[derive(Debug, Args)]
+#[command(after_help = RESTORE_EXAMPLES)]
+pub(crate) struct RestoreArgs {
+    /// The directory, which must be new or empty.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: PathBuf,
 }
 
 /// Remove a snapshot and its object.

@@ -212,3 +212,27 @@ fn a_build_without_s3_says_how_to_make_one_with_it() {
     let text = run(dir.path(), "stats --dir DIR --store s3://rows/here").fails(1);
     assert!(text.contains("--features s3"), "{text}");
 }
+
+#[test]
+fn a_lost_directory_is_made_again_of_its_store() {
+    let (dir, elsewhere, new) =
+        (with_sample(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = format!("--store file:{}", elsewhere.path().display());
+    run(dir.path(), &format!("snapshot create --dir DIR -C words first {store}")).ok();
+    let checked =
+        run(dir.path(), &format!("snapshot verify --dir DIR first {store} --json")).json();
+    assert_eq!(checked["rows"], 5000);
+    run(dir.path(), &format!("tier move --dir DIR -C words cold {store}")).ok();
+    drop(dir);
+    let text = run(new.path(), "restore --dir DIR").fails(1);
+    assert!(text.contains("--store"), "{text}");
+    let restored = run(new.path(), &format!("restore --dir DIR {store} --json")).json();
+    assert_eq!(restored["collections"], json!(["words"]));
+    assert_eq!(restored["snapshots"], json!(["first"]));
+    let line = format!("search --dir DIR -C words --id n13766896 -k 3 {store} --json");
+    assert_eq!(hit_ids(&run(new.path(), &line).json())[0], "n13766896");
+    let line = format!("snapshot restore --dir DIR first --to words --over {store} --json");
+    assert_eq!(run(new.path(), &line).json()["rows"], 5000);
+    let again = run(new.path(), &format!("restore --dir DIR {store}")).fails(1);
+    assert!(again.contains("not empty"), "{again}");
+}

@@ -14,13 +14,12 @@
 
 use super::{
     error::BucketError,
-    keys,
     lineage::Lineage,
     root::{Found, Root},
     state::{BucketState, Contents, Version},
     swap::{SwapFailure, Swapped, swap},
 };
-use akidb_tiering::{ETag, KeyError, ObjectKey, PutId};
+use akidb_tiering::{ETag, ObjectKey, PutId};
 use akidb_vfs::{Random, planted};
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -98,16 +97,18 @@ impl Session {
         self.root.fences_safely()
     }
 
+    #[cfg(any(test, feature = "testing"))]
     /// A key for rows of a collection, never used before.
-    pub(crate) fn cold_key(&self, collection: u32) -> Result<ObjectKey, KeyError> {
+    pub(crate) fn cold_key(&self, collection: u32) -> Result<ObjectKey, BucketError> {
         let BucketState { database, version, .. } = &self.committed;
-        keys::cold_key(*database, version.epoch, collection, self.random.next_u128())
+        Ok(super::cold_key(*database, version.epoch, collection, self.random.next_u128())?)
     }
 
+    #[cfg(any(test, feature = "testing"))]
     /// A key for a snapshot, never used before.
-    pub(crate) fn snapshot_key(&self) -> Result<ObjectKey, KeyError> {
+    pub(crate) fn snapshot_key(&self) -> Result<ObjectKey, BucketError> {
         let BucketState { database, version, .. } = &self.committed;
-        keys::snapshot_key(*database, version.epoch, self.random.next_u128())
+        Ok(super::snapshot_key(*database, version.epoch, self.random.next_u128())?)
     }
 
     /// Fails if another writer took over.
