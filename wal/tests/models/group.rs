@@ -19,8 +19,13 @@ use std::{
 };
 
 const DIR: &str = "/wal";
-const OPTIONS: LogOptions =
-    LogOptions { file_bytes: 1024, frame_bytes_max: 4096, must_exist: false, zero_ahead_bytes: 0 };
+const OPTIONS: LogOptions = LogOptions {
+    file_bytes: 1024,
+    frame_bytes_max: 4096,
+    must_exist: false,
+    begins_after: Lsn::ZERO,
+    zero_ahead_bytes: 0,
+};
 
 /// Answers with the LSN.
 #[derive(Default)]
