@@ -9,8 +9,9 @@ use crate::{
 };
 use akidb_vfs::{
     SystemRandom,
-    sim::{SimClock, SimFs},
+    sim::{self, SimClock, SimFs},
 };
+use futures_util::future::join;
 use pollster::block_on;
 use proptest::prelude::*;
 use std::{
@@ -291,6 +292,48 @@ fn a_store_that_is_down_at_recovery_keeps_the_journal() {
     bed.faulty.heal();
     assert!(matches!(block_on(uploader.recover())[0].end, RecoveredEnd::Aborted));
     assert_eq!((bed.journal().entries().len(), bed.pending()), (0, 0));
+}
+
+#[test]
+fn what_was_uploaded_and_not_struck_is_not_taken_for_what_nobody_waited_for() {
+    let bed = bed(11);
+    let uploader = bed.uploader();
+    let pieces = (0..9).map(|n| {
+        if n == 8 {
+            // The beginning is in the journal by now, and its end has no room.
+            bed.fs.inject(sim::Fault::new(sim::FaultKind::NoSpace).sticky());
+        }
+        Ok(bytes(MIB))
+    });
+    let uploaded = block_on(uploader.upload(ObjectSource::streamed(key("a"), pieces))).unwrap();
+    assert_eq!(uploaded.parts, 2);
+    assert!(block_on(uploader.recover()).is_empty(), "and the journal fails still");
+    bed.fs.clear_faults();
+    assert_eq!(bed.journal().entries().len(), 1);
+    assert!(block_on(uploader.recover()).is_empty());
+    assert!(bed.journal().entries().is_empty());
+}
+
+#[test]
+fn what_ends_while_others_are_recovered_is_not_recovered() {
+    for polls in 0..60 {
+        let bed = bed(12);
+        bed.faulty.fail_nth(Verb::Complete, 1, Fault::TimeoutBefore);
+        bed.faulty.fail_next(Some(Verb::Head), 1, Fault::ServerError);
+        let uploader = bed.uploader();
+        assert!(block_on(uploader.upload(streamed("0", &bytes(9 * MIB), MIB))).is_err());
+        let body = bytes(9 * MIB);
+        let mut upload = pin!(uploader.upload(streamed("a", &body, MIB)));
+        let mut context = Context::from_waker(Waker::noop());
+        if (0..polls).any(|_| upload.as_mut().poll(&mut context).is_ready()) {
+            assert!(polls > 5, "an upload takes longer than that");
+            break;
+        }
+        let (uploaded, recovered) = block_on(join(upload, uploader.recover()));
+        uploaded.unwrap();
+        let keys: Vec<_> = recovered.iter().map(|r| r.entry.upload.key.as_str()).collect();
+        assert_eq!(keys, ["0"], "{polls}");
+    }
 }
 
 /// Polls a future so many times, then drops it, as a crash does.
