@@ -62,7 +62,6 @@ pub(crate) struct Background {
     flush_failures: AtomicU64,
     compaction_error: Mutex<Option<Error>>,
     hot_error: Mutex<Option<Error>>,
-    tiers_error: Mutex<Option<Error>>,
     cleanup_error: Mutex<Option<Error>>,
 }
 
@@ -86,7 +85,6 @@ impl Background {
             flush_failures: AtomicU64::new(0),
             compaction_error: Mutex::new(None),
             hot_error: Mutex::new(None),
-            tiers_error: Mutex::new(None),
             cleanup_error: Mutex::new(None),
         }
     }
@@ -194,7 +192,12 @@ fn round(core: &DbCore, job: Job) -> Result<()> {
         Job::Flush => (flush_due, &core.background.flush_error),
         Job::Compaction => (compact_due, &core.background.compaction_error),
         Job::Hot => (make_one_hot, &core.background.hot_error),
-        Job::Tiers => (DbCore::tier_cycle_due, &core.background.tiers_error),
+        Job::Tiers => {
+            // By its own times: what fails there is told there, and tried when it is due again.
+            core.tiers_due();
+            core.sweep();
+            return Ok(());
+        }
     };
     loop {
         let done = run(core);
