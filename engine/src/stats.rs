@@ -218,6 +218,7 @@ impl DbCore {
         collections.sort_by(|a, b| a.name.cmp(&b.name));
         let log = self.commit.stats();
         let counters = &self.counters;
+        let (usage, namespaces) = self.all_usage();
         DbStats {
             collections,
             applied_lsn: self.shared.applied().get(),
@@ -242,8 +243,8 @@ impl DbCore {
             compaction_error: self.background.compaction_error().map(|error| error.to_string()),
             hot_error: self.background.hot_error().map(|error| error.to_string()),
             bucket: self.bucket_stats(),
-            usage: self.usage(None),
-            namespaces: self.namespaces(),
+            usage,
+            namespaces,
             tiering: self.tiering_stats(),
             cleanup_error: self.background.cleanup_error().map(|error| error.to_string()),
         }

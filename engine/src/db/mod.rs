@@ -25,7 +25,6 @@ mod strays;
 mod tests;
 
 pub use bucket::BucketStats;
-pub(crate) use bucket::NotShared;
 use bucket::Shipping;
 pub(crate) use counters::Counters;
 pub(crate) use open::{Components, open};
@@ -47,7 +46,7 @@ use crate::{
     maintenance::{Threads, build::SegmentSite},
     manifest::{CollectionManifest, Edit, ManifestStore},
     memtable::Memtable,
-    quota::Quotas,
+    quota::{Quotas, Usage},
     schema::validate_name,
     segment::{Segment, SegmentMeta, SegmentParams},
     tiers::Tiers,
@@ -258,10 +257,13 @@ impl DbCore {
         if self.collections.read().values().any(|c| c.name == name && !goes(c.id)) {
             return Err(Cause::CollectionExists { name: name.to_owned() }.into());
         }
-        match replaces {
-            Some(_) => self.check_quota(namespace, bytes, false)?,
-            None => self.check_new_collection(namespace, bytes)?,
-        }
+        let _let_in = self.let_in(
+            namespace,
+            match replaces {
+                Some(_) => Usage::of_storage(bytes),
+                None => Usage::of_collection(bytes),
+            },
+        )?;
         let id = self.with_manifest(|manifest| manifest.state().next_collection);
         let parts = fill(id)?;
         let rows_upto = parts.iter().map(|part| part.segment.meta().max_lsn).max().unwrap_or(0);
