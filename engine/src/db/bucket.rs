@@ -156,7 +156,7 @@ impl DbCore {
     }
 
     fn record(&self, lineage: Lineage) -> Result<()> {
-        self.commit_manifest(&Edit { lineage: Some(lineage), ..self.edit(None) })
+        self.commit_manifest(Edit { lineage: Some(lineage), ..self.edit(None) })
     }
 
     /// Waits for what was shared and is about to be recorded, and records what nobody will, so that
@@ -326,7 +326,7 @@ impl DbCore {
                 return Ok(());
             }
             let next_file = self.next_file.load(Ordering::Relaxed);
-            self.commit_manifest(&Edit { remove_garbage: removed, next_file, ..Edit::default() })
+            self.commit_manifest(Edit { remove_garbage: removed, next_file, ..Edit::default() })
         });
         if let Err(error) = done {
             self.background.note(error);

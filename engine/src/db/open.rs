@@ -21,6 +21,7 @@
 use super::{
     Background, DbCore, RecoveryReport, backend,
     bucket::Shipping,
+    edits::SharedManifest,
     paths::{self, Paths},
     read_only::ReadOnly,
     replay::{self, Recovery, Replayed},
@@ -132,7 +133,7 @@ pub(super) fn open_as(
         counters: Default::default(),
         recovery: report,
         collections: RwLock::new(collections),
-        manifest: Mutex::new(manifest),
+        manifest: SharedManifest::new(manifest),
         next_file,
         retired: Retired::new(),
         claims: super::space::Claims::default(),

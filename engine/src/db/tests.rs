@@ -38,7 +38,7 @@ fn core() -> Arc<DbCore> {
 
 fn commit_something(core: &DbCore) -> Result<(), ErrorKind> {
     let edit = Edit { next_file: core.next_file() + 1, ..Edit::default() };
-    core.commit_manifest(&edit).map_err(|error| error.kind())
+    core.commit_manifest(edit).map_err(|error| error.kind())
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn name_it(core: &DbCore, snapshot: SnapshotManifest) -> Result<()> {
         drop(contents.snapshots.insert(added.name.clone(), added));
     };
     core.name_objects(&[key], add, |lineage| {
-        core.commit_manifest(&Edit { put_snapshot: vec![snapshot], lineage, ..core.edit(None) })
+        core.commit_manifest(Edit { put_snapshot: vec![snapshot], lineage, ..core.edit(None) })
     })
 }
 
@@ -166,7 +166,7 @@ pub(crate) fn delete(core: &DbCore, name: &str) -> Result<()> {
     // Else a snapshot that takes the name between the look and the record goes with the old one.
     let creating = core.creating.lock();
     let snapshot = find(core, name)?;
-    core.commit_manifest(&Edit {
+    core.commit_manifest(Edit {
         drop_snapshot: vec![snapshot.name],
         add_garbage: vec![snapshot.object.key],
         ..core.edit(None)
