@@ -30,9 +30,9 @@ pub(crate) use store::AddressingStyle;
 pub(crate) use store::{StoreArgs, StoreCommand, StoreCommandArgs, StorePlace};
 pub(crate) use tiering::{
     DlqArgs, DlqCommand, DlqLettersArgs, DlqListArgs, RestoreArgs, SnapshotArgs, SnapshotCommand,
-    SnapshotCreateArgs, SnapshotDeleteArgs, SnapshotListArgs, SnapshotRestoreArgs,
-    SnapshotVerifyArgs, TierArgs, TierCommand, TierListArgs, TierMoveArgs, TierName, TierOneArgs,
-    TierPolicyArgs, TierRunArgs,
+    SnapshotCopyArgs, SnapshotCreateArgs, SnapshotDeleteArgs, SnapshotListArgs,
+    SnapshotRestoreArgs, SnapshotVerifyArgs, TierArgs, TierCommand, TierListArgs, TierMoveArgs,
+    TierName, TierOneArgs, TierPolicyArgs, TierRunArgs,
 };
 pub(crate) use tools::{
     InspectArgs, ReadOnlyArgs, RepairArgs, VerifyArgs, WalArgs, WalCommand, WalDumpArgs,

@@ -8,7 +8,7 @@ use crate::{
     store::{self, Use},
 };
 use akidb::{
-    DbBuilder, ErrorKind, PointId, Settings, WalBackend,
+    DbBuilder, ErrorKind, PointId, Settings,
     blocking::{Collection, Db},
     vfs::{Fs, RealFs},
 };
@@ -59,9 +59,8 @@ pub(crate) fn open_to_read(
     Ok(db)
 }
 
-/// Opens or creates a database whose log writes in this way.
-pub(crate) fn open_or_create(dir: &Path, store: &StoreArgs, wal_backend: WalBackend) -> Result<Db> {
-    let settings = Settings { wal_backend, ..Settings::default() };
+/// Opens or creates a database.
+pub(crate) fn open_or_create(dir: &Path, store: &StoreArgs, settings: Settings) -> Result<Db> {
     Ok(builder(dir, store, Use::Write)?.settings(settings).open_blocking()?)
 }
 

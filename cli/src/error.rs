@@ -32,6 +32,8 @@ pub(crate) enum CliError {
     NotEmpty { dir: PathBuf },
     #[error("there is no collection named {name:?}")]
     NoCollection { name: String, existing: Vec<String> },
+    #[error("there is no snapshot named {name:?}")]
+    NoSnapshot { name: String },
     #[error("there is no dead letter {id}")]
     NoLetter { id: u64, there: Vec<u64> },
     /// What happened to each was printed.
@@ -101,6 +103,7 @@ impl CliError {
             },
             Self::Fs(_) | Self::TempDir(_) | Self::WriteFile { .. } => "io",
             Self::NoDatabase { .. } | Self::NoCollection { .. } => "not_found",
+            Self::NoSnapshot { .. } => "not_found",
             Self::NoRow { .. } | Self::MissingRows { .. } | Self::NoLetter { .. } => "not_found",
             Self::MovesFailed { .. } => "unavailable",
             Self::WhichStore => "invalid_input",
@@ -147,6 +150,7 @@ impl CliError {
             Self::NoRow { .. } | Self::MissingRows { .. } => {
                 "ids are compared exactly: capitals, hyphens and leading zeros count".to_owned()
             }
+            Self::NoSnapshot { .. } => SNAPSHOT_NAMES.to_owned(),
             Self::NoLetter { there, .. } if there.is_empty() => "no move was given up".to_owned(),
             Self::NoLetter { there, .. } => {
                 let there: Vec<String> = there.iter().map(u64::to_string).collect();
@@ -181,6 +185,8 @@ impl CliError {
     }
 }
 
+const SNAPSHOT_NAMES: &str = "`akidb snapshot list` names those that exist";
+
 fn engine_hint(error: &akidb::Error) -> Option<String> {
     let hint = match error.cause() {
         Cause::Input(InputError::Import { .. }) => {
@@ -191,7 +197,7 @@ fn engine_hint(error: &akidb::Error) -> Option<String> {
             "`akidb stats --json` shows the types of the indexed fields"
         }
         Cause::Pinned { .. } => "`akidb tier unpin` lets it become cold",
-        Cause::SnapshotNotFound { .. } => "`akidb snapshot list` names those that exist",
+        Cause::SnapshotNotFound { .. } => SNAPSHOT_NAMES,
         Cause::Store(error) if error.kind == StoreErrorKind::NotFound => {
             "is it the store that the collection was moved to? See --store, and AKIDB_STORE"
         }

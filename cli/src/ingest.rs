@@ -10,7 +10,7 @@ use crate::{
     stats, units,
 };
 use akidb::{
-    Durability, ErrorKind, Metric, Schema, WalBackend,
+    Durability, ErrorKind, Metric, Schema, Settings, WalBackend,
     blocking::{Collection, Db},
     vfs::{Clock, SystemClock},
 };
@@ -60,7 +60,8 @@ impl Report for Ingested {
 pub(crate) fn run(args: &IngestArgs, store: &StoreArgs, output: Output) -> Result<()> {
     // The file first: a typing error in it should not leave an empty database behind.
     let source = Source::open(&args.data, &args.columns)?;
-    let db = database::open_or_create(&args.place.dir, store, args.wal_backend)?;
+    let settings = Settings { wal_backend: args.wal_backend, ..Settings::default() };
+    let db = database::open_or_create(&args.place.dir, store, settings)?;
     let (collection, created) = open_or_create(&db, args, source.dim())?;
     let progress = Progress::new(output, "ingesting", source.rows());
     let loaded = load(&collection, &source, args.batch, Some(args.durability), &progress)?;

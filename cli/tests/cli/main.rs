@@ -7,6 +7,7 @@ mod demo;
 mod inspect;
 #[cfg(feature = "bench-s3")]
 mod over_s3;
+mod snapshots;
 mod tiers;
 mod tools;
 

@@ -8,11 +8,16 @@ use std::{path::Path, process::Command};
 
 /// Runs a command with the bucket of `server`, and credentials as AWS's tools find them.
 fn run(server: &S3Server, dir: &Path, line: &str) -> Ran {
+    run_at(server, "s3://rows/here", dir, line)
+}
+
+/// The same with another store for the database itself.
+fn run_at(server: &S3Server, store: &str, dir: &Path, line: &str) -> Ran {
     let dir = dir.display().to_string();
     let words = line.split(' ').map(|word| if word == "DIR" { &*dir } else { word });
     let output = Command::new(env!("CARGO_BIN_EXE_akidb"))
         .args(words)
-        .args(["--store", "s3://rows/here", "--endpoint", &server.endpoint()])
+        .args(["--store", store, "--endpoint", &server.endpoint()])
         .args(["--region", REGION, "--s3-allow-http"])
         .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
         .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
@@ -84,6 +89,24 @@ fn what_the_store_refuses_for_good_is_a_dead_letter_that_can_be_retried_and_drop
     assert_eq!(run("dlq list --dir DIR --json").json()["dead_letters"], json!([]));
     let listed = run("tier list --dir DIR --json").json();
     assert_eq!(listed["collections"][0]["tier"], "cold");
+}
+
+#[test]
+fn a_snapshot_is_copied_to_another_prefix_and_restored_from_it() {
+    let (server, dir, new) = (server(), with_sample(), tempfile::tempdir().expect("a directory"));
+    run(&server, dir.path(), "snapshot create --dir DIR -C words first").ok();
+    let line = "snapshot copy --dir DIR first --to s3://rows/backup --key first.parquet --json";
+    let copied = run(&server, dir.path(), line).json();
+    assert_eq!(copied["to"], "s3://rows/backup");
+    assert!(server.seen().iter().any(|seen| seen.target.starts_with("/rows/backup/first.parquet")));
+    let taken = run(&server, dir.path(), line).fails(1);
+    let taken: Value = serde_json::from_str(&taken).expect("JSON");
+    assert_eq!(taken["error"]["kind"], "already_exists", "{taken}");
+    // By a machine that uses another store for itself.
+    let own = format!("file:{}", new.path().join("bucket").display());
+    let line = "snapshot restore --dir DIR first.parquet --from s3://rows/backup --to again --json";
+    let database = new.path().join("db");
+    assert_eq!(run_at(&server, &own, &database, line).json()["rows"], 5000);
 }
 
 #[test]
