@@ -47,10 +47,21 @@ pub(crate) fn open_to_read(
     how: ReadOnlyArgs,
     output: Output,
 ) -> Result<Db> {
+    open_to_read_with(dir, store, how, Settings::default(), output)
+}
+
+/// The same with other settings than the usual ones.
+pub(crate) fn open_to_read_with(
+    dir: &Path,
+    store: &StoreArgs,
+    how: ReadOnlyArgs,
+    settings: Settings,
+    output: Output,
+) -> Result<Db> {
     if !how.read_only {
-        return open_existing(dir, store);
+        return open_existing_with(dir, store, settings);
     }
-    let builder = builder(dir, store, Use::Read)?.read_only();
+    let builder = builder(dir, store, Use::Read)?.settings(settings).read_only();
     let builder = if how.allow_damage { builder.allow_damage() } else { builder };
     let db = builder.open_blocking()?;
     for loss in db.damage() {

@@ -1,4 +1,4 @@
-//! Why a command failed, and the hint that goes with it. `main` prints both and exits with 1.
+//! Why a command failed, the hint that goes with it, and the exit code. `main` prints and exits.
 
 use akidb::{
     Cause, ErrorKind, InputError,
@@ -51,6 +51,8 @@ pub(crate) enum CliError {
     MissingRows { missing: Vec<String>, asked: usize },
     #[error("collection {collection:?} measures by {found}, not by {asked}")]
     OtherMetric { collection: String, found: String, asked: String },
+    #[error("collection {collection:?} is in {}", named(found.as_deref()))]
+    OtherNamespace { collection: String, found: Option<String> },
     #[error("{} does not hold a vector: {detail}", file.display())]
     VectorFile { file: PathBuf, detail: String },
     #[error("{} holds no rows", file.display())]
@@ -113,6 +115,7 @@ impl CliError {
             Self::NotOurs { .. } => "incompatible",
             Self::IsDirectory { .. }
             | Self::OtherMetric { .. }
+            | Self::OtherNamespace { .. }
             | Self::VectorFile { .. }
             | Self::NoRows { .. }
             | Self::QueryDimension { .. } => "invalid_input",
@@ -120,6 +123,14 @@ impl CliError {
             Self::Check { .. } => "check_failed",
             Self::Child { .. } | Self::Thread(_) => "unavailable",
             Self::Output(_) => "output",
+        }
+    }
+
+    /// What the command ends with: a script can tell a refusal by a limit from a failure.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Engine(error) if error.kind() == ErrorKind::QuotaExceeded => 5,
+            _ => 1,
         }
     }
 
@@ -167,6 +178,9 @@ impl CliError {
             Self::OtherMetric { .. } => {
                 "leave --metric out, or ingest into another collection".to_owned()
             }
+            Self::OtherNamespace { .. } => {
+                "leave --namespace out: a collection keeps the one that it was made in".to_owned()
+            }
             Self::VectorFile { .. } => {
                 "give a JSON array of numbers (.json) or raw little-endian floats (.f32)".to_owned()
             }
@@ -187,7 +201,25 @@ impl CliError {
 
 const SNAPSHOT_NAMES: &str = "`akidb snapshot list` names those that exist";
 
+fn named(namespace: Option<&str>) -> String {
+    namespace.map_or_else(|| "no namespace".to_owned(), |name| format!("namespace {name:?}"))
+}
+
+/// What makes room, and the option that gives more.
+fn quota_hint(namespace: Option<&str>, what: &str) -> String {
+    let (room, option) = match what {
+        "collections" => ("drop a collection", "collections-max"),
+        "memory_bytes" => ("wait until memtables are flushed", "memory-max"),
+        _ => ("delete rows or snapshots and compact", "storage-max"),
+    };
+    let group = if namespace.is_some() { "namespace-" } else { "" };
+    format!("{room}, or raise --{group}{option}; `akidb stats` shows what is taken")
+}
+
 fn engine_hint(error: &akidb::Error) -> Option<String> {
+    if let Cause::QuotaExceeded { namespace, what, .. } = error.cause() {
+        return Some(quota_hint(namespace.as_deref(), what));
+    }
     let hint = match error.cause() {
         Cause::Input(InputError::Import { .. }) => {
             "the file must be Parquet with a column of ids and one of vectors; --id-column and \

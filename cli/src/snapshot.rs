@@ -14,7 +14,7 @@ use crate::{
     units,
 };
 use akidb::{
-    InputError, Settings, SnapshotInfo,
+    InputError, SnapshotInfo,
     tiering::{ObjectKey, ObjectStore},
     vfs::{Clock, SystemClock},
 };
@@ -52,7 +52,8 @@ impl Report for Created {
 }
 
 fn create(args: &SnapshotCreateArgs, store: &StoreArgs, output: Output) -> Result<()> {
-    let (db, collection) = database::open_collection(&args.place, store)?;
+    let db = database::open_existing_with(&args.place.dir, store, args.limits.settings())?;
+    let collection = database::collection(&db, &args.place.collection)?;
     let clock = SystemClock::new();
     let progress = Progress::spinner(output, format!("keeping {:?}", collection.name()));
     let snapshot = collection.snapshot(&args.snapshot)?;
@@ -145,8 +146,8 @@ fn restore(args: &SnapshotRestoreArgs, store: &StoreArgs, output: Output) -> Res
     let copy = args.from.as_ref().map(|from| find_copy(from, args, store)).transpose()?;
     let db = match copy {
         // It needs nothing of the database that it is of: there may be none here yet.
-        Some(_) => database::open_or_create(&args.dir, store, Settings::default())?,
-        None => database::open_existing(&args.dir, store)?,
+        Some(_) => database::open_or_create(&args.dir, store, args.limits.settings())?,
+        None => database::open_existing_with(&args.dir, store, args.limits.settings())?,
     };
     let clock = SystemClock::new();
     let progress = Progress::spinner(output, format!("restoring {:?}", args.snapshot));

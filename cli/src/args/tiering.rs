@@ -1,6 +1,6 @@
 //! The options of the commands about tiers, dead letters and snapshots.
 
-use super::{Place, ReadOnlyArgs, StorePlace, values};
+use super::{LimitArgs, Place, ReadOnlyArgs, StorePlace, values};
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -235,6 +235,9 @@ pub(crate) struct SnapshotCreateArgs {
     /// The snapshot's name.
     #[arg(value_name = "SNAPSHOT")]
     pub(crate) snapshot: String,
+
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
 }
 
 /// Say which snapshots there are.
@@ -271,6 +274,9 @@ pub(crate) struct SnapshotRestoreArgs {
     /// The collection is there, and gives way to the snapshot in one step.
     #[arg(long)]
     pub(crate) over: bool,
+
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
 }
 
 /// Put a copy of a snapshot into another object store: one Parquet file that needs nothing beside it.

@@ -5,6 +5,7 @@ mod bench;
 mod commands;
 mod demo;
 mod inspect;
+mod limits;
 #[cfg(feature = "bench-s3")]
 mod over_s3;
 mod snapshots;
