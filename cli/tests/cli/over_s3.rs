@@ -2,6 +2,7 @@
 //! there.
 
 use crate::{Ran, with_sample};
+use akidb::vfs::{RealFs, read_file};
 use akidb_s3server::{ACCESS_KEY, Fault, REGION, S3Server, SECRET_KEY, Seen, Strike};
 use serde_json::{Value, json};
 use std::{path::Path, process::Command};
@@ -131,10 +132,13 @@ fn wrong_buckets_and_credentials_are_told_apart() {
 
 #[test]
 fn shipping_is_measured_at_both_levels_and_in_every_mode() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let picture = dir.path().join("shipping.svg");
     for trouble in ["", " --fail-percent 5 --throttle"] {
         let line = format!(
             "bench ship --collections 12 --rows 5 --dim 8 --latency-ms 1 --concurrency 1,3 --batch 4 \
-             --flushed{trouble} --json"
+             --flushed{trouble} --svg {} --json",
+            picture.display()
         );
         let result = crate::akidb(line.split_whitespace()).json();
         let points = result["points"].as_array().expect("a list");
@@ -157,6 +161,14 @@ fn shipping_is_measured_at_both_levels_and_in_every_mode() {
             if cfg!(target_os = "linux") {
                 assert!(point["peak_rss_bytes"].as_u64() > Some(0), "{point}");
             }
+        }
+        let svg = read_file(&RealFs, &picture).expect("a picture");
+        let svg = String::from_utf8(svg).expect("it is text");
+        assert!(svg.ends_with("</svg>\n"));
+        for text in
+            ["uploads at once", "an object each", "4 in an object", "demotions of a database"]
+        {
+            assert!(svg.contains(text), "{text}");
         }
         // 12 collections in fours are 3 objects, each put and verified.
         let batched = points.iter().find(|point| point["mode"] == "batched").expect("a point");
