@@ -9,7 +9,7 @@ use crate::{
     quota::{NamespaceStats, Usage},
     schema::Schema,
     segment::Segment,
-    settings::WalBackend,
+    settings::{Limits, WalBackend},
     tiers::TieringStats,
 };
 use akidb_handoff::Tier;
@@ -151,6 +151,8 @@ pub struct DbStats {
     pub bucket: Option<BucketStats>,
     /// What the database takes, by the rules of its limits.
     pub usage: Usage,
+    /// What it may take.
+    pub limits: Limits,
     /// The namespaces, by name.
     pub namespaces: Vec<NamespaceStats>,
     /// The worker that moves collections between tiers.
@@ -244,6 +246,7 @@ impl DbCore {
             hot_error: self.background.hot_error().map(|error| error.to_string()),
             bucket: self.bucket_stats(),
             usage,
+            limits: self.shared.settings.limits,
             namespaces,
             tiering: self.tiering_stats(),
             cleanup_error: self.background.cleanup_error().map(|error| error.to_string()),

@@ -183,7 +183,8 @@ impl Db {
     /// and checksums.
     ///
     /// # Errors
-    /// `NotFound`; `InvalidInput` for a bad key; `Corruption` naming the object; errors of either store.
+    /// `NotFound`; `InvalidInput` for a bad key, `AlreadyExists` for one that is taken; `Corruption`
+    /// naming the object; errors of either store.
     pub async fn copy_snapshot(
         &self,
         name: &str,
@@ -198,8 +199,8 @@ impl Db {
     /// are written as by an upsert. If it fails on the way, the collection is dropped again.
     ///
     /// # Errors
-    /// `AlreadyExists` (the collection's name), `Corruption` or `Incompatible` naming the object; those of
-    /// an upsert.
+    /// `AlreadyExists` (the collection's name), `NotFound`, `Corruption` or `Incompatible` (the object,
+    /// which is named); those of an upsert.
     pub async fn restore_copy(
         &self,
         from: Arc<dyn ObjectStore>,

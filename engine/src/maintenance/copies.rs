@@ -10,9 +10,11 @@ use crate::{
     cold::ColdReader,
     collection::CollectionCore,
     db::{DbCore, Waiting, Write},
-    error::{Error, InputError, Result},
+    error::{Cause, Error, InputError, Result},
 };
-use akidb_tiering::{ObjectKey, ObjectStore, PutOptions, get_verified, put_verified};
+use akidb_tiering::{
+    ObjectKey, ObjectStore, PutOptions, StoreErrorKind, get_verified, put_verified,
+};
 use std::sync::Arc;
 
 /// Rows that are written at a time.
@@ -44,8 +46,13 @@ pub(crate) fn copy(core: &DbCore, name: &str, to: &dyn ObjectStore, key: &str) -
     let key = ObjectKey::new(key).map_err(|_| InputError::BadKey { key: key.to_owned() })?;
     let gone = || Error::corruption(&found.object.key, 0, "it is not there");
     let bytes = objects::fetch(core, &found.object)?.ok_or_else(gone)?;
-    core.block_on(put_verified(to, &key, bytes, PutOptions::if_absent()))?;
-    Ok(())
+    match core.block_on(put_verified(to, &key, bytes, PutOptions::if_absent())) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind == StoreErrorKind::PreconditionFailed => {
+            Err(Cause::ObjectExists { key: key.to_string() }.into())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Makes a collection of a copy. Every row gets an LSN of this database: those in the copy are
@@ -58,7 +65,10 @@ pub(crate) fn restore(
 ) -> Result<Arc<CollectionCore>> {
     core.check_may_write()?;
     let parsed = ObjectKey::new(key).map_err(|_| InputError::BadKey { key: key.to_owned() })?;
-    let head = core.block_on(from.head(&parsed))?;
+    let head = core.block_on(from.head(&parsed)).map_err(|error| match error.kind {
+        StoreErrorKind::NotFound => Cause::ObjectNotFound { key: key.to_owned() },
+        _ => error.into(),
+    })?;
     let bytes = core.block_on(get_verified(from, &parsed, head.len, head.crc32))?;
     let reader = ColdReader::open_alone(bytes, key)?;
     let collection = core.create_collection(name, reader.schema().clone(), None)?;

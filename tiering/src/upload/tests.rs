@@ -164,58 +164,13 @@ fn results_come_in_the_order_of_the_sources_and_no_more_run_than_allowed() {
 
 #[test]
 fn a_store_without_parts_gets_large_objects_whole() {
-    /// Hands on the plain verbs, and nothing else.
-    #[derive(Debug)]
-    struct Plain(MemoryStore);
-
-    impl ObjectStore for Plain {
-        fn put<'a>(
-            &'a self,
-            key: &'a ObjectKey,
-            body: Bytes,
-            options: PutOptions,
-        ) -> BoxFuture<'a, crate::StoreResult<crate::PutReceipt>> {
-            self.0.put(key, body, options)
-        }
-        fn get<'a>(
-            &'a self,
-            key: &'a ObjectKey,
-        ) -> BoxFuture<'a, crate::StoreResult<crate::Object>> {
-            self.0.get(key)
-        }
-        fn get_ranges<'a>(
-            &'a self,
-            key: &'a ObjectKey,
-            ranges: &'a [std::ops::Range<u64>],
-        ) -> BoxFuture<'a, crate::StoreResult<Vec<Bytes>>> {
-            self.0.get_ranges(key, ranges)
-        }
-        fn head<'a>(
-            &'a self,
-            key: &'a ObjectKey,
-        ) -> BoxFuture<'a, crate::StoreResult<crate::Head>> {
-            self.0.head(key)
-        }
-        fn delete<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, crate::StoreResult<()>> {
-            self.0.delete(key)
-        }
-        fn list<'a>(
-            &'a self,
-            prefix: &'a str,
-            after: Option<&'a crate::PageToken>,
-            limit: usize,
-        ) -> BoxFuture<'a, crate::StoreResult<crate::ListPage>> {
-            self.0.list(prefix, after, limit)
-        }
-    }
-
-    let store = Arc::new(Plain(MemoryStore::new()));
+    let store = Arc::new(MemoryStore::new().without_parts());
     let (clock, random) = (Arc::new(SimClock::new()), Arc::new(SystemRandom::from_seed(1)));
     let uploader = Uploader::new(store.clone(), None, settings(), clock, random);
     let body = bytes(13 * MIB);
     let uploaded = block_on(uploader.upload(streamed("large", &body, MIB))).unwrap();
     assert_eq!(uploaded.parts, 0);
-    assert_eq!(block_on(store.0.get(&key("large"))).unwrap().body, body);
+    assert_eq!(block_on(store.get(&key("large"))).unwrap().body, body);
     assert!(block_on(uploader.recover()).is_empty());
     assert_eq!(block_on(uploader.sweep("", Duration::ZERO)).unwrap(), SweepReport::default());
 }
