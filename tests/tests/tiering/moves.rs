@@ -149,7 +149,7 @@ fn snapshots_of_one_collection_are_listed_deleted_and_restored_beside_its_moves(
     assert!(docs.demote().expect("a demotion"));
     let three = docs.snapshot("three").expect("a snapshot of what was cold");
     assert_eq!((three.rows, docs.tier()), (39, Tier::Cold));
-    let names = |db: &akidb::blocking::Db| -> Vec<_> {
+    let names = |db: &Db| -> Vec<_> {
         db.list_snapshots().into_iter().map(|snapshot| snapshot.name).collect()
     };
     assert_eq!(names(&db), ["one", "three", "two"]);
