@@ -35,9 +35,9 @@ impl MemoryPool {
         self.used.load(Ordering::Relaxed) < self.limit
     }
 
-    /// True while writers are far from having to wait.
-    pub(crate) fn is_half_empty(&self) -> bool {
-        self.used.load(Ordering::Relaxed) < self.limit / 2
+    /// True while a quarter is free, so that writers are far from having to wait.
+    pub(crate) fn has_ample_room(&self) -> bool {
+        self.used.load(Ordering::Relaxed) < self.limit / 4 * 3
     }
 
     /// True while the writers that may go beyond the limit, by a quarter of it, may go on.

@@ -322,7 +322,7 @@ impl DbCore {
         let quotas = std::iter::once(&settings.limits)
             .chain([&settings.namespace_default])
             .chain(settings.namespace_limits.values());
-        !self.shared.pool.is_half_empty()
+        !self.shared.pool.has_ample_room()
             || self.commit.stats().bytes > settings.wal_bytes_max
             || quotas.into_iter().any(|limits| limits.memory_bytes_max.is_some())
     }
