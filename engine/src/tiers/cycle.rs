@@ -40,6 +40,8 @@ pub(super) fn run(core: &DbCore) -> Result<TierCycle> {
             }
         });
     }
+    // What failed while the store was down costs storage until it is ended.
+    core.end_uploads();
     core.collect_garbage();
     if let Err(error) = core.tend_bucket(false) {
         last_error.lock().get_or_insert(error);
@@ -143,21 +145,7 @@ impl DbCore {
             return;
         }
         self.collect_garbage();
-        let unsettled = |end: &RecoveredEnd| matches!(end, RecoveredEnd::Unsettled(_));
-        let recovered = self.block_on(self.uploader.recover());
-        let mut failed = recovered.iter().any(|upload| unsettled(&upload.end));
-        for upload in recovered {
-            match upload.end {
-                RecoveredEnd::Object(_) => {
-                    let key = upload.entry.upload.key.to_string();
-                    if !self.names_object(&key) {
-                        self.discard_object(&key);
-                    }
-                }
-                RecoveredEnd::Unsettled(error) => self.background.note(error.into()),
-                _ => {}
-            }
-        }
+        let mut failed = !self.end_uploads();
         if self.ships()
             && let Ok(prefix) = self.object_key("c")
             && let Some(prefix) = prefix.to_string().strip_suffix('c')
@@ -173,6 +161,28 @@ impl DbCore {
         if failed {
             self.tiers.status.lock().tidied = false;
         }
+    }
+
+    /// Ends the uploads in parts that an earlier process or a store that was down left open, and discards
+    /// what they made if nothing names it. False if some could not be ended.
+    fn end_uploads(&self) -> bool {
+        let mut settled = true;
+        for upload in self.block_on(self.uploader.recover()) {
+            match upload.end {
+                RecoveredEnd::Object(_) => {
+                    let key = upload.entry.upload.key.to_string();
+                    if !self.names_object(&key) {
+                        self.discard_object(&key);
+                    }
+                }
+                RecoveredEnd::Unsettled(error) => {
+                    settled = false;
+                    self.background.note(error.into());
+                }
+                _ => {}
+            }
+        }
+        settled
     }
 
     /// True if the manifest names an object.

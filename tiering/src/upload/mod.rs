@@ -191,6 +191,8 @@ pub struct Uploader {
     memory: Arc<Gate>,
     /// The names of uploads in parts that are under way here, so that recovery leaves them alone.
     active: Mutex<BTreeSet<String>>,
+    /// Ended, though the journal could not be told: their objects must not pass for left behind.
+    unstruck: Mutex<BTreeSet<String>>,
 }
 
 /// What was read of a source before it was known how it goes.
@@ -213,8 +215,9 @@ impl Uploader {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Self {
-        let (memory, active) = (Gate::new(settings.memory_bytes_max), Mutex::default());
-        Self { store, journal, settings, clock, random, memory, active }
+        let memory = Gate::new(settings.memory_bytes_max);
+        let (active, unstruck) = (Mutex::default(), Mutex::default());
+        Self { store, journal, settings, clock, random, memory, active, unstruck }
     }
 
     /// The store that it uploads into.

@@ -239,8 +239,11 @@ impl Uploader {
 
     /// Step 5. What cannot be struck is found to be ended by the next recovery.
     pub(super) fn strike(&self, upload: &Upload) {
-        if let Some(journal) = &self.journal {
-            drop(journal.end(upload));
-        }
+        let Some(journal) = &self.journal else { return };
+        let mut unstruck = self.unstruck.lock();
+        match journal.end(upload) {
+            Ok(()) => unstruck.remove(upload.id.as_str()),
+            Err(_) => unstruck.insert(upload.id.as_str().to_owned()),
+        };
     }
 }

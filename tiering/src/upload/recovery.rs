@@ -56,12 +56,17 @@ pub struct SweepReport {
 
 impl Uploader {
     /// Ends all uploads that the journal names and that are not under way here. After an open, and
-    /// whenever an upload had failed with an unknown outcome.
+    /// now and then: an upload that failed while the store was down could not be aborted.
     pub async fn recover(&self) -> Vec<Recovered> {
         let Some(journal) = &self.journal else { return Vec::new() };
         let mut recovered = Vec::new();
         for entry in journal.entries() {
-            if self.is_active(&entry.upload) {
+            // What was under way when the list was read may have ended since: its object is wanted.
+            if self.is_active(&entry.upload) || !journal.contains(&entry.upload) {
+                continue;
+            }
+            if self.unstruck.lock().contains(entry.upload.id.as_str()) {
+                self.strike(&entry.upload);
                 continue;
             }
             let end = self.settle(&entry.upload).await.unwrap_or_else(RecoveredEnd::Unsettled);

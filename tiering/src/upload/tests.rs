@@ -8,8 +8,8 @@ use crate::{
     faulty::{Fault, FaultyStore, Verb},
 };
 use akidb_vfs::{
-    SystemRandom,
-    sim::{SimClock, SimFs},
+    FsOp, SystemRandom,
+    sim::{Fault as DiskFault, FaultKind, SimClock, SimFs},
 };
 use pollster::block_on;
 use proptest::prelude::*;
@@ -291,6 +291,19 @@ fn a_store_that_is_down_at_recovery_keeps_the_journal() {
     bed.faulty.heal();
     assert!(matches!(block_on(uploader.recover())[0].end, RecoveredEnd::Aborted));
     assert_eq!((bed.journal().entries().len(), bed.pending()), (0, 0));
+}
+
+/// Its owner is about to name the object: a recovery that took it for left behind would have it deleted.
+#[test]
+fn an_upload_that_ended_and_could_not_be_struck_is_no_business_of_this_process_s_recovery() {
+    let bed = bed(8);
+    let uploader = bed.uploader();
+    bed.fs.inject(DiskFault::new(FaultKind::NoSpace).on(FsOp::Write).nth(2));
+    block_on(uploader.upload(streamed("a", &bytes(9 * MIB), MIB))).expect("the object is there");
+    assert_eq!(bed.journal().entries().len(), 1, "no room to strike it");
+    assert!(block_on(uploader.recover()).is_empty());
+    assert_eq!(bed.journal().entries().len(), 0, "but it is struck when there is");
+    assert!(bed.stored(&key("a")).is_some());
 }
 
 /// Polls a future so many times, then drops it, as a crash does.
