@@ -88,7 +88,7 @@ fn a_pinned_collection_is_not_demoted_by_anybody() {
         assert!(matches!(error.cause(), Cause::Pinned { .. }), "{error}");
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
     }
-    assert_eq!((docs.tier(), rig.server.objects()), (Tier::Hot, rig.server.objects()));
+    assert_eq!((docs.tier(), rig.objects()), (Tier::Hot, 0));
     docs.pin(false).expect("the end of the pin");
     assert!(docs.demote().expect("a demotion"));
     // What is cold may be pinned: it comes back, and stays.
@@ -117,7 +117,7 @@ fn what_is_written_to_a_cold_collection_is_there_and_goes_with_the_next_demotion
 
 #[test]
 fn a_large_upload_goes_in_parts_and_every_row_comes_back() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::of_our_own();
     rig.settings.tiers.uploads.single_put_max_bytes = 5 << 20;
     rig.settings.tiers.uploads.part_bytes = 5 << 20;
     let db = rig.open();
@@ -187,7 +187,7 @@ fn a_snapshot_takes_the_place_of_its_collection_in_one_step() {
 
 #[test]
 fn a_snapshot_is_checked_and_a_damaged_one_is_named() {
-    let rig = Rig::new();
+    let rig = Rig::of_our_own();
     let db = rig.open();
     let docs = filled(&db, "docs", 40);
     let object = docs.snapshot("s").expect("a snapshot").object;
