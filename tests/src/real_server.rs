@@ -11,7 +11,7 @@ use std::process::Command;
 
 #[cfg(feature = "s3")]
 use akidb::{
-    tiering::{EndpointSettings, RetryPolicy, RetryingStore, Surroundings, TimerSleep},
+    tiering::{BreakerSettings, EndpointSettings, RetryPolicy, RetryingStore, Surroundings, TimerSleep},
     vfs::{SystemClock, SystemRandom},
 };
 #[cfg(feature = "s3")]
@@ -104,6 +104,8 @@ pub fn patient_bucket(prefix: &str) -> Result<RetryingStore, String> {
         budget: 1_000_000,
         ..RetryPolicy::default()
     };
-    let settings = EndpointSettings { retry, ..EndpointSettings::default() };
+    // A breaker would refuse calls while the server starts.
+    let breaker = BreakerSettings { enabled: false, ..BreakerSettings::default() };
+    let settings = EndpointSettings { retry, breaker, ..EndpointSettings::default() };
     Ok(RetryingStore::new(Arc::new(bucket(prefix)?), settings, surroundings))
 }

@@ -12,7 +12,10 @@ use crate::{
     db::{DbCore, Waiting, Write},
     error::{Error, InputError, Result},
 };
-use akidb_tiering::{ObjectKey, ObjectStore, PutOptions, get_verified, put_verified};
+use akidb_tiering::{
+    ObjectKey, ObjectStore, PutOptions, StoreError, StoreErrorKind, StoreResult, get_verified,
+    put_verified,
+};
 use std::sync::Arc;
 
 /// Rows that are written at a time.
@@ -44,8 +47,22 @@ pub(crate) fn copy(core: &DbCore, name: &str, to: &dyn ObjectStore, key: &str) -
     let key = ObjectKey::new(key).map_err(|_| InputError::BadKey { key: key.to_owned() })?;
     let gone = || Error::corruption(&found.object.key, 0, "it is not there");
     let bytes = objects::fetch(core, &found.object)?.ok_or_else(gone)?;
-    core.block_on(put_verified(to, &key, bytes, PutOptions::if_absent()))?;
+    let safe = to.capabilities().if_absent;
+    if !safe && core.block_on(is_there(to, &key))? {
+        return Err(StoreError::not_done(StoreErrorKind::PreconditionFailed, &key).into());
+    }
+    let options = if safe { PutOptions::if_absent() } else { PutOptions::default() };
+    core.block_on(put_verified(to, &key, bytes, options))?;
     Ok(())
+}
+
+/// All that can be asked of a store that keeps to no condition: two copies at once may both find it free.
+async fn is_there(store: &dyn ObjectStore, key: &ObjectKey) -> StoreResult<bool> {
+    match store.head(key).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind == StoreErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Makes a collection of a copy. Every row gets an LSN of this database: those in the copy are

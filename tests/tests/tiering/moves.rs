@@ -213,6 +213,7 @@ fn a_copy_of_a_snapshot_needs_nothing_beside_it() {
     db.copy_snapshot("s", &bucket, "copies/s.parquet").expect("a copy");
     let taken = db.copy_snapshot("s", &bucket, "copies/s.parquet").expect_err("the key is taken");
     assert!(matches!(taken.cause(), Cause::Store(_)), "{taken:?}");
+    assert_eq!(taken.kind(), ErrorKind::AlreadyExists);
     let bad = db.copy_snapshot("s", &bucket, "../s").expect_err("a path trick");
     assert_eq!(bad.kind(), ErrorKind::InvalidInput);
     drop((docs, db, rig));
@@ -230,4 +231,17 @@ fn a_copy_of_a_snapshot_needs_nothing_beside_it() {
     let missing = db.restore_copy(&bucket, "copies/t.parquet", "more").map(drop);
     assert!(missing.is_err());
     assert_eq!(db.list_collections().expect("a list"), ["from-afar"], "nothing half is left");
+}
+
+#[test]
+fn a_copy_goes_to_a_server_that_keeps_to_no_condition_too() {
+    let rig = Rig::of_our_own();
+    let db = rig.open();
+    filled(&db, "docs", 30).snapshot("s").expect("a snapshot");
+    let bucket = rig.bucket_without_conditions();
+    db.copy_snapshot("s", &bucket, "copies/s.parquet").expect("a copy");
+    let taken = db.copy_snapshot("s", &bucket, "copies/s.parquet").expect_err("the key is taken");
+    assert_eq!(taken.kind(), ErrorKind::AlreadyExists, "{taken:?}");
+    let docs = db.restore_copy(&bucket, "copies/s.parquet", "again").expect("a restore");
+    assert_eq!(all(&docs).len(), 30);
 }

@@ -9,7 +9,7 @@ use akidb::{
     DbBuilder, Metric, Point, Schema, Settings, TierSettings,
     blocking::{Collection, Db},
     tiering::{
-        EndpointSettings, ObjectStore, RetryPolicy, RetryingStore, SkippedSleep, Surroundings,
+        Capabilities, EndpointSettings, ObjectStore, RetryPolicy, RetryingStore, SkippedSleep, Surroundings,
         TierPolicy,
     },
     vfs::{Random, SystemClock, SystemRandom},
@@ -63,6 +63,17 @@ impl Rig {
 
     /// A client of the bucket that tries each call once.
     pub(crate) fn bucket(&self) -> S3Store {
+        opened(self.bucket_settings())
+    }
+
+    /// The same, of a server that is known to ignore conditions.
+    pub(crate) fn bucket_without_conditions(&self) -> S3Store {
+        let mut can = Capabilities::ALL_BUT_AGES;
+        (can.if_absent, can.if_match, can.conditional_complete) = (false, false, false);
+        opened(self.bucket_settings().assume(can))
+    }
+
+    fn bucket_settings(&self) -> S3Settings {
         let timeouts = Timeouts { connect: Duration::from_millis(500), ..Timeouts::default() };
         let settings = match &self.prefix {
             None => S3Settings::new("rows")
@@ -71,8 +82,7 @@ impl Rig {
                 .credentials(Credentials::new(ACCESS_KEY, SECRET_KEY)),
             Some(prefix) => real_bucket(prefix),
         };
-        let settings = settings.timeouts(timeouts).allow_plain_http();
-        pollster::block_on(S3Store::open(settings)).expect("the bucket opens")
+        settings.timeouts(timeouts).allow_plain_http()
     }
 
     /// The same with retries, whose pauses take no time.
@@ -121,6 +131,10 @@ impl Rig {
         let keys = page.objects.into_iter().map(|object| object.key.to_string());
         keys.filter(|key| key.ends_with(".parquet")).collect()
     }
+}
+
+fn opened(settings: S3Settings) -> S3Store {
+    pollster::block_on(S3Store::open(settings)).expect("the bucket opens")
 }
 
 /// The bucket of the server that the environment names.

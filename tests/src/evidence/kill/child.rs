@@ -143,7 +143,7 @@ impl Task {
         })
     }
 
-    fn open(&self) -> Result<Db, String> {
+    fn builder(&self) -> Result<DbBuilder, String> {
         // A kill at a point of the log needs its calls to come through the layer that kills.
         let bare = self.backend != "std";
         let settings = if self.role.is_large() { large::settings() } else { self.settings()? };
@@ -158,7 +158,7 @@ impl Task {
         if looks {
             builder = builder.restore_from_store().read_only();
         }
-        builder.open_blocking().map_err(|error| format!("open: {error}"))
+        Ok(builder)
     }
 }
 
@@ -170,7 +170,14 @@ pub fn child(task: &str) -> Result<(), String> {
     let task = Task::parse(task).ok_or("no task")?;
     #[cfg(feature = "defects")]
     akidb_vfs::plant(task.defect.as_deref());
-    let db = task.open()?;
+    let db = match task.builder()?.open_blocking() {
+        // A process may be killed before it came to its bucket.
+        Err(error) if task.role == Role::Look && error.kind() == ErrorKind::NotFound => {
+            say("end");
+            return Ok(());
+        }
+        opened => opened.map_err(|error| format!("open: {error}"))?,
+    };
     match task.role {
         Role::Work => work(&task, &db)?,
         Role::Recover => {}
