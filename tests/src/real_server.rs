@@ -11,7 +11,9 @@ use std::process::Command;
 
 #[cfg(feature = "s3")]
 use akidb::{
-    tiering::{BreakerSettings, EndpointSettings, RetryPolicy, RetryingStore, Surroundings, TimerSleep},
+    tiering::{
+        BreakerSettings, EndpointSettings, RetryPolicy, RetryingStore, Surroundings, TimerSleep,
+    },
     vfs::{SystemClock, SystemRandom},
 };
 #[cfg(feature = "s3")]

@@ -3,6 +3,7 @@
 
 use akidb_tests::evidence::{Counts, Options, kill, run};
 
+#[expect(clippy::print_stderr, reason = "a run of minutes says how often it struck what")]
 fn lives(seed: u64, runs: u64, set: &[(&str, &str)]) -> Counts {
     let mut options = Options::short(seed, runs);
     options.set = vec![
@@ -11,7 +12,7 @@ fn lives(seed: u64, runs: u64, set: &[(&str, &str)]) -> Counts {
     ];
     options.set.extend(set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
     let report = run(&kill::MACHINE, &options, &|_, _| {});
-    eprintln!("{report}");
+    eprintln!("{report}\n{:?}", report.counts);
     report.assert_passed();
     report.counts
 }
@@ -21,6 +22,9 @@ fn lives(seed: u64, runs: u64, set: &[(&str, &str)]) -> Counts {
 fn what_was_acknowledged_survives_kills_and_the_bucket_alone_gives_it_too() {
     let counts = lives(0, 10, &[]);
     assert!(counts.states() >= 20, "{counts:?}");
+    for struck in ["kills within a move", "kills within a recovery"] {
+        assert!(counts.get(struck) > 0, "{counts:?}");
+    }
     let restored = counts.get("databases restored from the bucket alone");
     assert!(restored >= 20, "{counts:?}");
 }

@@ -9,8 +9,8 @@ use akidb::{
     DbBuilder, Metric, Point, Schema, Settings, TierSettings,
     blocking::{Collection, Db},
     tiering::{
-        Capabilities, EndpointSettings, ObjectStore, RetryPolicy, RetryingStore, SkippedSleep, Surroundings,
-        TierPolicy,
+        Capabilities, EndpointSettings, ObjectStore, RetryPolicy, RetryingStore, SkippedSleep,
+        Surroundings, TierPolicy,
     },
     vfs::{Random, SystemClock, SystemRandom},
 };

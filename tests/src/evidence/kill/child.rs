@@ -380,8 +380,12 @@ fn maintain_for_ever(task: &Task, db: &Db) -> Result<(), String> {
         let (said, done) = match rng.u8(0..12) {
             0..=3 => (String::new(), docs.flush()),
             4 | 5 => (String::new(), docs.compact()),
-            6 => (String::new(), moved_or_told(docs.demote())),
-            7 => (String::new(), moved_or_told(docs.promote())),
+            6 | 7 => {
+                log.line(life::MOVING)?;
+                let done = if n % 2 == 0 { docs.demote() } else { docs.promote() };
+                log.line(life::MOVED)?;
+                (String::new(), moved_or_told(done))
+            }
             8 => (format!("field {name} f{label}"), {
                 docs.add_field(&format!("f{label}"), FieldType::Keyword)
             }),

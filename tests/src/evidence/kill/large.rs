@@ -13,7 +13,8 @@ use super::{
 };
 use crate::evidence::Counts;
 use akidb::{
-    Error, Metric, Point, PointId, Schema, Settings, TierSettings, blocking::Db,
+    Error, Metric, Point, PointId, Schema, Settings, TierSettings,
+    blocking::Db,
     tiering::{StoreError, UploadSettings},
 };
 use std::{collections::BTreeSet, time::Duration};
@@ -180,7 +181,8 @@ impl Told {
         let kept = |name: &&String| {
             (whole || name.starts_with("snapshot")) && !self.dropped.contains(name.as_str())
         };
-        let lost = self.acknowledged.iter().filter(kept).find(|name| !found.contains(name.as_str()));
+        let lost =
+            self.acknowledged.iter().filter(kept).find(|name| !found.contains(name.as_str()));
         if let Some(name) = lost {
             return Err(format!("{name:?} was acknowledged and is gone"));
         }

@@ -4,7 +4,7 @@
 
 use super::{
     child::{WRITERS, log_path},
-    life::{self, Call, Level, Row, Rows, WRITER_IDS, changed, prefixes, promised},
+    life::{self, Call, Level, MOVED, MOVING, Row, Rows, WRITER_IDS, changed, prefixes, promised},
 };
 use crate::evidence::Counts;
 use std::{collections::BTreeSet, path::Path};
@@ -63,6 +63,10 @@ impl Witness {
         for writer in &writers {
             writer.count(counts);
         }
+        let log = read_calls(life, round, "maintenance")?;
+        let last = log.split_inclusive('\n').rfind(|line| [MOVING, MOVED].contains(line));
+        counts.add("kills within a move", u64::from(last == Some(MOVING)));
+        counts.add("moves", log.matches(MOVED).count() as u64);
         Ok(())
     }
 
@@ -109,7 +113,9 @@ impl Witness {
 
     /// What must be there besides rows, with what was told in this round.
     fn wanted(&mut self, life: &Path, round: u64) -> Result<BTreeSet<String>, String> {
-        for line in read_calls(life, round, "maintenance")?.lines() {
+        let log = read_calls(life, round, "maintenance")?;
+        for line in log.split_inclusive('\n').filter(|line| ![MOVING, MOVED].contains(line)) {
+            let line = line.trim_end();
             match line.strip_prefix("dropped ") {
                 Some(name) => drop(self.extras.dropped.insert(format!("snapshot {name}"))),
                 None => drop(self.extras.told.insert(line.to_owned())),
