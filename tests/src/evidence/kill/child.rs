@@ -377,7 +377,12 @@ fn maintain_for_ever(task: &Task, db: &Db) -> Result<(), String> {
         let name = COLLECTIONS[rng.usize(0..2)];
         let docs = collection(db, name)?.ok_or("a collection that was created before")?;
         let label = format!("{}-{n}", task.round);
-        let (said, done) = match rng.u8(0..12) {
+        let kind = match rng.u8(0..12) {
+            // In front of a bucket every other one is a move.
+            0..=3 if task.store.is_some() => 6,
+            kind => kind,
+        };
+        let (said, done) = match kind {
             0..=3 => (String::new(), docs.flush()),
             4 | 5 => (String::new(), docs.compact()),
             6 | 7 => {
