@@ -8,6 +8,7 @@ mod bench;
 mod bench_search;
 mod bench_tiers;
 mod generate;
+mod limits;
 mod store;
 mod tiering;
 mod tools;
@@ -24,15 +25,16 @@ pub(crate) use bench_tiers::BenchTierArgs;
 pub(crate) use bench_tiers::{BenchShipArgs, Level, ShipWorkerArgs};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 pub(crate) use generate::GenArgs;
+pub(crate) use limits::LimitArgs;
 use std::path::PathBuf;
 #[cfg(feature = "s3")]
 pub(crate) use store::AddressingStyle;
 pub(crate) use store::{StoreArgs, StoreCommand, StoreCommandArgs, StorePlace};
 pub(crate) use tiering::{
     DlqArgs, DlqCommand, DlqLettersArgs, DlqListArgs, RestoreArgs, SnapshotArgs, SnapshotCommand,
-    SnapshotCreateArgs, SnapshotDeleteArgs, SnapshotListArgs, SnapshotRestoreArgs,
-    SnapshotVerifyArgs, TierArgs, TierCommand, TierListArgs, TierMoveArgs, TierName, TierOneArgs,
-    TierPolicyArgs, TierRunArgs,
+    SnapshotCopyArgs, SnapshotCreateArgs, SnapshotDeleteArgs, SnapshotListArgs,
+    SnapshotRestoreArgs, SnapshotVerifyArgs, TierArgs, TierCommand, TierListArgs, TierMoveArgs,
+    TierName, TierOneArgs, TierPolicyArgs, TierRunArgs,
 };
 pub(crate) use tools::{
     InspectArgs, ReadOnlyArgs, RepairArgs, VerifyArgs, WalArgs, WalCommand, WalDumpArgs,
@@ -48,8 +50,8 @@ Examples:
   akidb tier move --dir ./data -C docs cold --store s3://vectors/production
   akidb verify ./data
 
-Exit codes: 0 done, 1 it failed (or an id was not found), 2 the command line is wrong; verify
-and repair have more.";
+Exit codes: 0 done, 1 it failed (or an id was not found), 2 the command line is wrong, 5 a limit
+refused it; store check, verify and repair have more.";
 
 /// AkiDB: an embeddable vector storage engine.
 ///
@@ -197,6 +199,7 @@ Examples:
   akidb ingest --dir ./data -C docs --data rows.parquet
   akidb ingest --dir ./data -C docs --data rows.parquet --metric l2 --id-column key \\
         --vector-column embedding --index year:integer --index tags:keyword
+  akidb ingest --dir ./data -C docs --data rows.parquet --namespace team-a --storage-max 20GB
 
 Rows whose id exists are replaced. Every batch is all or nothing, and durable before the next
 one begins: after a crash, run the same command again.";
@@ -238,6 +241,13 @@ pub(crate) struct IngestArgs {
     /// How the log writes: std, auto (io_uring where it works), uring or tokio-uring.
     #[arg(long, default_value = "std", value_parser = values::wal_backend)]
     pub(crate) wal_backend: WalBackend,
+
+    /// The namespace that a new collection counts towards, for good.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
 }
 
 const SEARCH_EXAMPLES: &str = "\
@@ -349,7 +359,8 @@ pub(crate) struct DeleteArgs {
     pub(crate) id_kind: IdKind,
 }
 
-/// Say what a database consists of: collections, tiers, files, log, and what opening it found.
+/// Say what a database consists of: collections, tiers, files, log, what it takes of its limits, and
+/// what opening it found.
 #[derive(Debug, Args)]
 pub(crate) struct StatsArgs {
     /// The database directory.
@@ -362,6 +373,9 @@ pub(crate) struct StatsArgs {
     /// Only this collection.
     #[arg(long, short = 'C', value_name = "NAME")]
     pub(crate) collection: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
 }
 
 /// Arguments of the demo's child process.

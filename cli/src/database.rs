@@ -8,7 +8,7 @@ use crate::{
     store::{self, Use},
 };
 use akidb::{
-    DbBuilder, ErrorKind, PointId, Settings, WalBackend,
+    DbBuilder, ErrorKind, PointId, Settings,
     blocking::{Collection, Db},
     vfs::{Fs, RealFs},
 };
@@ -47,10 +47,21 @@ pub(crate) fn open_to_read(
     how: ReadOnlyArgs,
     output: Output,
 ) -> Result<Db> {
+    open_to_read_with(dir, store, how, Settings::default(), output)
+}
+
+/// The same with other settings than the usual ones.
+pub(crate) fn open_to_read_with(
+    dir: &Path,
+    store: &StoreArgs,
+    how: ReadOnlyArgs,
+    settings: Settings,
+    output: Output,
+) -> Result<Db> {
     if !how.read_only {
-        return open_existing(dir, store);
+        return open_existing_with(dir, store, settings);
     }
-    let builder = builder(dir, store, Use::Read)?.read_only();
+    let builder = builder(dir, store, Use::Read)?.settings(settings).read_only();
     let builder = if how.allow_damage { builder.allow_damage() } else { builder };
     let db = builder.open_blocking()?;
     for loss in db.damage() {
@@ -59,9 +70,8 @@ pub(crate) fn open_to_read(
     Ok(db)
 }
 
-/// Opens or creates a database whose log writes in this way.
-pub(crate) fn open_or_create(dir: &Path, store: &StoreArgs, wal_backend: WalBackend) -> Result<Db> {
-    let settings = Settings { wal_backend, ..Settings::default() };
+/// Opens or creates a database.
+pub(crate) fn open_or_create(dir: &Path, store: &StoreArgs, settings: Settings) -> Result<Db> {
     Ok(builder(dir, store, Use::Write)?.settings(settings).open_blocking()?)
 }
 

@@ -1,4 +1,4 @@
-//! Why a command failed, and the hint that goes with it. `main` prints both and exits with 1.
+//! Why a command failed, the hint that goes with it, and the exit code. `main` prints and exits.
 
 use akidb::{
     Cause, ErrorKind, InputError,
@@ -32,6 +32,8 @@ pub(crate) enum CliError {
     NotEmpty { dir: PathBuf },
     #[error("there is no collection named {name:?}")]
     NoCollection { name: String, existing: Vec<String> },
+    #[error("there is no snapshot named {name:?}")]
+    NoSnapshot { name: String },
     #[error("there is no dead letter {id}")]
     NoLetter { id: u64, there: Vec<u64> },
     /// What happened to each was printed.
@@ -49,6 +51,8 @@ pub(crate) enum CliError {
     MissingRows { missing: Vec<String>, asked: usize },
     #[error("collection {collection:?} measures by {found}, not by {asked}")]
     OtherMetric { collection: String, found: String, asked: String },
+    #[error("collection {collection:?} is in {}", named(found.as_deref()))]
+    OtherNamespace { collection: String, found: Option<String> },
     #[error("{} does not hold a vector: {detail}", file.display())]
     VectorFile { file: PathBuf, detail: String },
     #[error("{} holds no rows", file.display())]
@@ -101,6 +105,7 @@ impl CliError {
             },
             Self::Fs(_) | Self::TempDir(_) | Self::WriteFile { .. } => "io",
             Self::NoDatabase { .. } | Self::NoCollection { .. } => "not_found",
+            Self::NoSnapshot { .. } => "not_found",
             Self::NoRow { .. } | Self::MissingRows { .. } | Self::NoLetter { .. } => "not_found",
             Self::MovesFailed { .. } => "unavailable",
             Self::WhichStore => "invalid_input",
@@ -110,6 +115,7 @@ impl CliError {
             Self::NotOurs { .. } => "incompatible",
             Self::IsDirectory { .. }
             | Self::OtherMetric { .. }
+            | Self::OtherNamespace { .. }
             | Self::VectorFile { .. }
             | Self::NoRows { .. }
             | Self::QueryDimension { .. } => "invalid_input",
@@ -117,6 +123,14 @@ impl CliError {
             Self::Check { .. } => "check_failed",
             Self::Child { .. } | Self::Thread(_) => "unavailable",
             Self::Output(_) => "output",
+        }
+    }
+
+    /// What the command ends with: a script can tell a refusal by a limit from a failure.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Engine(error) if error.kind() == ErrorKind::QuotaExceeded => 5,
+            _ => 1,
         }
     }
 
@@ -147,6 +161,7 @@ impl CliError {
             Self::NoRow { .. } | Self::MissingRows { .. } => {
                 "ids are compared exactly: capitals, hyphens and leading zeros count".to_owned()
             }
+            Self::NoSnapshot { .. } => SNAPSHOT_NAMES.to_owned(),
             Self::NoLetter { there, .. } if there.is_empty() => "no move was given up".to_owned(),
             Self::NoLetter { there, .. } => {
                 let there: Vec<String> = there.iter().map(u64::to_string).collect();
@@ -162,6 +177,9 @@ impl CliError {
             }
             Self::OtherMetric { .. } => {
                 "leave --metric out, or ingest into another collection".to_owned()
+            }
+            Self::OtherNamespace { .. } => {
+                "leave --namespace out: a collection keeps the one that it was made in".to_owned()
             }
             Self::VectorFile { .. } => {
                 "give a JSON array of numbers (.json) or raw little-endian floats (.f32)".to_owned()
@@ -181,7 +199,27 @@ impl CliError {
     }
 }
 
+const SNAPSHOT_NAMES: &str = "`akidb snapshot list` names those that exist";
+
+fn named(namespace: Option<&str>) -> String {
+    namespace.map_or_else(|| "no namespace".to_owned(), |name| format!("namespace {name:?}"))
+}
+
+/// What makes room, and the option that gives more.
+fn quota_hint(namespace: Option<&str>, what: &str) -> String {
+    let (room, option) = match what {
+        "collections" => ("drop a collection", "collections-max"),
+        "memory_bytes" => ("wait until memtables are flushed", "memory-max"),
+        _ => ("delete rows or snapshots and compact", "storage-max"),
+    };
+    let group = if namespace.is_some() { "namespace-" } else { "" };
+    format!("{room}, or raise --{group}{option}; `akidb stats` shows what is taken")
+}
+
 fn engine_hint(error: &akidb::Error) -> Option<String> {
+    if let Cause::QuotaExceeded { namespace, what, .. } = error.cause() {
+        return Some(quota_hint(namespace.as_deref(), what));
+    }
     let hint = match error.cause() {
         Cause::Input(InputError::Import { .. }) => {
             "the file must be Parquet with a column of ids and one of vectors; --id-column and \
@@ -191,7 +229,7 @@ fn engine_hint(error: &akidb::Error) -> Option<String> {
             "`akidb stats --json` shows the types of the indexed fields"
         }
         Cause::Pinned { .. } => "`akidb tier unpin` lets it become cold",
-        Cause::SnapshotNotFound { .. } => "`akidb snapshot list` names those that exist",
+        Cause::SnapshotNotFound { .. } => SNAPSHOT_NAMES,
         Cause::Store(error) if error.kind == StoreErrorKind::NotFound => {
             "is it the store that the collection was moved to? See --store, and AKIDB_STORE"
         }

@@ -10,7 +10,7 @@ use crate::{
     stats, units,
 };
 use akidb::{
-    Durability, ErrorKind, Metric, Schema, WalBackend,
+    Cause, Durability, ErrorKind, Metric, Point, Schema, Settings, WalBackend,
     blocking::{Collection, Db},
     vfs::{Clock, SystemClock},
 };
@@ -22,6 +22,7 @@ use std::time::Duration;
 struct Ingested {
     command: &'static str,
     collection: String,
+    namespace: Option<String>,
     /// Whether this made the collection.
     created: bool,
     rows: u64,
@@ -60,16 +61,24 @@ impl Report for Ingested {
 pub(crate) fn run(args: &IngestArgs, store: &StoreArgs, output: Output) -> Result<()> {
     // The file first: a typing error in it should not leave an empty database behind.
     let source = Source::open(&args.data, &args.columns)?;
-    let db = database::open_or_create(&args.place.dir, store, args.wal_backend)?;
+    let settings = Settings { wal_backend: args.wal_backend, ..args.limits.settings() };
+    let db = database::open_or_create(&args.place.dir, store, settings)?;
     let (collection, created) = open_or_create(&db, args, source.dim())?;
     let progress = Progress::new(output, "ingesting", source.rows());
-    let loaded = load(&collection, &source, args.batch, Some(args.durability), &progress)?;
+    let how = Load {
+        batch: args.batch,
+        durability: Some(args.durability),
+        flush_when_full: args.limits.limit_memory(),
+    };
+    let loaded = load(&collection, &source, how, &progress)?;
     drop(progress);
     let opened = db.recovery_report().clone();
+    let namespace = collection.stats().namespace;
     db.close()?;
     output.report(&Ingested {
         command: "ingest",
         collection: args.place.collection.clone(),
+        namespace,
         created,
         rows: loaded.rows,
         dim: source.dim(),
@@ -93,13 +102,17 @@ fn open_or_create(db: &Db, args: &IngestArgs, dim: u32) -> Result<(Collection, b
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let mut schema = Schema::new(dim, args.metric.unwrap_or(Metric::Cosine));
             schema.fields.clone_from(&args.fields);
-            Ok((db.create_collection(name, schema)?, true))
+            let created = match &args.namespace {
+                Some(namespace) => db.create_collection_in(namespace, name, schema)?,
+                None => db.create_collection(name, schema)?,
+            };
+            Ok((created, true))
         }
         Err(error) => Err(error.into()),
     }
 }
 
-/// Checks the metric of an existing collection, and indexes the fields that are not yet.
+/// Checks the metric and the namespace of an existing collection, and indexes the fields that are not yet.
 fn adapt(collection: &Collection, args: &IngestArgs) -> Result<()> {
     let schema = collection.schema();
     if let Some(asked) = args.metric.filter(|asked| *asked != schema.metric) {
@@ -107,6 +120,13 @@ fn adapt(collection: &Collection, args: &IngestArgs) -> Result<()> {
             collection: collection.name().to_owned(),
             found: format!("{:?}", schema.metric).to_lowercase(),
             asked: format!("{asked:?}").to_lowercase(),
+        });
+    }
+    let namespace = collection.stats().namespace;
+    if args.namespace.is_some() && args.namespace != namespace {
+        return Err(CliError::OtherNamespace {
+            collection: collection.name().to_owned(),
+            found: namespace,
         });
     }
     for field in &args.fields {
@@ -126,27 +146,52 @@ pub(crate) struct Loaded {
     pub(crate) time: Duration,
 }
 
-/// Writes all rows of `source`. `None` leaves the durability to the database's settings.
+/// How rows are written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    /// Rows per batch.
+    pub(crate) batch: usize,
+    /// `None` leaves it to the database's settings.
+    pub(crate) durability: Option<Durability>,
+    /// Where memory is limited: a batch that it refuses is written again once after a flush.
+    pub(crate) flush_when_full: bool,
+}
+
+/// Writes all rows of `source`.
 pub(crate) fn load(
     collection: &Collection,
     source: &Source,
-    batch: usize,
-    durability: Option<Durability>,
+    how: Load,
     progress: &Progress,
 ) -> Result<Loaded> {
     let clock = SystemClock::new();
     let mut loaded = Loaded { rows: 0, last_lsn: 0, time: Duration::ZERO };
-    for points in source.batches(batch)? {
+    let write = |points: Vec<Point>| {
+        let write = collection.upsert(points);
+        match how.durability {
+            Some(durability) => write.durability(durability).run(),
+            None => write.run(),
+        }
+    };
+    for points in source.batches(how.batch)? {
         let points = points?;
         let rows = points.len();
-        let mut write = collection.upsert(points);
-        if let Some(durability) = durability {
-            write = write.durability(durability);
-        }
-        loaded.last_lsn = write.run()?.lsn;
+        let again = how.flush_when_full.then(|| points.clone());
+        let written = match (write(points), again) {
+            (Err(error), Some(again)) if lacks_memory(&error) => {
+                collection.flush()?;
+                write(again)
+            }
+            (written, _) => written,
+        };
+        loaded.last_lsn = written?.lsn;
         loaded.rows += rows as u64;
         progress.add(rows);
     }
     loaded.time = clock.monotonic();
     Ok(loaded)
+}
+
+fn lacks_memory(error: &akidb::Error) -> bool {
+    matches!(error.cause(), Cause::QuotaExceeded { what: "memory_bytes", .. })
 }

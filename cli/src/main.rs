@@ -1,8 +1,8 @@
 //! The `akidb` command: a thin layer over the `akidb` library for people and scripts.
 //!
 //! This file parses, dispatches to one module per command and turns the result into an exit
-//! code: 0 done, 1 failed, 2 the command line is wrong (given by clap), more where a command says
-//! so. It holds no logic that the library lacks; a program that links the library needs nothing from here.
+//! code: 0 done, 1 failed, 2 the command line is wrong (given by clap), 5 refused by a limit, more where
+//! a command says so. It holds no logic that the library lacks; a program that links the library needs nothing from here.
 
 mod args;
 mod bench;
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             output.error(&error);
-            ExitCode::FAILURE
+            ExitCode::from(error.exit_code())
         }
     }
 }

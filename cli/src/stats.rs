@@ -7,7 +7,7 @@ use crate::{
     output::{self, Output, Report},
     units,
 };
-use akidb::{CollectionStats, DbStats, RecoveryReport, WalBackend};
+use akidb::{CollectionStats, DbStats, Limits, RecoveryReport, Usage, WalBackend};
 use serde::Serialize;
 
 #[derive(Debug, Serialize)]
@@ -24,6 +24,7 @@ impl Report for Stats {
         let mut blocks = vec![
             collections_text(&self.database.collections),
             log_text(&self.database),
+            usage_text(&self.database),
             recovery_text(&self.recovery),
         ];
         blocks.extend(self.database.collections.iter().map(collection_text));
@@ -87,6 +88,29 @@ fn log_text(stats: &DbStats) -> String {
         }
     }
     text
+}
+
+/// What is taken of what may be, for the database and each namespace.
+fn usage_text(stats: &DbStats) -> String {
+    let mut table = output::table(["limits", "collections", "memory", "rows"]);
+    let of = |used: String, limit: Option<String>| match limit {
+        Some(limit) => format!("{used} of {limit}"),
+        None => used,
+    };
+    let mut add = |name: String, usage: &Usage, limits: &Limits| {
+        table.add_row([
+            name,
+            of(units::count(usage.collections), limits.collections_max.map(units::count)),
+            of(units::bytes(usage.memory_bytes), limits.memory_bytes_max.map(units::bytes)),
+            of(units::bytes(usage.storage_bytes), limits.storage_bytes_max.map(units::bytes)),
+        ]);
+    };
+    add("the database".to_owned(), &stats.usage, &stats.limits);
+    for namespace in &stats.namespaces {
+        add(format!("namespace {}", namespace.name), &namespace.usage, &namespace.limits);
+    }
+    output::align_right(&mut table, [1, 2, 3]);
+    table.to_string()
 }
 
 /// Why the log does not write as it was asked to, on a line of its own.
@@ -168,11 +192,16 @@ fn collection_text(collection: &CollectionStats) -> String {
         0 => String::new(),
         debt => format!("; compaction is due for {}", units::bytes(debt)),
     };
-    format!("{}: indexed fields: {fields}{debt}\n{table}", collection.name)
+    let namespace = match &collection.namespace {
+        Some(namespace) => format!(" (namespace {namespace})"),
+        None => String::new(),
+    };
+    format!("{}{namespace}: indexed fields: {fields}{debt}\n{table}", collection.name)
 }
 
 pub(crate) fn run(args: &StatsArgs, store: &StoreArgs, output: Output) -> Result<()> {
-    let db = database::open_to_read(&args.dir, store, args.opening, output)?;
+    let settings = args.limits.settings();
+    let db = database::open_to_read_with(&args.dir, store, args.opening, settings, output)?;
     let recovery = db.recovery_report().clone();
     let mut stats = db.stats();
     if let Some(name) = &args.collection {

@@ -24,12 +24,18 @@ pub(crate) enum Use {
 
 /// The store that was asked for; `None` for that in the database's directory.
 pub(crate) fn open(args: &StoreArgs, purpose: Use) -> Result<Option<Arc<dyn ObjectStore>>> {
-    match &args.store {
-        None => Ok(None),
-        Some(StorePlace::File(dir)) => open_file(dir, purpose).map(Some),
-        Some(StorePlace::S3 { bucket, prefix }) => {
-            open_bucket(args, bucket, prefix.as_deref(), purpose).map(Some)
-        }
+    args.store.as_ref().map(|place| open_at(place, args, purpose)).transpose()
+}
+
+/// A store at this place, reached as that of the database is.
+pub(crate) fn open_at(
+    place: &StorePlace,
+    how: &StoreArgs,
+    purpose: Use,
+) -> Result<Arc<dyn ObjectStore>> {
+    match place {
+        StorePlace::File(dir) => open_file(dir, purpose),
+        StorePlace::S3 { bucket, prefix } => open_bucket(how, bucket, prefix.as_deref(), purpose),
     }
 }
 
@@ -49,12 +55,9 @@ fn open_bucket(
     purpose: Use,
 ) -> Result<Arc<dyn ObjectStore>> {
     use crate::args::AddressingStyle;
-    use akidb::{
-        tiering::{
-            EndpointSettings, RetryingStore, Surroundings, TimerSleep,
-            s3::{Addressing, S3Settings, S3Store},
-        },
-        vfs::SystemClock,
+    use akidb::tiering::{
+        EndpointSettings, RetryingStore, Surroundings,
+        s3::{Addressing, S3Settings, S3Store},
     };
     let mut settings = S3Settings::new(bucket);
     if let Some(prefix) = prefix {
@@ -83,11 +86,7 @@ fn open_bucket(
     }
     let store = pollster::block_on(S3Store::open(settings));
     let store = store.map_err(|error| CliError::Store(Box::new(error)))?;
-    let surroundings = Surroundings {
-        clock: Arc::new(SystemClock::new()),
-        sleep: Arc::new(TimerSleep::start().map_err(CliError::Thread)?),
-        random: Arc::new(SystemRandom::new()),
-    };
+    let surroundings = Surroundings::of_machine().map_err(CliError::Thread)?;
     Ok(Arc::new(RetryingStore::new(Arc::new(store), EndpointSettings::default(), surroundings)))
 }
 

@@ -158,6 +158,18 @@ pub enum Cause {
         /// The name.
         name: String,
     },
+    /// The store to copy to has something under this key.
+    #[error("the store has an object {key:?} already; choose another key, or delete it first")]
+    ObjectExists {
+        /// The key.
+        key: String,
+    },
+    /// The store to restore a copy from has nothing under this key.
+    #[error("the store has no object {key:?}")]
+    ObjectNotFound {
+        /// The key.
+        key: String,
+    },
     /// A pinned collection was asked to move to another tier.
     #[error("collection {name:?} is pinned; unpin it before demoting it")]
     Pinned {
@@ -386,9 +398,11 @@ impl Cause {
             | Self::RowNotFound { .. }
             | Self::FileNotFound { .. }
             | Self::NoDatabase { .. }
+            | Self::ObjectNotFound { .. }
             | Self::SnapshotNotFound { .. } => ErrorKind::NotFound,
             Self::CollectionExists { .. }
             | Self::RowExists { .. }
+            | Self::ObjectExists { .. }
             | Self::SnapshotExists { .. } => ErrorKind::AlreadyExists,
             Self::Locked { .. } | Self::Fenced { .. } => ErrorKind::Locked,
             Self::Newer { .. }

@@ -1,30 +1,41 @@
 //! Quotas: what the database and each namespace take, and whether more may be taken.
 //!
-//! Owns the measuring and the refusal. Never frees anything itself, but asks for a flush where memory is
-//! what lacks. Called before a collection is created, before a write is queued, before a snapshot is
-//! taken, and before a hot copy is made; deletes, flushes and compactions are never asked for.
+//! Owns the measuring, what is let in and not there yet, and the refusal. Never frees anything itself, but
+//! asks for a flush where memory is what lacks. Called before a collection is created, before a write is
+//! queued, before a snapshot is taken, and before a hot copy is made; deletes, flushes and compactions are
+//! never asked for.
 //!
 //! # Invariants
 //! - A refusal is decided on what was measured in the same call, never on what was known before.
-//! - What was let in since the last measuring counts, so that many small writes, or many writers at
-//!   once, do not pass a limit together. Measured anew after a 64th of the limit was let in.
+//! - What is let in counts from that moment until it is there to be measured: a [`LetIn`] lives as long.
+//!   So many small writes, or many writers at once, do not pass a limit together.
+//! - Giving a [`LetIn`] back takes no lock: the log thread does, and must not wait for a measuring.
 
 use crate::{
     collection::CollectionCore,
     db::DbCore,
     error::{Cause, Result},
+    memtable::MemRow,
     settings::Limits,
 };
 use akidb_index::rabitq::block_len;
 use parking_lot::Mutex;
 use serde::Serialize;
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// Of a limit, this share is let in before usage is measured again.
 const MEASURE_SHARE: u64 = 64;
+/// What a row of a segment has besides its numbers, its metadata and its codes, about.
+const ROW_OVERHEAD_BYTES: usize = 40;
+/// Of a limit of memory, hot copies may take so many quarters: where they took all of it, no write would
+/// find room, and no flush would make some.
+const COPIES_QUARTERS: u64 = 3;
 
 /// What a group of collections takes, by the rules of [`Limits`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -48,97 +59,206 @@ pub struct NamespaceStats {
     pub limits: Limits,
 }
 
-/// What was measured, by namespace; `None` is the database.
-#[derive(Debug, Default)]
-pub(crate) struct Quotas(Mutex<BTreeMap<Option<String>, Known>>);
+impl Usage {
+    /// Rows that begin in a memtable, and take their place on disk as they will be in a segment.
+    pub(crate) fn of_rows(rows: usize, data_bytes: u64, dim: u32) -> Self {
+        let memory_bytes = rows as u64 * MemRow::bytes_with(0) + data_bytes;
+        Self { collections: 0, memory_bytes, storage_bytes: stored(rows as u64, data_bytes, dim) }
+    }
 
-#[derive(Clone, Copy, Debug, Default)]
+    /// Rows that lie in a file or an object at once.
+    pub(crate) fn of_storage(bytes: u64) -> Self {
+        Self { storage_bytes: bytes, ..Self::default() }
+    }
+
+    /// A copy in memory.
+    fn of_memory(bytes: u64) -> Self {
+        Self { memory_bytes: bytes, ..Self::default() }
+    }
+
+    /// A new collection, with so many bytes of rows.
+    pub(crate) fn of_collection(bytes: u64) -> Self {
+        Self { collections: 1, ..Self::of_storage(bytes) }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            collections: self.collections.saturating_add(other.collections),
+            memory_bytes: self.memory_bytes.saturating_add(other.memory_bytes),
+            storage_bytes: self.storage_bytes.saturating_add(other.storage_bytes),
+        }
+    }
+}
+
+/// The groups that have limits; `None` is the database.
+#[derive(Debug, Default)]
+pub(crate) struct Quotas(Mutex<BTreeMap<Option<String>, Arc<Group>>>);
+
+#[derive(Debug, Default)]
+struct Group {
+    /// Held while usage is measured, so that nothing more is let in meanwhile.
+    known: Mutex<Known>,
+    memory_in_flight: AtomicU64,
+    storage_in_flight: AtomicU64,
+}
+
+#[derive(Debug, Default)]
 struct Known {
     usage: Usage,
-    /// Bytes that were let in since.
-    since: u64,
+    /// What was let in since, and what was in flight when it was measured.
+    since: Usage,
     measured: bool,
 }
 
+impl Group {
+    fn in_flight(&self) -> Usage {
+        Usage {
+            collections: 0,
+            memory_bytes: self.memory_in_flight.load(Ordering::Acquire),
+            storage_bytes: self.storage_in_flight.load(Ordering::Acquire),
+        }
+    }
+}
+
+/// What was let in, until it is there to be measured or was refused.
+#[derive(Debug, Default)]
+#[must_use = "what was let in does not count any more once this is dropped"]
+pub(crate) struct LetIn {
+    groups: Vec<Arc<Group>>,
+    asked: Usage,
+}
+
+impl LetIn {
+    /// For a caller that holds what is known of the group: the next measuring must find it.
+    fn add(&mut self, group: &Arc<Group>) {
+        group.memory_in_flight.fetch_add(self.asked.memory_bytes, Ordering::AcqRel);
+        group.storage_in_flight.fetch_add(self.asked.storage_bytes, Ordering::AcqRel);
+        self.groups.push(group.clone());
+    }
+}
+
+impl Drop for LetIn {
+    fn drop(&mut self) {
+        for group in &self.groups {
+            // After the effect, which a measuring that reads the lower figure then finds.
+            group.memory_in_flight.fetch_sub(self.asked.memory_bytes, Ordering::AcqRel);
+            group.storage_in_flight.fetch_sub(self.asked.storage_bytes, Ordering::AcqRel);
+        }
+    }
+}
+
 impl DbCore {
-    /// Refuses one collection more, with so many bytes of rows.
-    pub(crate) fn check_new_collection(&self, namespace: Option<&str>, bytes: u64) -> Result<()> {
-        for (group, limits) in self.limited(namespace) {
-            let usage = self.usage(group);
-            let one_more = (usage.collections, 1, limits.collections_max, "collections");
-            let storage = (usage.storage_bytes, bytes, limits.storage_bytes_max, "storage_bytes");
-            for (used, asked, limit, what) in [one_more, storage] {
-                check(group, what, used, asked, limit)?;
-            }
+    /// Refuses what would go beyond a limit of the database or of a namespace. Of collections one is asked
+    /// for at a time, under `creating`.
+    pub(crate) fn let_in(&self, namespace: Option<&str>, asked: Usage) -> Result<LetIn> {
+        let mut let_in = LetIn { groups: Vec::new(), asked };
+        for (name, limits) in self.limited(namespace) {
+            let group = self.quotas.0.lock().entry(name.map(str::to_owned)).or_default().clone();
+            self.let_in_group(name, &group, limits, &mut let_in)?;
         }
-        Ok(())
+        Ok(let_in)
     }
 
-    /// Refuses bytes of rows that would go beyond a limit. `in_memory`: they begin in a memtable.
-    pub(crate) fn check_quota(
+    fn let_in_group(
         &self,
-        namespace: Option<&str>,
-        bytes: u64,
-        in_memory: bool,
+        name: Option<&str>,
+        group: &Arc<Group>,
+        limits: Limits,
+        let_in: &mut LetIn,
     ) -> Result<()> {
-        for (group, limits) in self.limited(namespace) {
-            let memory_max = limits.memory_bytes_max.filter(|_| in_memory);
-            let maxima = [memory_max, limits.storage_bytes_max];
-            let Some(least) = maxima.into_iter().flatten().min() else { continue };
-            if self.let_in(group, bytes, least, maxima) {
-                continue;
+        let asked = let_in.asked;
+        let mut known = group.known.lock();
+        let since = known.since.plus(asked);
+        if known.measured
+            && asked.collections == 0
+            && is_recent(since, limits)
+            && check(name, known.usage.plus(known.since), asked, limits).is_ok()
+        {
+            known.since = since;
+            let_in.add(group);
+            return Ok(());
+        }
+        for last in [false, true] {
+            // In this order: what is applied in between is counted twice, and not missed.
+            let in_flight = group.in_flight();
+            let usage = self.usage(name);
+            let Err(refused) = check(name, usage.plus(in_flight), asked, limits) else {
+                *known = Known { usage, since: in_flight.plus(asked), measured: true };
+                let_in.add(group);
+                return Ok(());
+            };
+            if last {
+                return Err(refused);
             }
-            let mut usage = self.usage(group);
-            if memory_max.is_some_and(|max| usage.memory_bytes.saturating_add(bytes) > max) {
-                self.flush_group(group);
-                usage = self.usage(group);
+            drop(known);
+            let memory = usage.memory_bytes.saturating_add(asked.memory_bytes);
+            if limits.memory_bytes_max.is_some_and(|max| memory > max) {
+                self.flush_group(name);
             }
-            check(group, "memory_bytes", usage.memory_bytes, bytes, memory_max)?;
-            check(group, "storage_bytes", usage.storage_bytes, bytes, limits.storage_bytes_max)?;
-            let known = Known { usage, since: bytes, measured: true };
-            self.quotas.0.lock().insert(group.map(str::to_owned), known);
+            known = group.known.lock();
         }
         Ok(())
     }
 
-    /// Whether a hot copy may be made.
-    pub(crate) fn may_take_memory(&self, namespace: Option<&str>, bytes: u64) -> bool {
-        self.limited(namespace).iter().all(|(group, limits)| {
-            limits.memory_bytes_max.is_none_or(|max| self.usage(*group).memory_bytes + bytes <= max)
-        })
+    /// As [`DbCore::let_in`], for a hot copy: for that nothing is flushed, and it is no error.
+    pub(crate) fn let_in_copy(&self, namespace: Option<&str>, bytes: u64) -> Option<LetIn> {
+        let mut let_in = LetIn { groups: Vec::new(), asked: Usage::of_memory(bytes) };
+        for (name, limits) in self.limited(namespace) {
+            let group = self.quotas.0.lock().entry(name.map(str::to_owned)).or_default().clone();
+            let mut known = group.known.lock();
+            let in_flight = group.in_flight();
+            let usage = self.usage(name);
+            let memory_bytes_max = limits.memory_bytes_max.map(|max| max / 4 * COPIES_QUARTERS);
+            let limits = Limits { memory_bytes_max, ..limits };
+            check(name, usage.plus(in_flight), let_in.asked, limits).ok()?;
+            *known = Known { usage, since: in_flight.plus(let_in.asked), measured: true };
+            let_in.add(&group);
+        }
+        Some(let_in)
     }
 
     /// What a group takes now: a namespace, or the database.
-    pub(crate) fn usage(&self, namespace: Option<&str>) -> Usage {
-        let of_group = |found: Option<&str>| namespace.is_none_or(|name| found == Some(name));
+    fn usage(&self, namespace: Option<&str>) -> Usage {
         let mut usage = Usage::default();
-        for collection in self.all_collections() {
-            if of_group(collection.namespace.as_deref()) {
-                let of_one = measure(&collection);
-                usage.collections += 1;
-                usage.memory_bytes += of_one.memory_bytes;
-                usage.storage_bytes += of_one.storage_bytes;
+        self.each_usage(|found, of_one| {
+            if namespace.is_none() || found == namespace {
+                usage = usage.plus(of_one);
             }
-        }
-        usage.storage_bytes += self.with_manifest(|manifest| {
-            let snapshots = manifest.state().snapshots.values();
-            let ours = snapshots.filter(|snapshot| of_group(snapshot.namespace.as_deref()));
-            ours.map(|snapshot| snapshot.object.len).sum::<u64>()
         });
         usage
     }
 
-    /// All namespaces that have collections or limits, by name.
-    pub(crate) fn namespaces(&self) -> Vec<NamespaceStats> {
+    /// What collections and snapshots take, one by one, with their namespaces.
+    fn each_usage(&self, mut each: impl FnMut(Option<&str>, Usage)) {
+        for collection in self.all_collections() {
+            each(collection.namespace.as_deref(), measure(&collection));
+        }
+        self.with_manifest(|manifest| {
+            for snapshot in manifest.state().snapshots.values() {
+                each(snapshot.namespace.as_deref(), Usage::of_storage(snapshot.object.len));
+            }
+        });
+    }
+
+    /// What the database takes, and all namespaces that have collections, snapshots or limits, by name.
+    pub(crate) fn all_usage(&self) -> (Usage, Vec<NamespaceStats>) {
         let settings = &self.shared.settings;
-        let collections = self.all_collections();
-        let named = collections.iter().filter_map(|collection| collection.namespace.clone());
-        let names: BTreeSet<_> = named.chain(settings.namespace_limits.keys().cloned()).collect();
-        let of_one = |name: String| {
-            let usage = self.usage(Some(&name));
-            NamespaceStats { usage, limits: settings.limits_of(&name), name }
+        let mut all = Usage::default();
+        let limited = settings.namespace_limits.keys().map(|name| (name.clone(), Usage::default()));
+        let mut by_name: BTreeMap<_, _> = limited.collect();
+        self.each_usage(|name, of_one| {
+            all = all.plus(of_one);
+            if let Some(name) = name {
+                let usage = by_name.entry(name.to_owned()).or_default();
+                *usage = usage.plus(of_one);
+            }
+        });
+        let stats = |(name, usage): (String, Usage)| NamespaceStats {
+            usage,
+            limits: settings.limits_of(&name),
+            name,
         };
-        names.into_iter().map(of_one).collect()
+        (all, by_name.into_iter().map(stats).collect())
     }
 
     /// The groups with limits that something of a namespace counts towards.
@@ -148,27 +268,6 @@ impl DbCore {
         let of_namespace = namespace.map(|name| (Some(name), settings.limits_of(name)));
         let groups = [Some(database), of_namespace].into_iter().flatten();
         groups.filter(|(_, limits)| !limits.are_none()).collect()
-    }
-
-    /// Lets bytes in by what is known, if that is recent and far from each limit.
-    fn let_in(
-        &self,
-        group: Option<&str>,
-        bytes: u64,
-        least: u64,
-        [memory_max, storage_max]: [Option<u64>; 2],
-    ) -> bool {
-        let mut all = self.quotas.0.lock();
-        let Some(known) = all.get_mut(&group.map(str::to_owned)) else { return false };
-        let since = known.since.saturating_add(bytes);
-        let fits = |used: u64, max: Option<u64>| max.is_none_or(|max| used + since <= max);
-        let Usage { memory_bytes, storage_bytes, .. } = known.usage;
-        let recent = known.measured && since <= least / MEASURE_SHARE;
-        let lets = recent && fits(memory_bytes, memory_max) && fits(storage_bytes, storage_max);
-        if lets {
-            known.since = since;
-        }
-        lets
     }
 
     /// Has the memtables of a group flushed: at once where all work is done by callers.
@@ -182,20 +281,37 @@ impl DbCore {
     }
 }
 
-fn check(
-    group: Option<&str>,
-    what: &'static str,
-    used: u64,
-    asked: u64,
-    limit: Option<u64>,
-) -> Result<()> {
-    match limit {
-        Some(limit) if used.saturating_add(asked) > limit => {
+/// True if so little was let in since a measuring that it may be relied upon.
+fn is_recent(since: Usage, limits: Limits) -> bool {
+    let little = |since: u64, max: Option<u64>| max.is_none_or(|max| since <= max / MEASURE_SHARE);
+    little(since.memory_bytes, limits.memory_bytes_max)
+        && little(since.storage_bytes, limits.storage_bytes_max)
+}
+
+fn check(group: Option<&str>, used: Usage, asked: Usage, limits: Limits) -> Result<()> {
+    let of_each = [
+        ("collections", used.collections, asked.collections, limits.collections_max),
+        ("memory_bytes", used.memory_bytes, asked.memory_bytes, limits.memory_bytes_max),
+        ("storage_bytes", used.storage_bytes, asked.storage_bytes, limits.storage_bytes_max),
+    ];
+    for (what, used, asked, limit) in of_each {
+        if let Some(limit) = limit
+            && asked > 0
+            && used.saturating_add(asked) > limit
+        {
             let namespace = group.map(str::to_owned);
-            Err(Cause::QuotaExceeded { namespace, what, used, asked, limit }.into())
+            return Err(Cause::QuotaExceeded { namespace, what, used, asked, limit }.into());
         }
-        _ => Ok(()),
     }
+    Ok(())
+}
+
+/// What rows take as segments, about: their data, with each its id, LSN and offsets, and codes of one bit
+/// and of eight with their factors.
+fn stored(rows: u64, data_bytes: u64, dim: u32) -> u64 {
+    let dim = dim as usize;
+    let codes = block_len(dim).div_ceil(32) + dim + 16;
+    data_bytes + rows * (codes + ROW_OVERHEAD_BYTES) as u64
 }
 
 /// What one collection takes.
@@ -204,10 +320,8 @@ fn measure(collection: &Arc<CollectionCore>) -> Usage {
     let segments = || state.parts.segments().iter().map(|part| &part.segment);
     let memtables = || state.parts.memtables();
     let in_memtables: u64 = memtables().map(|memtable| memtable.bytes()).sum();
+    let data: u64 = memtables().map(|memtable| memtable.data_bytes()).sum();
     let rows: u64 = memtables().map(|memtable| memtable.row_count() as u64).sum();
-    // As segments they get codes: of one bit and of eight, and their factors.
-    let dim = state.schema.dim as usize;
-    let codes = rows * (block_len(dim).div_ceil(32) + dim + 16) as u64;
     let cold: u64 = state.cold.iter().map(|object| object.len).sum();
     let hot: u64 = segments().map(crate::segment::Segment::hot_bytes).sum();
     Usage {
@@ -215,7 +329,6 @@ fn measure(collection: &Arc<CollectionCore>) -> Usage {
         memory_bytes: in_memtables + hot,
         storage_bytes: segments().map(|segment| segment.meta().len).sum::<u64>()
             + cold
-            + in_memtables
-            + codes,
+            + stored(rows, data, state.schema.dim),
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     quota::{NamespaceStats, Usage},
     schema::Schema,
     segment::Segment,
-    settings::WalBackend,
+    settings::{Limits, WalBackend},
     tiers::TieringStats,
 };
 use akidb_handoff::Tier;
@@ -151,6 +151,8 @@ pub struct DbStats {
     pub bucket: Option<BucketStats>,
     /// What the database takes, by the rules of its limits.
     pub usage: Usage,
+    /// What it may take.
+    pub limits: Limits,
     /// The namespaces, by name.
     pub namespaces: Vec<NamespaceStats>,
     /// The worker that moves collections between tiers.
@@ -218,6 +220,7 @@ impl DbCore {
         collections.sort_by(|a, b| a.name.cmp(&b.name));
         let log = self.commit.stats();
         let counters = &self.counters;
+        let (usage, namespaces) = self.all_usage();
         DbStats {
             collections,
             applied_lsn: self.shared.applied().get(),
@@ -242,8 +245,9 @@ impl DbCore {
             compaction_error: self.background.compaction_error().map(|error| error.to_string()),
             hot_error: self.background.hot_error().map(|error| error.to_string()),
             bucket: self.bucket_stats(),
-            usage: self.usage(None),
-            namespaces: self.namespaces(),
+            usage,
+            limits: self.shared.settings.limits,
+            namespaces,
             tiering: self.tiering_stats(),
             cleanup_error: self.background.cleanup_error().map(|error| error.to_string()),
         }

@@ -8,8 +8,10 @@ use crate::{
     world::{World, tiny_settings},
 };
 use akidb::{Point, ReadMode};
+use akidb_tiering::{DeadLetterQueue, JournalEntry, ObjectKey, Upload, UploadId, UploadJournal};
+use akidb_vfs::SystemRandom;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 /// The rows of each collection.
 pub type AllRows = BTreeMap<&'static str, Rows>;
@@ -35,6 +37,29 @@ pub fn every_kind_of_file(read_mode: ReadMode) -> (World, AllRows) {
 /// When a call of the database fails.
 pub fn every_kind_of_file_and_a_short_log(read_mode: ReadMode) -> (World, AllRows) {
     build(read_mode, true)
+}
+
+/// Writes the files of notes into a closed database directory, as interrupted uploads and moves that
+/// were given up leave them, and returns their paths.
+///
+/// # Panics
+/// When a call fails.
+pub fn leave_notes(world: &World) -> [PathBuf; 2] {
+    let (fs, random) = (Arc::new(world.sim.process()), Arc::new(SystemRandom::from_seed(9)));
+    let paths = ["uploads", "dead-letters"].map(|name| world.dir().join(name));
+    let journal = UploadJournal::open(fs.clone(), random.clone(), &paths[0]).expect("no file yet");
+    let letters = DeadLetterQueue::open(fs, random, Arc::new(world.clock.clone()), &paths[1], 10);
+    let letters = letters.expect("no file yet");
+    for n in 0..3 {
+        let key = ObjectKey::new(format!("c0/{n}.parquet")).expect("a key");
+        let upload = Upload { key, id: UploadId::new(format!("upload {n}")) };
+        let (put_id, part_bytes, tag) = (None, 8 << 20, vec![n; 5]);
+        let entry = JournalEntry { upload, put_id, part_bytes, tag, begun_unix_ms: 1 };
+        journal.begin(entry).expect("the disk has room");
+        let name = format!("collection {n} to cold");
+        letters.add(&name, br#"{"collection":0,"to":"cold"}"#, "403").expect("the disk has room");
+    }
+    paths
 }
 
 fn build(read_mode: ReadMode, short_log: bool) -> (World, AllRows) {

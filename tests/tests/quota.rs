@@ -6,6 +6,7 @@ use akidb::{
     blocking::{Collection, Db},
 };
 use akidb_tests::world::{World, tiny_settings};
+use akidb_vfs::thread::spawn;
 use std::collections::BTreeMap;
 
 const DIM: u32 = 64;
@@ -116,15 +117,56 @@ fn memory_is_refused_within_a_tenth_and_a_flush_makes_room() {
 
 #[test]
 fn hot_copies_are_made_only_as_far_as_the_limit_of_memory_goes() {
-    let settings = limited(Limits { memory_bytes_max: Some(96 << 10), ..Limits::default() });
-    let (_world, db) = open(settings);
+    let hot_bytes = |memory_bytes_max: Option<u64>| {
+        let (_world, db) = open(limited(Limits { memory_bytes_max, ..Limits::default() }));
+        let docs = db.create_collection("docs", schema()).expect("a new name");
+        for half in 0..2 {
+            for id in half * 1_000..(half + 1) * 1_000 {
+                docs.upsert([row(id)]).run().expect("a write");
+            }
+            docs.compact().expect("a compaction");
+            docs.upsert([row(half)]).run().expect("due work runs");
+        }
+        (db.stats().hot_bytes, db.stats().usage.memory_bytes)
+    };
+    let (free, _) = hot_bytes(None);
+    let (limit, below) = (free + free / 2, free / 2);
+    assert!(free > 64 << 10, "{free}");
+    assert_eq!(hot_bytes(Some(limit)).0, free, "there is room for all");
+    let (hot, memory) = hot_bytes(Some(below));
+    assert!(hot < free && memory <= below, "{hot} of {free}, {memory} of {below}");
+}
+
+#[test]
+fn writers_that_come_at_once_do_not_pass_a_limit_together() {
+    let limit = 4 << 20;
+    let mut settings = limited(Limits { storage_bytes_max: Some(limit), ..Limits::default() });
+    (settings.memtable_bytes, settings.memtable_pool_bytes) = (1 << 20, 16 << 20);
+    (settings.wal_file_bytes, settings.wal_bytes_max) = (1 << 20, 64 << 20);
+    settings.index_rows_min = u64::MAX;
+    let (_world, db) = {
+        let world = world(settings);
+        let db = world.open_with_threads().expect("an empty disk opens");
+        (world, db)
+    };
     let docs = db.create_collection("docs", schema()).expect("a new name");
-    for id in 0..2_000 {
-        docs.upsert([row(id)]).run().expect("a write");
-    }
-    docs.compact().expect("a compaction");
-    docs.upsert([row(0)]).run().expect("due work runs");
-    assert!(db.stats().usage.memory_bytes <= 106 << 10, "{:?}", db.stats().usage);
+    let writer = |number: u64| {
+        let docs = docs.clone();
+        let write = move || {
+            for batch in 0..1_000 {
+                let first = number * 1_000_000 + batch * 1_000;
+                // About a fourteenth of the limit.
+                if docs.upsert((first..first + 900).map(row)).run().is_err() {
+                    return;
+                }
+            }
+        };
+        spawn("writer", write).expect("a thread")
+    };
+    let writers: Vec<_> = (0..12).map(writer).collect();
+    writers.into_iter().for_each(|writer| writer.join().expect("no panic"));
+    let used = db.stats().usage.storage_bytes;
+    assert!(used <= limit + limit / 10, "{used} of {limit}");
 }
 
 #[test]

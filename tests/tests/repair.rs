@@ -4,7 +4,7 @@
 use akidb::{ErrorKind, LossKind, Point, PointId, ReadMode, Repair, RepairPlan, Verify, WalDump};
 use akidb_tests::{
     declared::{check_declared, shown},
-    fixture::{AllRows, every_kind_of_file, every_kind_of_file_and_a_short_log, row},
+    fixture::{AllRows, every_kind_of_file, every_kind_of_file_and_a_short_log, leave_notes, row},
     ops::plain_schema,
     run::scan_all,
     world::{World, tiny_settings},
@@ -49,6 +49,19 @@ fn repaired(world: &World, wanted: &AllRows, what: &str) -> (RepairPlan, AllRows
     check_declared(&found, wanted, &plan.losses, what);
     db.close().unwrap_or_else(|error| panic!("{what}: {error}"));
     (plan, found)
+}
+
+#[test]
+fn damaged_notes_are_set_aside_and_nothing_is_lost() {
+    let (world, rows) = every_kind_of_file(ReadMode::Mmap);
+    for path in leave_notes(&world) {
+        let fork = world.fork(1);
+        fork.sim.corrupt(&path, 45, 1).expect("within the file");
+        let (plan, found) = repaired(&fork, &rows, &path.to_string_lossy());
+        assert_eq!((plan.losses.len(), plan.steps.len()), (0, 1), "{plan:?}");
+        assert_eq!((&plan.steps[0].file, found == rows), (&path, true));
+        assert_eq!(fork.files_with("lost+damaged-1").len(), 2, "the file and the report");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use akidb::{
     VerifyReport, WalDump, blocking::Db,
 };
 use akidb_tests::{
-    fixture::{every_kind_of_file, row},
+    fixture::{every_kind_of_file, leave_notes, row},
     ops::plain_schema,
     run::scan_all,
     world::{World, tiny_settings},
@@ -154,6 +154,62 @@ fn a_file_that_was_cut_or_is_gone_is_named() {
             continue; // D8 says why: the log then looks as if it had ended before
         }
         assert!(!report.is_sound(), "{} is gone: {:?}", path.display(), report.findings);
+    }
+}
+
+/// No row is in them, so the damage costs none; but it is said where it is.
+#[test]
+fn every_damaged_byte_of_the_journal_of_uploads_and_of_the_dead_letters_is_named() {
+    let (world, rows) = every_kind_of_file(ReadMode::Mmap);
+    let files = verify(&world, false).files;
+    let paths = leave_notes(&world);
+    let report = verify(&world, false);
+    assert_eq!((report.findings.len(), report.files), (0, files + 2));
+    let is_named = |world: &World, path: &Path, what: &str| {
+        let report = verify(world, false);
+        let found = damage(&report);
+        let [finding] = found.as_slice() else { panic!("{what}: {found:?}") };
+        assert_eq!((&*finding.file, finding.kind), (path, FindingKind::NotesDamaged), "{what}");
+        assert_eq!((finding.severity, finding.rows), (Severity::Damage, None), "{what}");
+        finding.offset.expect("where it is")
+    };
+    for path in &paths {
+        let len = world.sim.process().metadata(path).expect("it is there").len;
+        let mut last = 0;
+        for at in 0..len {
+            let what = format!("{} at {at}", path.display());
+            let flipped = world.fork(at);
+            flipped.sim.corrupt(path, at, 1 << (at % 8)).expect("within the file");
+            let offset = is_named(&flipped, path, &what);
+            assert!(offset <= at, "{what}: said to be at {offset}");
+            last = offset;
+            let cut = world.fork(at);
+            cut.sim.truncate(path, at).expect("it is there");
+            is_named(&cut, path, &what);
+        }
+        assert!(last > 40, "the last byte is not in the header: {last}");
+        let gone = world.fork(1);
+        gone.sim.process().remove_file(path).expect("it is there");
+        assert!(verify(&gone, false).is_sound(), "nothing noted is nothing wrong");
+        assert!(reads_exactly(&gone, &rows));
+    }
+}
+
+#[test]
+fn notes_of_a_newer_version_are_refused_as_such() {
+    let (world, _) = every_kind_of_file(ReadMode::Mmap);
+    for path in leave_notes(&world) {
+        let fork = world.fork(2);
+        let fs = fork.sim.process();
+        let mut bytes = read_file(&fs, &path).expect("it is there");
+        bytes[8] = 2;
+        let crc = crc32fast::hash(&bytes[..36]);
+        bytes[36..40].copy_from_slice(&crc.to_le_bytes());
+        write_file_durably(&fs, &path, &bytes).expect("it can be written");
+        let verify = Verify::new(fork.dir()).file_system(Arc::new(fork.sim.process()));
+        let error = verify.run().map(drop).expect_err("it is newer");
+        assert_eq!(error.kind(), ErrorKind::Incompatible, "{error}");
+        assert!(error.to_string().contains(&*path.to_string_lossy()), "{error}");
     }
 }
 

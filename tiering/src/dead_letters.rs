@@ -119,6 +119,25 @@ struct State {
     letters: Vec<DeadLetter>,
 }
 
+impl State {
+    fn read(fs: &dyn Fs, file: &RecordFile) -> Result<Self, RecordsError> {
+        let read = file.read(fs)?;
+        let damage =
+            |detail| RecordsError::Corruption { file: file.path.clone(), offset: 0, detail };
+        let letters: Option<Vec<_>> = read.bodies.iter().map(|body| decode(body)).collect();
+        let letters = letters.ok_or_else(|| damage("a record is not a dead letter"))?;
+        let numbers = letters.iter().map(|letter| letter.id).chain([read.next]);
+        if !numbers.is_sorted_by(|one, next| one < next) {
+            return Err(damage("the numbers of the letters do not rise"));
+        }
+        let names: BTreeSet<&str> = letters.iter().map(|letter| &*letter.name).collect();
+        if names.len() != letters.len() {
+            return Err(damage("two letters have one name"));
+        }
+        Ok(Self { next: read.next, letters })
+    }
+}
+
 impl DeadLetterQueue {
     /// Opens the queue at `path`; an empty one if there is no file. One process at a time. More than
     /// `max` letters, from an open with a higher bound, are kept.
@@ -134,20 +153,18 @@ impl DeadLetterQueue {
         max: usize,
     ) -> Result<Self, RecordsError> {
         let file = RecordFile { path: path.to_owned(), magic: MAGIC };
-        let read = file.read(&*fs)?;
-        let damage = |detail| RecordsError::Corruption { file: path.to_owned(), offset: 0, detail };
-        let letters: Option<Vec<_>> = read.bodies.iter().map(|body| decode(body)).collect();
-        let letters = letters.ok_or_else(|| damage("a record is not a dead letter"))?;
-        let numbers = letters.iter().map(|letter| letter.id).chain([read.next]);
-        if !numbers.is_sorted_by(|one, next| one < next) {
-            return Err(damage("the numbers of the letters do not rise"));
-        }
-        let names: BTreeSet<&str> = letters.iter().map(|letter| &*letter.name).collect();
-        if names.len() != letters.len() {
-            return Err(damage("two letters have one name"));
-        }
-        let state = Mutex::new(State { next: read.next, letters });
+        let state = Mutex::new(State::read(&*fs, &file)?);
         Ok(Self { fs, random, clock, file, max, state })
+    }
+
+    /// The letters of the queue at `path`, the oldest first; none if there is no file. For whoever looks
+    /// at a directory that another process may have open.
+    ///
+    /// # Errors
+    /// As [`DeadLetterQueue::open`].
+    pub fn read(fs: &dyn Fs, path: &Path) -> Result<Vec<DeadLetter>, RecordsError> {
+        let file = RecordFile { path: path.to_owned(), magic: MAGIC };
+        State::read(fs, &file).map(|state| state.letters)
     }
 
     /// Notes that `name` was given up, and why; durable when it returns. Returns the letter's number:

@@ -82,10 +82,19 @@ impl UploadJournal {
         path: &Path,
     ) -> Result<Self, RecordsError> {
         let file = RecordFile { path: path.to_owned(), magic: MAGIC };
-        let read = file.read(&*fs)?;
-        let entry = |body: &Vec<u8>| decode(body).ok_or_else(|| malformed(&file.path));
-        let entries = read.bodies.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { fs, random, file, entries: Mutex::new(entries) })
+        let entries = Mutex::new(Self::read(&*fs, path)?);
+        Ok(Self { fs, random, file, entries })
+    }
+
+    /// What the journal at `path` says, in the order in which it was written down; nothing if there is
+    /// no file. For whoever looks at a directory that another process may have open.
+    ///
+    /// # Errors
+    /// As [`UploadJournal::open`].
+    pub fn read(fs: &dyn Fs, path: &Path) -> Result<Vec<JournalEntry>, RecordsError> {
+        let read = RecordFile { path: path.to_owned(), magic: MAGIC }.read(fs)?;
+        let entry = |body: &Vec<u8>| decode(body).ok_or_else(|| malformed(path));
+        read.bodies.iter().map(entry).collect()
     }
 
     /// Writes down an upload; durable when it returns.

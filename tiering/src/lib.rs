@@ -70,7 +70,7 @@ pub use error::{Outcome, StoreError, StoreErrorKind};
 pub use journal::{JournalEntry, TAG_BYTES_MAX, UploadJournal};
 pub use key::{KEY_BYTES_MAX, KEY_SEGMENT_BYTES_MAX, KeyError, ObjectKey};
 pub use local::LocalStore;
-pub use memory::MemoryStore;
+pub use memory::{Conditions, MemoryStore};
 pub use multipart::{
     ListedPart, ListedUpload, MultipartStore, PART_NUMBER_MAX, PartLimits, PartPage, PartReceipt,
     Upload, UploadId, UploadOptions, UploadPage, joined,

@@ -16,8 +16,31 @@ use std::{collections::BTreeMap, ops::Bound, ops::Range, sync::Arc, time::Durati
 mod uploads;
 
 /// An object store in memory.
+///
+/// It can be told to lack what servers lack, so that a program is tried against it without one:
+///
+/// ```
+/// use akidb_tiering::{Conditions, MemoryStore, ObjectStore};
+/// let store = MemoryStore::new().with_conditions(Conditions::Refused).without_parts();
+/// assert!(store.capabilities().require_multi_writer().is_err());
+/// assert!(store.multipart().is_none());
+/// ```
 #[derive(Debug, Default)]
 pub struct MemoryStore(Mutex<State>);
+
+/// What a [`MemoryStore`] does about the condition of a put, or of the end of an upload in parts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Conditions {
+    /// It holds.
+    #[default]
+    Hold,
+    /// A put with a condition is refused as unsupported, and has no effect: shows who asks for what
+    /// the store says it lacks.
+    Refused,
+    /// It is not looked at, and the store says that it holds, as several servers that speak S3 do:
+    /// what [`probe`](crate::probe()) is for.
+    Ignored,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -27,6 +50,9 @@ struct State {
     clock: Option<Arc<dyn Clock>>,
     /// The shortest part; that of S3, unless a test wants small ones.
     part_min: Option<u64>,
+    /// Objects are put whole.
+    without_parts: bool,
+    conditions: Conditions,
     /// Puts, parts and uploads so far: each gets a tag of its own, as on a store with versions.
     made: u64,
 }
@@ -76,10 +102,13 @@ impl State {
         put_id: Option<PutId>,
     ) -> StoreResult<ETag> {
         let current = self.objects.get(key).map(|stored| &stored.etag);
-        let holds = match condition {
-            PutCondition::Any => true,
-            PutCondition::IfAbsent => current.is_none(),
-            PutCondition::IfMatch(etag) => current == Some(etag),
+        let holds = match (self.conditions, condition) {
+            (_, PutCondition::Any) | (Conditions::Ignored, _) => true,
+            (Conditions::Refused, _) => {
+                return Err(StoreError::not_done(StoreErrorKind::Unsupported, key));
+            }
+            (Conditions::Hold, PutCondition::IfAbsent) => current.is_none(),
+            (Conditions::Hold, PutCondition::IfMatch(etag)) => current == Some(etag),
         };
         if !holds {
             return Err(StoreError::not_done(StoreErrorKind::PreconditionFailed, key));
@@ -107,6 +136,20 @@ impl MemoryStore {
     #[must_use]
     pub fn with_part_min(self, bytes: u64) -> Self {
         self.0.lock().part_min = Some(bytes);
+        self
+    }
+
+    /// The same store, which does this about conditions, and says so in its capabilities.
+    #[must_use]
+    pub fn with_conditions(self, conditions: Conditions) -> Self {
+        self.0.lock().conditions = conditions;
+        self
+    }
+
+    /// The same store, to which objects are put whole.
+    #[must_use]
+    pub fn without_parts(self) -> Self {
+        self.0.lock().without_parts = true;
         self
     }
 
@@ -200,12 +243,20 @@ impl ObjectStore for MemoryStore {
     }
 
     fn multipart(&self) -> Option<&dyn MultipartStore> {
-        Some(self)
+        let without = self.0.lock().without_parts;
+        if without { None } else { Some(self) }
     }
 
     fn capabilities(&self) -> Capabilities {
         let state = self.0.lock();
-        let (ages, parts) = (state.clock.is_some(), Some(state.limits()));
-        Capabilities { ages, parts, ..Capabilities::ALL_BUT_AGES }
+        let holds = state.conditions != Conditions::Refused;
+        Capabilities {
+            if_absent: holds,
+            if_match: holds,
+            ages: state.clock.is_some(),
+            parts: Some(state.limits()).filter(|_| !state.without_parts),
+            conditional_complete: holds && !state.without_parts,
+            ..Capabilities::ALL_BUT_AGES
+        }
     }
 }

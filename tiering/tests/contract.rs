@@ -1,8 +1,8 @@
 //! Every store of this crate keeps the contract, and keeps it under threads.
 
 use akidb_tiering::{
-    LocalStore, MemoryStore, ObjectKey, ObjectStore, PutCondition, PutOptions, StoreErrorKind,
-    contract, probe,
+    Conditions, LocalStore, MemoryStore, ObjectKey, ObjectStore, PutCondition, PutOptions,
+    StoreErrorKind, contract, probe,
 };
 use akidb_vfs::{RealFs, sim::SimFs, thread::spawn_scoped};
 use pollster::block_on;
@@ -11,6 +11,19 @@ use std::sync::Arc;
 #[test]
 fn the_memory_store_keeps_the_contract() {
     block_on(contract::run(&MemoryStore::new()));
+}
+
+/// A store in memory that lacks what a store may lack.
+fn less() -> MemoryStore {
+    MemoryStore::new().with_conditions(Conditions::Refused).without_parts()
+}
+
+#[test]
+fn a_store_that_lacks_something_and_says_so_keeps_the_contract_of_the_rest() {
+    block_on(contract::run(&less()));
+    let key = ObjectKey::new("pointer").expect("a valid key");
+    let put = block_on(less().put(&key, "rows".into(), PutOptions::if_absent()));
+    assert_eq!(put.map(drop).expect_err("it says so").kind, StoreErrorKind::Unsupported);
 }
 
 #[test]
@@ -32,8 +45,8 @@ fn the_local_store_keeps_the_contract_on_a_simulated_disk() {
 fn the_probe_finds_what_the_stores_promise_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let local = LocalStore::open(Arc::new(RealFs), dir.path()).unwrap();
-    let memory = MemoryStore::new();
-    for store in [&local as &dyn ObjectStore, &memory] {
+    let (memory, less) = (MemoryStore::new(), less());
+    for store in [&local as &dyn ObjectStore, &memory, &less] {
         let scratch = ObjectKey::new("probe/1").expect("a valid key");
         let found = block_on(probe(store, &scratch)).expect("the store answers");
         assert_eq!(found, store.capabilities());

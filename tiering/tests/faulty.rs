@@ -2,8 +2,8 @@
 //! against it.
 
 use akidb_tiering::{
-    ETag, MemoryStore, ObjectKey, ObjectStore, Outcome, PutCondition, PutId, PutOptions,
-    SkippedSleep, StoreError, StoreErrorKind, UploadOptions, contract,
+    Conditions, ETag, MemoryStore, ObjectKey, ObjectStore, Outcome, PutCondition, PutId,
+    PutOptions, SkippedSleep, StoreError, StoreErrorKind, UploadOptions, contract,
     faulty::{Fault, FaultyStore, Verb},
     get_verified, probe, put_verified,
 };
@@ -26,19 +26,6 @@ fn put(store: &dyn ObjectStore, name: &str) -> Result<(), StoreError> {
 
 const WAIT: Duration = Duration::from_secs(3);
 
-const ALL: [Fault; 10] = [
-    Fault::Throttle { retry_after: Some(WAIT) },
-    Fault::ServerError,
-    Fault::Forbidden,
-    Fault::NotFound,
-    Fault::TimeoutBefore,
-    Fault::TimeoutAfter,
-    Fault::Reset,
-    Fault::Truncated,
-    Fault::ErrorInside,
-    Fault::Slow(WAIT),
-];
-
 #[test]
 fn without_faults_it_keeps_the_contract_of_the_store_below() {
     let store = faulty(1);
@@ -52,8 +39,10 @@ fn without_faults_it_keeps_the_contract_of_the_store_below() {
 #[test]
 fn each_fault_of_a_put_says_what_a_server_would_and_does_it() {
     use Outcome::{NotDone, Unknown};
-    use StoreErrorKind::{NotFound, PermissionDenied, Throttled, Unavailable};
-    for fault in ALL {
+    use StoreErrorKind::{
+        Conflict, Misconfigured, NotFound, PermissionDenied, Throttled, Unavailable,
+    };
+    for fault in Fault::ALL {
         let store = faulty(1);
         store.fail_next(Some(Verb::Put), 1, fault);
         let result = put(&store, "a");
@@ -62,6 +51,8 @@ fn each_fault_of_a_put_says_what_a_server_would_and_does_it() {
             Fault::Slow(_) => None,
             Fault::Throttle { .. } => Some((Throttled, Unknown, Some(false))),
             Fault::Forbidden => Some((PermissionDenied, NotDone, Some(false))),
+            Fault::Skewed => Some((Misconfigured, NotDone, Some(false))),
+            Fault::Conflict => Some((Conflict, NotDone, Some(false))),
             Fault::NotFound => Some((NotFound, NotDone, Some(false))),
             Fault::TimeoutAfter => Some((Unavailable, Unknown, Some(true))),
             Fault::Reset => Some((Unavailable, Unknown, None)),
@@ -155,67 +146,12 @@ fn parts_fail_on_request_too() {
     assert_eq!(block_on(store.get(&key("a"))).expect("it was done").body, "part");
 }
 
-/// A store over one in memory that does not look at conditions.
-#[derive(Debug, Default)]
-struct Liar(MemoryStore);
-
-impl ObjectStore for Liar {
-    fn put<'a>(
-        &'a self,
-        key: &'a ObjectKey,
-        body: Bytes,
-        options: PutOptions,
-    ) -> akidb_tiering::BoxFuture<'a, akidb_tiering::StoreResult<akidb_tiering::PutReceipt>> {
-        let mut ignored = options;
-        ignored.condition = PutCondition::Any;
-        self.0.put(key, body, ignored)
-    }
-
-    fn get<'a>(
-        &'a self,
-        key: &'a ObjectKey,
-    ) -> akidb_tiering::BoxFuture<'a, akidb_tiering::StoreResult<akidb_tiering::Object>> {
-        self.0.get(key)
-    }
-
-    fn get_ranges<'a>(
-        &'a self,
-        key: &'a ObjectKey,
-        ranges: &'a [std::ops::Range<u64>],
-    ) -> akidb_tiering::BoxFuture<'a, akidb_tiering::StoreResult<Vec<Bytes>>> {
-        self.0.get_ranges(key, ranges)
-    }
-
-    fn head<'a>(
-        &'a self,
-        key: &'a ObjectKey,
-    ) -> akidb_tiering::BoxFuture<'a, akidb_tiering::StoreResult<akidb_tiering::Head>> {
-        self.0.head(key)
-    }
-
-    fn delete<'a>(
-        &'a self,
-        key: &'a ObjectKey,
-    ) -> akidb_tiering::BoxFuture<'a, akidb_tiering::StoreResult<()>> {
-        self.0.delete(key)
-    }
-
-    fn list<'a>(
-        &'a self,
-        prefix: &'a str,
-        after: Option<&'a akidb_tiering::PageToken>,
-        limit: usize,
-    ) -> akidb_tiering::BoxFuture<'a, akidb_tiering::StoreResult<akidb_tiering::ListPage>> {
-        self.0.list(prefix, after, limit)
-    }
-}
-
 #[test]
 fn the_probe_believes_no_store_and_tells_no_answer_from_no_ability() {
-    let liar = Liar::default();
+    let liar = MemoryStore::new().with_conditions(Conditions::Ignored);
     let found = block_on(probe(&liar, &key("probe"))).expect("it answers");
-    assert!(!found.if_absent && !found.if_match && found.put_ids && found.parts.is_none());
-    block_on(contract::run(&liar));
+    assert!(liar.capabilities().require_multi_writer().is_ok(), "it says so");
+    assert!(!found.if_absent && !found.if_match && !found.conditional_complete && found.put_ids);
 
     for nth in 1..=9 {
         let store = faulty(1);
@@ -271,7 +207,7 @@ proptest! {
     fn the_same_seed_fails_the_same_calls(seed in any::<u64>()) {
         let history = || {
             let store = faulty(seed);
-            store.fail_randomly(300, &ALL);
+            store.fail_randomly(300, &Fault::ALL);
             for n in 0..50 {
                 drop(put(&store, &format!("k/{n}")));
             }

@@ -89,6 +89,10 @@ pub(crate) struct BenchShipArgs {
     #[arg(long)]
     pub(crate) flushed: bool,
 
+    /// Draw collections per second against uploads at once into this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+
     /// Where the databases are made, which must be new or empty [default: a temporary directory].
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,

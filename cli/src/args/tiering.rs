@@ -1,6 +1,6 @@
 //! The options of the commands about tiers, dead letters and snapshots.
 
-use super::{Place, ReadOnlyArgs, values};
+use super::{LimitArgs, Place, ReadOnlyArgs, StorePlace, values};
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -198,6 +198,8 @@ Examples:
   akidb snapshot verify  --dir ./data before-import
   akidb snapshot restore --dir ./data before-import --to docs-as-it-was
   akidb snapshot restore --dir ./data before-import --to docs --over
+  akidb snapshot copy    --dir ./data before-import --to file:/mnt/backup
+  akidb snapshot restore --dir ./data before-import.parquet --from file:/mnt/backup --to docs-as-it-was
   akidb snapshot delete  --dir ./data before-import";
 
 /// Collections as they were at one moment, in the object store.
@@ -216,8 +218,10 @@ pub(crate) enum SnapshotCommand {
     List(SnapshotListArgs),
     /// Read a snapshot whole and check it.
     Verify(SnapshotVerifyArgs),
-    /// Make a collection of a snapshot.
+    /// Make a collection of a snapshot, or of a copy of one.
     Restore(SnapshotRestoreArgs),
+    /// Put a copy of a snapshot into another object store.
+    Copy(SnapshotCopyArgs),
     /// Remove a snapshot and its object.
     Delete(SnapshotDeleteArgs),
 }
@@ -231,6 +235,9 @@ pub(crate) struct SnapshotCreateArgs {
     /// The snapshot's name.
     #[arg(value_name = "SNAPSHOT")]
     pub(crate) snapshot: String,
+
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
 }
 
 /// Say which snapshots there are.
@@ -244,16 +251,21 @@ pub(crate) struct SnapshotListArgs {
     pub(crate) opening: ReadOnlyArgs,
 }
 
-/// Make a collection of a snapshot.
+/// Make a collection of a snapshot, or, with --from, of a copy of one.
 #[derive(Debug, Args)]
 pub(crate) struct SnapshotRestoreArgs {
-    /// The database directory.
+    /// The database directory. With --from it is made if it does not exist.
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: PathBuf,
 
-    /// The snapshot's name.
+    /// The snapshot's name; with --from, the key of the copy.
     #[arg(value_name = "SNAPSHOT")]
     pub(crate) snapshot: String,
+
+    /// The object store that a copy lies in: file:DIR or s3://BUCKET/PREFIX, reached by the options
+    /// of --store. The copy may be of any database.
+    #[arg(long, value_name = "PLACE", value_parser = values::store, conflicts_with = "over")]
+    pub(crate) from: Option<StorePlace>,
 
     /// The name of the collection, which must be new.
     #[arg(long, value_name = "COLLECTION")]
@@ -262,6 +274,29 @@ pub(crate) struct SnapshotRestoreArgs {
     /// The collection is there, and gives way to the snapshot in one step.
     #[arg(long)]
     pub(crate) over: bool,
+
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+}
+
+/// Put a copy of a snapshot into another object store: one Parquet file that needs nothing beside it.
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotCopyArgs {
+    /// The database directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+
+    /// The snapshot's name.
+    #[arg(value_name = "SNAPSHOT")]
+    pub(crate) snapshot: String,
+
+    /// Where to: file:DIR or s3://BUCKET/PREFIX, reached by the options of --store.
+    #[arg(long, value_name = "PLACE", value_parser = values::store)]
+    pub(crate) to: StorePlace,
+
+    /// The copy's key, which must be free there [default: SNAPSHOT.parquet].
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Option<String>,
 }
 
 /// Read a snapshot whole: its bytes, the checksums of its rows, and their number.

@@ -2,12 +2,9 @@
 //! needs no trying out, which would count, and would meet the failures that were asked for.
 
 use crate::error::{CliError, Result};
-use akidb::{
-    tiering::{
-        Capabilities, EndpointSettings, RetryingStore, Surroundings, TimerSleep,
-        s3::{Credentials, S3Settings, S3Store},
-    },
-    vfs::{SystemClock, SystemRandom},
+use akidb::tiering::{
+    Capabilities, EndpointSettings, RetryingStore, Surroundings,
+    s3::{Credentials, S3Settings, S3Store},
 };
 use akidb_s3server::{ACCESS_KEY, REGION, SECRET_KEY};
 use std::sync::Arc;
@@ -25,11 +22,7 @@ pub(super) fn open(endpoint: &str, requests: u32) -> Result<Arc<RetryingStore>> 
         .assume(Capabilities::ALL_BUT_AGES);
     let store = pollster::block_on(S3Store::open(settings));
     let store = store.map_err(|error| CliError::Store(Box::new(error)))?;
-    let surroundings = Surroundings {
-        clock: Arc::new(SystemClock::new()),
-        sleep: Arc::new(TimerSleep::start().map_err(CliError::Thread)?),
-        random: Arc::new(SystemRandom::new()),
-    };
+    let surroundings = Surroundings::of_machine().map_err(CliError::Thread)?;
     let defaults = EndpointSettings::default();
     let requests_max = defaults.requests_max.max(requests);
     let settings = EndpointSettings { requests_max, ..defaults };

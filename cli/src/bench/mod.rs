@@ -5,6 +5,7 @@ mod bare;
 #[cfg(feature = "bench-s3")]
 mod client;
 mod latency;
+mod plot;
 mod recovery;
 mod rows;
 mod search;

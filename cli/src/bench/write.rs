@@ -122,7 +122,8 @@ fn durability_name(durability: Durability) -> String {
 
 pub(super) fn run(args: &BenchWriteArgs, output: Output) -> Result<()> {
     let place = Workplace::new(args.dir.as_deref())?;
-    let db = database::open_or_create(place.path(), &StoreArgs::default(), args.wal_backend)?;
+    let settings = Settings { wal_backend: args.wal_backend, ..Settings::default() };
+    let db = database::open_or_create(place.path(), &StoreArgs::default(), settings)?;
     let collection = db.create_collection("bench", Schema::new(args.dim, Metric::Cosine))?;
     let rows = Rows::new(args.dim, args.rows);
     let bench = Bench { args, dir: place.path(), db: &db, collection, rows };

@@ -11,7 +11,7 @@ use crate::{
     bench::Measured,
     database::Workplace,
     error::{CliError, Result},
-    ingest,
+    ingest::{self, Load},
     output::{self, Output, Report},
     progress::Progress,
     source::{self, Query, SAMPLE_NAME, Source},
@@ -32,6 +32,8 @@ use std::path::{Path, PathBuf};
 
 const COLLECTION: &str = "demo";
 const BATCH: usize = 500;
+/// How they are written.
+const LOAD: Load = Load { batch: BATCH, durability: None, flush_when_full: false };
 /// Rows that the profile is made of.
 const PROFILED: usize = 1000;
 /// Queries that are timed in each tier.
@@ -194,7 +196,7 @@ impl Demo<'_> {
             self.source.dim(),
         ))?;
         let progress = Progress::new(self.output, "ingesting", rows);
-        let loaded = ingest::load(&self.collection, self.source, BATCH, None, &progress)?;
+        let loaded = ingest::load(&self.collection, self.source, LOAD, &progress)?;
         drop(progress);
         let step = Step { rows: loaded.rows, time: loaded.time };
         self.say_step("durable and searchable", step)?;

@@ -5,8 +5,10 @@ mod bench;
 mod commands;
 mod demo;
 mod inspect;
+mod limits;
 #[cfg(feature = "bench-s3")]
 mod over_s3;
+mod snapshots;
 mod tiers;
 mod tools;
 

@@ -2,17 +2,23 @@
 //! there.
 
 use crate::{Ran, with_sample};
+use akidb::vfs::{RealFs, read_file};
 use akidb_s3server::{ACCESS_KEY, Fault, REGION, S3Server, SECRET_KEY, Seen, Strike};
 use serde_json::{Value, json};
 use std::{path::Path, process::Command};
 
 /// Runs a command with the bucket of `server`, and credentials as AWS's tools find them.
 fn run(server: &S3Server, dir: &Path, line: &str) -> Ran {
+    run_at(server, "s3://rows/here", dir, line)
+}
+
+/// The same with another store for the database itself.
+fn run_at(server: &S3Server, store: &str, dir: &Path, line: &str) -> Ran {
     let dir = dir.display().to_string();
     let words = line.split(' ').map(|word| if word == "DIR" { &*dir } else { word });
     let output = Command::new(env!("CARGO_BIN_EXE_akidb"))
         .args(words)
-        .args(["--store", "s3://rows/here", "--endpoint", &server.endpoint()])
+        .args(["--store", store, "--endpoint", &server.endpoint()])
         .args(["--region", REGION, "--s3-allow-http"])
         .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
         .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
@@ -87,6 +93,24 @@ fn what_the_store_refuses_for_good_is_a_dead_letter_that_can_be_retried_and_drop
 }
 
 #[test]
+fn a_snapshot_is_copied_to_another_prefix_and_restored_from_it() {
+    let (server, dir, new) = (server(), with_sample(), tempfile::tempdir().expect("a directory"));
+    run(&server, dir.path(), "snapshot create --dir DIR -C words first").ok();
+    let line = "snapshot copy --dir DIR first --to s3://rows/backup --key first.parquet --json";
+    let copied = run(&server, dir.path(), line).json();
+    assert_eq!(copied["to"], "s3://rows/backup");
+    assert!(server.seen().iter().any(|seen| seen.target.starts_with("/rows/backup/first.parquet")));
+    let taken = run(&server, dir.path(), line).fails(1);
+    let taken: Value = serde_json::from_str(&taken).expect("JSON");
+    assert_eq!(taken["error"]["kind"], "already_exists", "{taken}");
+    // By a machine that uses another store for itself.
+    let own = format!("file:{}", new.path().join("bucket").display());
+    let line = "snapshot restore --dir DIR first.parquet --from s3://rows/backup --to again --json";
+    let database = new.path().join("db");
+    assert_eq!(run_at(&server, &own, &database, line).json()["rows"], 5000);
+}
+
+#[test]
 fn wrong_buckets_and_credentials_are_told_apart() {
     let (server, dir) = (server(), tempfile::tempdir().expect("a directory"));
     for (store, key, kind) in
@@ -108,10 +132,13 @@ fn wrong_buckets_and_credentials_are_told_apart() {
 
 #[test]
 fn shipping_is_measured_at_both_levels_and_in_every_mode() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let picture = dir.path().join("shipping.svg");
     for trouble in ["", " --fail-percent 5 --throttle"] {
         let line = format!(
             "bench ship --collections 12 --rows 5 --dim 8 --latency-ms 1 --concurrency 1,3 --batch 4 \
-             --flushed{trouble} --json"
+             --flushed{trouble} --svg {} --json",
+            picture.display()
         );
         let result = crate::akidb(line.split_whitespace()).json();
         let points = result["points"].as_array().expect("a list");
@@ -134,6 +161,14 @@ fn shipping_is_measured_at_both_levels_and_in_every_mode() {
             if cfg!(target_os = "linux") {
                 assert!(point["peak_rss_bytes"].as_u64() > Some(0), "{point}");
             }
+        }
+        let svg = read_file(&RealFs, &picture).expect("a picture");
+        let svg = String::from_utf8(svg).expect("it is text");
+        assert!(svg.ends_with("</svg>\n"));
+        for text in
+            ["uploads at once", "an object each", "4 in an object", "demotions of a database"]
+        {
+            assert!(svg.contains(text), "{text}");
         }
         // 12 collections in fours are 3 objects, each put and verified.
         let batched = points.iter().find(|point| point["mode"] == "batched").expect("a point");

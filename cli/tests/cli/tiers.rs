@@ -118,23 +118,6 @@ fn what_a_collection_wants_is_kept_added_to_and_cleared() {
 }
 
 #[test]
-fn snapshots_are_made_listed_restored_and_deleted() {
-    let dir = with_sample();
-    let made = run(dir.path(), "snapshot create --dir DIR -C words first --json").json();
-    assert_eq!(made["snapshot"]["rows"], 5000);
-    run(dir.path(), "delete --dir DIR -C words n13766896").ok();
-    let listed = run(dir.path(), "snapshot list --dir DIR --read-only --json").json();
-    assert_eq!(listed["snapshots"], json!([made["snapshot"]]));
-    let restored = run(dir.path(), "snapshot restore --dir DIR first --to before --json").json();
-    assert_eq!(restored["rows"], 5000);
-    run(dir.path(), "get --dir DIR -C before n13766896").ok();
-    run(dir.path(), "snapshot delete --dir DIR first").ok();
-    let text = run(dir.path(), "snapshot delete --dir DIR first").fails(1);
-    assert!(text.contains("akidb snapshot list"), "{text}");
-    assert_eq!(run(dir.path(), "snapshot list --dir DIR").ok(), "no snapshots\n");
-}
-
-#[test]
 fn without_dead_letters_the_list_is_empty_and_a_number_is_an_error() {
     let dir = with_sample();
     assert_eq!(run(dir.path(), "dlq list --dir DIR").ok(), "no move was given up\n");

@@ -183,8 +183,8 @@ impl Db {
     /// and checksums. Where a store keeps to no conditions, of two copies to one key at once both may go well.
     ///
     /// # Errors
-    /// `NotFound`; `InvalidInput` for a bad key; `AlreadyExists` if the key is taken; `Corruption` naming the
-    /// object; errors of either store.
+    /// `NotFound`; `InvalidInput` for a bad key, `AlreadyExists` for one that is taken; `Corruption`
+    /// naming the object; errors of either store.
     pub async fn copy_snapshot(
         &self,
         name: &str,
@@ -199,8 +199,8 @@ impl Db {
     /// are written as by an upsert. If it fails on the way, the collection is dropped again.
     ///
     /// # Errors
-    /// `AlreadyExists` (the collection's name), `Corruption` or `Incompatible` naming the object; those of
-    /// an upsert.
+    /// `AlreadyExists` (the collection's name), `NotFound`, `Corruption` or `Incompatible` (the object,
+    /// which is named); those of an upsert.
     pub async fn restore_copy(
         &self,
         from: Arc<dyn ObjectStore>,

@@ -25,7 +25,7 @@ const LEVEL: i32 = 3;
 ///
 /// # Errors
 /// A bug: the state breaks a rule, or is larger than a manifest can be.
-pub(super) fn encode(state: &BucketState) -> Result<Bytes, BucketError> {
+pub(crate) fn encode(state: &BucketState) -> Result<Bytes, BucketError> {
     if state.check().is_err() {
         return Err(BucketError::Bug("a manifest for the bucket breaks a rule"));
     }

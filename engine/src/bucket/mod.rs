@@ -52,7 +52,7 @@ mod protocol_tests;
 
 pub(crate) use error::BucketError;
 #[cfg(feature = "testing")]
-pub(crate) use format::decode;
+pub(crate) use format::{decode, encode};
 #[cfg(feature = "testing")]
 pub(crate) use keys::MANIFEST_KEY;
 pub(crate) use keys::{cold_key, snapshot_key};

@@ -16,15 +16,13 @@ use crate::{
     manifest::{ColdMeta, CollectionManifest, ManifestState},
 };
 use akidb_tiering::{
-    BoxFuture, Capabilities, Head, ListPage, MemoryStore, Object, ObjectKey, ObjectStore,
-    PageToken, PutOptions, PutReceipt, StoreResult,
+    Conditions, MemoryStore, ObjectKey, ObjectStore, PutOptions,
     faulty::{Fault, FaultyStore, Verb},
 };
 use akidb_vfs::{SystemRandom, sim::SimClock};
 use akidb_wal::Lsn;
-use bytes::Bytes;
 use pollster::block_on;
-use std::{collections::BTreeSet, ops::Range, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use uuid::Uuid;
 
 const DATABASE: Uuid = Uuid::from_u128(0xa1);
@@ -61,8 +59,13 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::whose(Conditions::Hold)
+    }
+
+    fn whose(conditions: Conditions) -> Self {
         let clock = SimClock::new();
-        let memory = Arc::new(MemoryStore::with_clock(Arc::new(clock.clone())));
+        let memory = MemoryStore::with_clock(Arc::new(clock.clone())).with_conditions(conditions);
+        let memory = Arc::new(memory);
         let faulty = Arc::new(FaultyStore::new(memory.clone(), 1));
         Self { clock, memory, faulty }
     }
@@ -95,6 +98,13 @@ impl World {
         self.put(&key);
         key
     }
+}
+
+/// A bucket, and the first writer of it.
+fn opened() -> (World, Directory, Session) {
+    let (world, mut directory) = (World::new(), Directory::default());
+    let writer = world.open(&mut directory, 1).unwrap();
+    (world, directory, writer)
 }
 
 fn open(root: Root, directory: &mut Directory, seed: u64) -> Result<Session> {
@@ -145,9 +155,7 @@ fn assert_fenced(error: &Error, by: &str) {
 
 #[test]
 fn d9_the_machine_that_was_replaced_is_told_at_its_next_commit_and_ever_after() {
-    let world = World::new();
-    let mut first = Directory::default();
-    let mut writer = world.open(&mut first, 1).unwrap();
+    let (world, mut first, mut writer) = opened();
     let key = world.upload(&writer);
     commit(&mut writer, &mut first, &[&key]).unwrap();
     let mut second = restored(&world);
@@ -179,9 +187,7 @@ fn d9_of_two_that_restore_one_bucket_exactly_one_has_it() {
 
 #[test]
 fn a_directory_opens_again_and_a_copy_of_it_does_not() {
-    let world = World::new();
-    let mut directory = Directory::default();
-    let mut writer = world.open(&mut directory, 1).unwrap();
+    let (world, mut directory, mut writer) = opened();
     let key = world.upload(&writer);
     commit(&mut writer, &mut directory, &[&key]).unwrap();
     drop(writer);
@@ -195,9 +201,7 @@ fn a_directory_opens_again_and_a_copy_of_it_does_not() {
 
 #[test]
 fn a_commit_that_was_not_recorded_is_undone_and_nothing_it_gave_up_is_gone() {
-    let world = World::new();
-    let mut directory = Directory::default();
-    let mut writer = world.open(&mut directory, 1).unwrap();
+    let (world, mut directory, mut writer) = opened();
     let old = world.upload(&writer);
     commit(&mut writer, &mut directory, &[&old]).unwrap();
     let new = world.upload(&writer);
@@ -219,9 +223,7 @@ fn a_commit_that_was_not_recorded_is_undone_and_nothing_it_gave_up_is_gone() {
 
 #[test]
 fn d10_what_a_commit_gives_up_goes_after_it_is_recorded_and_leaves_the_list() {
-    let world = World::new();
-    let mut directory = Directory::default();
-    let mut writer = world.open(&mut directory, 1).unwrap();
+    let (world, mut directory, mut writer) = opened();
     let (a, b) = (world.upload(&writer), world.upload(&writer));
     commit(&mut writer, &mut directory, &[&a, &b]).unwrap();
     commit(&mut writer, &mut directory, &[&b]).unwrap();
@@ -239,9 +241,7 @@ fn d10_what_a_commit_gives_up_goes_after_it_is_recorded_and_leaves_the_list() {
 #[test]
 fn a_lost_answer_is_read_back() {
     for fault in [Fault::TimeoutAfter, Fault::Reset] {
-        let world = World::new();
-        let mut directory = Directory::default();
-        let mut writer = world.open(&mut directory, 1).unwrap();
+        let (world, mut directory, mut writer) = opened();
         let key = world.upload(&writer);
         world.faulty.fail_next(Some(Verb::Put), 1, fault);
         match commit(&mut writer, &mut directory, &[&key]) {
@@ -256,9 +256,7 @@ fn a_lost_answer_is_read_back() {
 
 #[test]
 fn what_a_doubtful_commit_named_stays_until_a_commit_settles_it() {
-    let world = World::new();
-    let mut directory = Directory::default();
-    let mut writer = world.open(&mut directory, 1).unwrap();
+    let (world, mut directory, mut writer) = opened();
     let old = world.upload(&writer);
     commit(&mut writer, &mut directory, &[&old]).unwrap();
     commit(&mut writer, &mut directory, &[]).unwrap();
@@ -295,9 +293,7 @@ fn a_put_of_a_process_that_died_may_arrive_before_the_next_one_opens() {
 
 #[test]
 fn a_directory_restored_from_an_attempt_that_another_replaced_is_not_the_owner() {
-    let world = World::new();
-    let mut first = Directory::default();
-    let mut writer = world.open(&mut first, 1).unwrap();
+    let (world, mut first, mut writer) = opened();
     let (a, b) = (world.upload(&writer), world.upload(&writer));
     // It arrives, and its writer does not come to know.
     world.faulty.fail_next(Some(Verb::Put), 1, Fault::TimeoutAfter);
@@ -311,21 +307,9 @@ fn a_directory_restored_from_an_attempt_that_another_replaced_is_not_the_owner()
 
 #[test]
 fn each_verb_may_fail_in_each_way_at_each_call_and_the_directory_opens_again() {
-    let faults = [
-        Fault::Throttle { retry_after: None },
-        Fault::ServerError,
-        Fault::Forbidden,
-        Fault::NotFound,
-        Fault::TimeoutBefore,
-        Fault::TimeoutAfter,
-        Fault::Reset,
-        Fault::Truncated,
-        Fault::ErrorInside,
-        Fault::Slow(DAY),
-    ];
     let verbs = [Verb::Put, Verb::Get, Verb::Head, Verb::DeleteMany, Verb::List];
     for verb in verbs {
-        for fault in faults {
+        for fault in Fault::ALL {
             for nth in 1..=9 {
                 let what = format!("{verb:?} {nth}: {fault:?}");
                 let world = World::new();
@@ -361,9 +345,7 @@ fn life(world: &World, directory: &mut Directory) -> Option<String> {
 
 #[test]
 fn the_sweep_takes_what_older_writers_left_when_it_is_old_and_nothing_else() {
-    let world = World::new();
-    let mut directory = Directory::default();
-    let mut writer = world.open(&mut directory, 1).unwrap();
+    let (world, mut directory, mut writer) = opened();
     let (named, orphan) = (world.upload(&writer), world.upload(&writer));
     commit(&mut writer, &mut directory, &[&named]).unwrap();
     let prefix = DATABASE.simple().to_string();
@@ -437,9 +419,7 @@ fn what_is_not_ours_is_refused_and_nothing_is_written() {
 
 #[test]
 fn a_manifest_that_is_gone_and_a_directory_of_the_past_are_damage() {
-    let world = World::new();
-    let mut directory = Directory::default();
-    let mut writer = world.open(&mut directory, 1).unwrap();
+    let (world, mut directory, mut writer) = opened();
     let key = world.upload(&writer);
     commit(&mut writer, &mut directory, &[&key]).unwrap();
     drop(writer);
@@ -502,66 +482,17 @@ fn a_lineage_survives_its_json_form_and_a_holder_is_cut_to_what_fits() {
     assert_eq!(cut_holder(&"ü".repeat(200)).len(), 256);
 }
 
-/// A store without conditions that hold.
-#[derive(Debug)]
-struct Careless(Arc<MemoryStore>);
-
-impl ObjectStore for Careless {
-    fn put<'a>(
-        &'a self,
-        key: &'a ObjectKey,
-        body: Bytes,
-        options: PutOptions,
-    ) -> BoxFuture<'a, StoreResult<PutReceipt>> {
-        assert_eq!(options.condition, PutOptions::default().condition, "asked for what it lacks");
-        self.0.put(key, body, options)
-    }
-
-    fn get<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, StoreResult<Object>> {
-        self.0.get(key)
-    }
-
-    fn get_ranges<'a>(
-        &'a self,
-        key: &'a ObjectKey,
-        ranges: &'a [Range<u64>],
-    ) -> BoxFuture<'a, StoreResult<Vec<Bytes>>> {
-        self.0.get_ranges(key, ranges)
-    }
-
-    fn head<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, StoreResult<Head>> {
-        self.0.head(key)
-    }
-
-    fn delete<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, StoreResult<()>> {
-        self.0.delete(key)
-    }
-
-    fn list<'a>(
-        &'a self,
-        prefix: &'a str,
-        after: Option<&'a PageToken>,
-        limit: usize,
-    ) -> BoxFuture<'a, StoreResult<ListPage>> {
-        self.0.list(prefix, after, limit)
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::default()
-    }
-}
-
 #[test]
 fn where_conditions_do_not_hold_one_writer_works_and_a_second_one_shows_at_the_next_commit() {
-    let world = World::new();
-    let careless = Root::new(Arc::new(Careless(world.memory.clone())), "mem/");
+    // A condition that was asked for all the same would be an error.
+    let world = World::whose(Conditions::Refused);
     let mut first = Directory::default();
-    let mut writer = open(careless.clone(), &mut first, 1).unwrap();
+    let mut writer = world.open(&mut first, 1).unwrap();
     assert!(!writer.is_fenced_safely() && world.open(&mut restored(&world), 7).is_ok());
     let failure = commit(&mut writer, &mut first, &[]).unwrap_err();
     assert_fenced(&failure.error.into(), "machine 7");
     let mut second = restored(&world);
-    let mut writer = open(careless, &mut second, 8).unwrap();
+    let mut writer = world.open(&mut second, 8).unwrap();
     let key = world.upload(&writer);
     commit(&mut writer, &mut second, &[&key]).unwrap();
     let found: Option<Found> = block_on(world.root().look()).unwrap();

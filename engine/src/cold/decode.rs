@@ -32,8 +32,8 @@ use parquet::{
 /// The most bytes that a row group may decode to. The encoder ends groups at a sixteenth of it.
 const GROUP_DECODED_BYTES_MAX: i64 = 1 << 30;
 
-/// Reads a cold object: an iterator over its row groups, each a batch of whole rows in the order
-/// they were encoded. After an error it yields nothing more.
+/// Reads a cold object: by its row groups, each a batch of whole rows in the order they were encoded. As an
+/// iterator it yields nothing more after an error.
 #[derive(Debug)]
 pub(crate) struct ColdReader {
     bytes: Bytes,
@@ -78,6 +78,17 @@ impl ColdReader {
     /// How many rows it says it has.
     pub(crate) fn rows(&self) -> u64 {
         self.footer.rows
+    }
+
+    /// How many row groups there are.
+    pub(crate) fn groups(&self) -> usize {
+        self.footer.row_groups.len()
+    }
+
+    /// The rows of one of them. Several may be asked for at once.
+    pub(crate) fn group(&self, index: usize) -> Result<Vec<Record>> {
+        let group = self.footer.row_groups.get(index).copied();
+        self.read_group(index, group.ok_or_else(|| Error::bug("no such row group"))?)
     }
 
     pub(super) fn read_group(&self, index: usize, group: RowGroup) -> Result<Vec<Record>> {

@@ -27,7 +27,7 @@ use crate::{
     memtable::{MemRow, Memtable, Stored},
     point::Metadata,
 };
-use akidb_handoff::{Parts, TierCell};
+use akidb_handoff::{Parts, Tier, TierCell};
 use akidb_tiering::{AccessTracker, TierOverrides};
 use akidb_vfs::planted;
 use akidb_wal::Lsn;
@@ -296,6 +296,11 @@ impl CollectionCore {
         // Whether anybody searches still, the next search says.
         self.codes_wanted.store(false, Ordering::Relaxed);
         true
+    }
+
+    /// Whether a demotion is under way, which takes the rows of frozen memtables as they are.
+    pub(crate) fn is_being_demoted(&self) -> bool {
+        self.tier.state().moving_to == Some(Tier::Cold)
     }
 
     /// Freezes, and captures everything in the same instant: the view holds every write up to its

@@ -93,7 +93,7 @@ impl View {
 
     /// About how many bytes the live rows take.
     pub(crate) fn bytes(&self) -> u64 {
-        let in_memtables: u64 = self.memtables.iter().map(|part| part.memtable.bytes()).sum();
+        let in_memtables: u64 = self.memtables.iter().map(|part| part.memtable.data_bytes()).sum();
         let in_segments = self.segments.iter().map(|part| {
             let segment = &part.part.segment;
             let rows = u64::from(segment.rows()).max(1);

@@ -27,6 +27,7 @@ use crate::{
     error::{Cause, Error, Result},
     filter::Filter,
     point::Metadata,
+    quota::LetIn,
     settings::{Durability, Settings},
 };
 use akidb_tiering::AccessTracker;
@@ -66,6 +67,8 @@ pub(crate) struct Request {
     pub(crate) op: WriteOp,
     pub(crate) durability: Durability,
     pub(crate) reply: Reply<Done>,
+    /// Until the write is there to be measured.
+    pub(crate) let_in: LetIn,
 }
 
 /// What became of a write.

@@ -35,6 +35,11 @@ impl MemoryPool {
         self.used.load(Ordering::Relaxed) < self.limit
     }
 
+    /// True while writers are far from having to wait.
+    pub(crate) fn is_half_empty(&self) -> bool {
+        self.used.load(Ordering::Relaxed) < self.limit / 2
+    }
+
     /// True while the writers that may go beyond the limit, by a quarter of it, may go on.
     pub(crate) fn has_overdraft(&self) -> bool {
         self.used.load(Ordering::Relaxed) < self.limit.saturating_add(self.limit / 4)

@@ -20,6 +20,7 @@ use crate::{
     PointId, Receipt,
     collection::{CollectionCore, NewRow},
     error::{Cause, InputError, Result},
+    quota::LetIn,
     settings::Durability,
 };
 use akidb_vfs::planted;
@@ -33,6 +34,8 @@ struct Pending {
     durability: Durability,
     change: Change,
     reply: Reply<Done>,
+    /// Dropped when the change was applied, or will not be.
+    let_in: LetIn,
 }
 
 /// A request that writes nothing and waits for its group.
@@ -180,7 +183,7 @@ impl Sink for CommitSink {
     type Request = Request;
 
     fn stage(&mut self, lsn: Lsn, request: Request) -> Staged {
-        let Request { collection, op, durability, reply } = request;
+        let Request { collection, op, durability, reply, let_in } = request;
         let resolved = self.shared.check_writable().and_then(|()| self.resolve(&collection, op));
         match resolved {
             // The log would fail the whole group for it.
@@ -190,7 +193,7 @@ impl Sink for CommitSink {
                 Staged::Answered
             }
             Ok(Some((change, payload))) => {
-                self.pending.push(Pending { collection, lsn, durability, change, reply });
+                self.pending.push(Pending { collection, lsn, durability, change, reply, let_in });
                 Staged::Write { payload, durability: durability.for_log() }
             }
             nothing => {
@@ -207,6 +210,7 @@ impl Sink for CommitSink {
             let result = self.apply(&mut pending, commit);
             self.shared.set_applied(pending.lsn);
             let payload = payloads.next().unwrap_or_default();
+            drop(pending.let_in);
             let spent = (Some(pending.change), payload);
             // The caller may have gone; its write stands.
             pending.reply.settle(Done { result, spent }, &mut wakes);

@@ -62,7 +62,6 @@ pub(crate) struct Background {
     flush_failures: AtomicU64,
     compaction_error: Mutex<Option<Error>>,
     hot_error: Mutex<Option<Error>>,
-    tiers_error: Mutex<Option<Error>>,
     cleanup_error: Mutex<Option<Error>>,
 }
 
@@ -86,7 +85,6 @@ impl Background {
             flush_failures: AtomicU64::new(0),
             compaction_error: Mutex::new(None),
             hot_error: Mutex::new(None),
-            tiers_error: Mutex::new(None),
             cleanup_error: Mutex::new(None),
         }
     }
@@ -194,7 +192,12 @@ fn round(core: &DbCore, job: Job) -> Result<()> {
         Job::Flush => (flush_due, &core.background.flush_error),
         Job::Compaction => (compact_due, &core.background.compaction_error),
         Job::Hot => (make_one_hot, &core.background.hot_error),
-        Job::Tiers => (DbCore::tier_cycle_due, &core.background.tiers_error),
+        Job::Tiers => {
+            // By its own times: what fails there is told there, and tried when it is due again.
+            core.tiers_due();
+            core.sweep();
+            return Ok(());
+        }
     };
     loop {
         let done = run(core);
@@ -244,7 +247,11 @@ fn flush_due(core: &DbCore) -> Result<bool> {
     freeze_old(core);
     let mut failed = freeze_for_log(core).err();
     let mut flushed = 0;
+    let pressed = core.memory_or_log_is_short();
     for collection in core.all_collections() {
+        if !pressed && collection.is_being_demoted() {
+            continue;
+        }
         if !collection.state.read().parts.frozen().is_empty() {
             match flush::flush_frozen(core, &collection) {
                 Ok(count) => flushed += count,
@@ -308,6 +315,18 @@ fn freeze_for_log(core: &DbCore) -> Result<()> {
 }
 
 impl DbCore {
+    /// Whether a flush is needed also of what a demotion is about to take: a store may take as long as it
+    /// likes, and writers must not wait for it.
+    fn memory_or_log_is_short(&self) -> bool {
+        let settings = &self.shared.settings;
+        let quotas = std::iter::once(&settings.limits)
+            .chain([&settings.namespace_default])
+            .chain(settings.namespace_limits.values());
+        !self.shared.pool.is_half_empty()
+            || self.commit.stats().bytes > settings.wal_bytes_max
+            || quotas.into_iter().any(|limits| limits.memory_bytes_max.is_some())
+    }
+
     /// Waits until memory and disk have room for a write.
     pub(crate) async fn admit(&self, needs_space: bool) -> Result<()> {
         if needs_space {

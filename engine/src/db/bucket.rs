@@ -2,7 +2,7 @@
 //! says the same, and what is deleted from it.
 //!
 //! Owns the one [`Session`] of this process. Never moves rows and never decides what a change is: a
-//! demotion and a snapshot do, between [`DbCore::share`] and [`Sharing::recorded`]. What gives objects up
+//! demotion and a snapshot do, by [`DbCore::name_objects`]. What gives objects up
 //! (a promotion, a drop) is local first, and [`DbCore::collect_garbage`] tells the bucket before it
 //! deletes: so both work while the store is down, and a bucket that is restored from before it was told
 //! has the object still. A database whose objects lie in its own directory has no bucket: sharing is
@@ -70,10 +70,10 @@ enum Remote {
 
 /// A change that was not shared, or maybe.
 #[derive(Clone, Debug)]
-pub(crate) struct NotShared {
-    pub(crate) error: Error,
+pub(super) struct NotShared {
+    error: Error,
     /// True if objects that only this change named may be deleted.
-    pub(crate) objects_may_go: bool,
+    objects_may_go: bool,
 }
 
 /// The bucket as `stats` shows it.
@@ -156,7 +156,7 @@ impl DbCore {
     }
 
     fn record(&self, lineage: Lineage) -> Result<()> {
-        self.commit_manifest(&Edit { lineage: Some(lineage), ..self.edit(None) })
+        self.commit_manifest(Edit { lineage: Some(lineage), ..self.edit(None) })
     }
 
     /// Waits for what was shared and is about to be recorded, and records what nobody will, so that
@@ -174,9 +174,49 @@ impl DbCore {
         Ok(())
     }
 
+    /// Names objects that were put under `keys`: `change` in the bucket, if there is one, then `record` in
+    /// the local manifest, with the lineage that it is given. What cannot be named goes. Without a key the
+    /// bucket hears of the change with its next commit.
+    ///
+    /// # Errors
+    /// Not shared, or what `record` returned; nothing names the objects then, or will in the end.
+    pub(crate) fn name_objects<T>(
+        &self,
+        keys: &[String],
+        change: impl FnOnce(&mut Contents) + Send + 'static,
+        record: impl FnOnce(Option<Lineage>) -> Result<T>,
+    ) -> Result<T> {
+        let discard = || keys.iter().for_each(|key| self.discard_object(key));
+        let shared = if keys.is_empty() { Ok(Sharing::nothing()) } else { self.share(change) };
+        let sharing = shared.map_err(|NotShared { error, objects_may_go }| {
+            if objects_may_go {
+                discard();
+            }
+            error
+        })?;
+        let lineage = sharing.lineage();
+        let in_bucket = lineage.is_some();
+        match record(lineage) {
+            Ok(done) => {
+                sharing.recorded();
+                Ok(done)
+            }
+            Err(error) => {
+                drop(sharing);
+                // What the bucket names goes when the bucket has given it up.
+                if in_bucket {
+                    self.collect_garbage();
+                } else {
+                    discard();
+                }
+                Err(error)
+            }
+        }
+    }
+
     /// Makes the bucket say what the local manifest says, with this change, which the caller then makes
     /// there too. Changes that come at once are one commit.
-    pub(crate) fn share(
+    fn share(
         &self,
         change: impl FnOnce(&mut Contents) + Send + 'static,
     ) -> Result<Sharing<'_>, NotShared> {
@@ -286,7 +326,7 @@ impl DbCore {
                 return Ok(());
             }
             let next_file = self.next_file.load(Ordering::Relaxed);
-            self.commit_manifest(&Edit { remove_garbage: removed, next_file, ..Edit::default() })
+            self.commit_manifest(Edit { remove_garbage: removed, next_file, ..Edit::default() })
         });
         if let Err(error) = done {
             self.background.note(error);

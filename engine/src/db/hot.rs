@@ -41,9 +41,9 @@ impl DbCore {
                 return Ok(any);
             }
             let needed = part.segment.code_bytes();
-            if !self.may_take_memory(collection.namespace.as_deref(), needed) {
+            let Some(_let_in) = self.let_in_copy(collection.namespace.as_deref(), needed) else {
                 continue;
-            }
+            };
             match part.segment.make_hot(&known, &self.hot) {
                 Ok(made) => any |= made,
                 Err(error) => failed = failed.or(Some(error)),

@@ -9,6 +9,7 @@ mod backend;
 pub(crate) mod background;
 mod bucket;
 mod counters;
+mod edits;
 mod hot;
 pub(crate) mod open;
 mod ops;
@@ -25,7 +26,6 @@ mod strays;
 mod tests;
 
 pub use bucket::BucketStats;
-pub(crate) use bucket::NotShared;
 use bucket::Shipping;
 pub(crate) use counters::Counters;
 pub(crate) use open::{Components, open};
@@ -47,7 +47,7 @@ use crate::{
     maintenance::{Threads, build::SegmentSite},
     manifest::{CollectionManifest, Edit, ManifestStore},
     memtable::Memtable,
-    quota::Quotas,
+    quota::{Quotas, Usage},
     schema::validate_name,
     segment::{Segment, SegmentMeta, SegmentParams},
     tiers::Tiers,
@@ -58,6 +58,7 @@ use akidb_tiering::{ObjectKey, ObjectStore, Uploader};
 use akidb_vfs::{Fs, FsLock, Random};
 use akidb_wal::{GroupCommit, Lsn};
 use background::Background;
+use edits::SharedManifest;
 use parking_lot::{Mutex, RwLock};
 use paths::Paths;
 use read_only::ReadOnly;
@@ -98,7 +99,7 @@ pub(crate) struct DbCore {
     /// What the database and its namespaces take.
     pub(crate) quotas: Quotas,
     collections: RwLock<BTreeMap<u32, Arc<CollectionCore>>>,
-    manifest: Mutex<ManifestStore>,
+    manifest: SharedManifest,
     next_file: AtomicU64,
     /// Segments that nothing names any more, with their files.
     retired: Retired<SegmentPart, PathBuf>,
@@ -199,22 +200,6 @@ impl DbCore {
         }
     }
 
-    /// Appends an edit to the manifest and syncs it. A failure that may have left the edit
-    /// behind poisons the database (M3).
-    pub(crate) fn commit_manifest(&self, edit: &Edit) -> Result<()> {
-        let mut manifest = self.manifest.lock();
-        // Asked under the lock: a job that was let in earlier must not write behind another's
-        // record of which nobody knows whether it is there, nor after a close.
-        self.shared.check_writable()?;
-        let mut edit = edit.clone();
-        // Edits are made before the lock is taken and may arrive out of order; marks only rise.
-        edit.next_file = edit.next_file.max(manifest.state().next_file);
-        edit.log_floor = edit.log_floor.max(manifest.state().log_floor);
-        manifest.commit(&edit).map_err(|failure| {
-            if failure.maybe_written { self.shared.poison(failure.error) } else { failure.error }
-        })
-    }
-
     /// Gives up WAL files that the durable manifest no longer needs. Files that stay are no
     /// failure of the flush that made them unnecessary: noted, and tried again after the next.
     pub(crate) fn trim_log(&self) {
@@ -258,10 +243,13 @@ impl DbCore {
         if self.collections.read().values().any(|c| c.name == name && !goes(c.id)) {
             return Err(Cause::CollectionExists { name: name.to_owned() }.into());
         }
-        match replaces {
-            Some(_) => self.check_quota(namespace, bytes, false)?,
-            None => self.check_new_collection(namespace, bytes)?,
-        }
+        let _let_in = self.let_in(
+            namespace,
+            match replaces {
+                Some(_) => Usage::of_storage(bytes),
+                None => Usage::of_collection(bytes),
+            },
+        )?;
         let id = self.with_manifest(|manifest| manifest.state().next_collection);
         let parts = fill(id)?;
         let rows_upto = parts.iter().map(|part| part.segment.meta().max_lsn).max().unwrap_or(0);
@@ -279,7 +267,7 @@ impl DbCore {
         let edit =
             Edit { put: vec![record], next_file, ..replaces.map(dropping).unwrap_or_default() };
         let tombstones = replaces.and_then(|old| self.named_tombstones(old.id));
-        self.commit_manifest(&edit).inspect_err(|_| self.discard(&parts))?;
+        self.commit_manifest(edit).inspect_err(|_| self.discard(&parts))?;
         // In one step: no caller finds neither.
         let mut collections = self.collections.write();
         collections.insert(collection.id, collection.clone());
@@ -328,7 +316,7 @@ impl DbCore {
         let next_file = self.next_file.load(Ordering::Relaxed);
         let edit = Edit { next_file, ..dropping(&collection) };
         let tombstones = self.named_tombstones(collection.id);
-        self.commit_manifest(&edit)?;
+        self.commit_manifest(edit)?;
         self.collections.write().remove(&collection.id);
         self.let_go(&collection, tombstones);
         drop((moves, flushing, structure));
@@ -394,7 +382,7 @@ impl DbCore {
             self.background.note(error);
             // Else nobody would ever know of it again.
             let edit = Edit { add_garbage: vec![key.to_owned()], ..self.edit(None) };
-            if let Err(error) = self.commit_manifest(&edit) {
+            if let Err(error) = self.commit_manifest(edit) {
                 self.background.note(error);
             }
         }

@@ -21,6 +21,7 @@
 use super::{
     Background, DbCore, RecoveryReport, backend,
     bucket::Shipping,
+    edits::SharedManifest,
     paths::{self, Paths},
     read_only::ReadOnly,
     replay::{self, Recovery, Replayed},
@@ -111,7 +112,7 @@ pub(super) fn open_as(
     let Replayed { log, spilled } = recovery.run(&mut report)?;
     let manifest = manifest.map_or_else(|| create_manifest(&parts, &paths, &state), Ok)?;
     shared.recovered(Lsn::new(report.last_lsn));
-    let uploader = open_uploader(&parts, &paths, &shared.settings)?;
+    let (uploader, unread) = open_uploader(&parts, &paths, &shared.settings)?;
     let commit = start_log(&parts, &shared, log)?;
     report.elapsed_ms = parts.clock.monotonic().saturating_sub(started).as_secs_f64() * 1e3;
     let core = Arc::new(DbCore {
@@ -132,7 +133,7 @@ pub(super) fn open_as(
         counters: Default::default(),
         recovery: report,
         collections: RwLock::new(collections),
-        manifest: Mutex::new(manifest),
+        manifest: SharedManifest::new(manifest),
         next_file,
         retired: Retired::new(),
         claims: super::space::Claims::default(),
@@ -142,18 +143,20 @@ pub(super) fn open_as(
     });
     replay::install(&core, &spilled)?;
     if core.read_only.is_none() {
-        start_work(&core)?;
+        start_work(&core, unread)?;
     }
     Ok(core)
 }
 
 /// Cleans up and starts the threads. With threads, what has to wait for the store is theirs: a store that
 /// is down must not keep a database shut.
-fn start_work(core: &Arc<DbCore>) -> Result<()> {
+fn start_work(core: &Arc<DbCore>, unread: Option<Error>) -> Result<()> {
+    // Files of notes that are damaged are told, and keep nothing shut.
+    unread.into_iter().chain(core.tiers.unread()).for_each(|error| core.background.note(error));
     core.open_bucket()?;
     core.remove_obsolete();
     if core.background.is_inline() {
-        core.tidy_store();
+        core.tend_store();
     }
     Background::start(core)?;
     core.shared.work.ring();
@@ -190,14 +193,22 @@ fn open_store(parts: &Components, paths: &Paths) -> Result<Arc<dyn ObjectStore>>
     Ok(Arc::new(local))
 }
 
-/// What sends objects. Without a journal that can be read, uploads in parts that a crash interrupts
-/// are found by the sweep.
-fn open_uploader(parts: &Components, paths: &Paths, settings: &Settings) -> Result<Uploader> {
+/// What sends objects. Without a journal that can be read, which is returned as an error beside it, uploads
+/// in parts that a crash interrupts are found by the sweep.
+fn open_uploader(
+    parts: &Components,
+    paths: &Paths,
+    settings: &Settings,
+) -> Result<(Uploader, Option<Error>)> {
     let store = open_store(parts, paths)?;
     let journal = UploadJournal::open(parts.fs.clone(), parts.random.clone(), &paths.uploads);
+    let (journal, unread) = match journal {
+        Ok(journal) => (Some(Arc::new(journal)), None),
+        Err(error) => (None, Some(Cause::from(error).into())),
+    };
     let (clock, random) = (parts.clock.clone(), parts.random.clone());
-    let journal = journal.ok().map(Arc::new);
-    Ok(Uploader::new(store, journal, settings.tiers.uploads, clock, random))
+    let uploader = Uploader::new(store, journal, settings.tiers.uploads, clock, random);
+    Ok((uploader, unread))
 }
 
 /// The worker of tiers, whose first cycle is a whole pause away: opening moves nothing.

@@ -4,7 +4,7 @@
 use super::{DbCore, background};
 use crate::{
     Cursor, FieldDef, Hit, Page, Point, PointId, Receipt, Record, Schema,
-    collection::{CollectionCore, View},
+    collection::{CollectionCore, NewRow, View},
     commit::{
         BATCH_BYTES_MAX, Done, MetadataPatch, Request, Shared, WriteOp, check_depth, check_id,
         check_ids, check_query, check_rows, dedup_ids, payload,
@@ -12,6 +12,7 @@ use crate::{
     error::{Cause, Error, InputError, Result},
     filter::Filter,
     maintenance::{compaction, flush, install::Change, moves, reindex},
+    quota::{LetIn, Usage},
     read::{self, Explain, Memory, ScanSpec, SearchSpec},
     settings::{Durability, Settings},
 };
@@ -164,8 +165,8 @@ impl DbCore {
         let receipt = if write.needs_local() {
             self.write_local(collection, write, durability, waiting).await?
         } else {
-            let op = self.prepare(collection, write)?;
-            self.queue(collection, op, durability, waiting).await?
+            let prepared = self.prepare(collection, write)?;
+            self.queue(collection, prepared, durability, waiting).await?
         };
         collection.make_wanted_codes(&self.shared.pool);
         if self.background.is_inline() {
@@ -186,8 +187,8 @@ impl DbCore {
         let mut tries = 0;
         loop {
             self.local_view(collection)?;
-            let op = self.prepare(collection, write.clone())?;
-            let result = self.queue(collection, op, durability, waiting).await;
+            let prepared = self.prepare(collection, write.clone())?;
+            let result = self.queue(collection, prepared, durability, waiting).await;
             let moved = |error: &Error| matches!(error.cause(), Cause::Moved { .. });
             if !result.as_ref().is_err_and(moved) || tries == LOCAL_TRIES {
                 return result;
@@ -199,13 +200,13 @@ impl DbCore {
     async fn queue(
         &self,
         collection: &Arc<CollectionCore>,
-        op: WriteOp,
+        (op, let_in): (WriteOp, LetIn),
         durability: Durability,
         waiting: Waiting,
     ) -> Result<Receipt> {
         let (reply, answer) = akidb_wal::reply();
         let collection = collection.clone();
-        self.commit.submit(Request { collection, op, durability, reply });
+        self.commit.submit(Request { collection, op, durability, reply, let_in });
         let answer = match waiting {
             Waiting::Task => answer.await,
             Waiting::Thread => answer.wait(),
@@ -216,25 +217,30 @@ impl DbCore {
         result
     }
 
-    fn prepare(&self, collection: &CollectionCore, write: Write) -> Result<WriteOp> {
+    /// A write as the log thread takes it, and what is let in with it.
+    fn prepare(&self, collection: &CollectionCore, write: Write) -> Result<(WriteOp, LetIn)> {
         let schema = collection.schema();
         let settings = &self.shared.settings;
-
+        let mut let_in = LetIn::default();
         let op = match write {
             Write::Upsert(points) => {
                 let rows = check_rows(points, &schema, settings)?;
-                let payload = self.rows_payload(collection, &schema, &rows)?;
+                let_in = self.let_in_rows(collection, &schema, &rows)?;
+                let payload = rows_payload(collection, &schema, &rows);
                 WriteOp::Upsert { rows, payload }
             }
             Write::Insert(points) => {
                 let rows = check_rows(points, &schema, settings)?;
-                let payload = self.rows_payload(collection, &schema, &rows)?;
+                let_in = self.let_in_rows(collection, &schema, &rows)?;
+                let payload = rows_payload(collection, &schema, &rows);
                 WriteOp::Insert { rows, payload }
             }
             Write::Update(patches) => {
                 let patches = check_patches(patches, settings)?;
-                let bytes = patches.len() as u64 * (u64::from(schema.dim) * 4 + 80);
-                self.check_quota(collection.namespace.as_deref(), bytes, true)?;
+                // The rows are written anew; what their metadata grows by is measured when it is there.
+                let data = patches.len() as u64 * u64::from(schema.dim) * 4;
+                let asked = Usage::of_rows(patches.len(), data, schema.dim);
+                let_in = self.let_in(collection.namespace.as_deref(), asked)?;
                 WriteOp::Update { patches }
             }
             Write::Delete(ids) => {
@@ -249,25 +255,24 @@ impl DbCore {
                 WriteOp::DeleteMatching { filter, seen }
             }
         };
-        Ok(op)
+        Ok((op, let_in))
     }
 
-    fn rows_payload(
+    /// Refuses rows that are too large for a batch or go beyond a limit.
+    fn let_in_rows(
         &self,
         collection: &CollectionCore,
         schema: &Schema,
-        rows: &[crate::collection::NewRow],
-    ) -> Result<Vec<u8>> {
-        let row_bytes = |row: &crate::collection::NewRow| {
-            (row.vector.len() * 4 + row.metadata.len() + 80) as u64
-        };
+        rows: &[NewRow],
+    ) -> Result<LetIn> {
+        let row_bytes = |row: &NewRow| (row.vector.len() * 4 + row.metadata.len() + 80) as u64;
         let (found, max) = (rows.iter().map(row_bytes).sum(), BATCH_BYTES_MAX);
         if found > max {
             return Err(InputError::BatchTooLarge { found, max }.into());
         }
-        self.check_quota(collection.namespace.as_deref(), found, true)?;
-        let rows = rows.iter().map(|row| (&row.id, &*row.metadata, &*row.vector));
-        Ok(payload::encode_upsert(collection.id, schema.dim, rows))
+        let data = |row: &NewRow| (row.vector.len() * 4 + row.metadata.len()) as u64;
+        let asked = Usage::of_rows(rows.len(), rows.iter().map(data).sum(), schema.dim);
+        self.let_in(collection.namespace.as_deref(), asked)
     }
 
     /// Makes a field of existing and later rows searchable by index.
@@ -337,6 +342,11 @@ impl DbCore {
         let change = Change { overrides: Some(overrides), ..Change::default() };
         self.install(collection, &structure, change, |_| Ok(()))
     }
+}
+
+fn rows_payload(collection: &CollectionCore, schema: &Schema, rows: &[NewRow]) -> Vec<u8> {
+    let rows = rows.iter().map(|row| (&row.id, &*row.metadata, &*row.vector));
+    payload::encode_upsert(collection.id, schema.dim, rows)
 }
 
 fn check_filter(filter: Option<&Filter>, schema: &Schema) -> Result<(), InputError> {

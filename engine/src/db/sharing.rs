@@ -10,7 +10,7 @@
 //! - The session is never asked for by a change that is shared and not recorded, nor by one that waits for
 //!   its answer: whoever holds the session may be waiting for it.
 
-use super::NotShared;
+use super::bucket::NotShared;
 use crate::bucket::{Contents, Lineage};
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
@@ -88,7 +88,7 @@ impl Slot {
 /// A change that the bucket knows and the local manifest does not yet.
 #[derive(Debug)]
 #[must_use = "a change that is shared and not recorded is undone"]
-pub(crate) struct Sharing<'a> {
+pub(super) struct Sharing<'a> {
     /// `None` where there is no bucket.
     shared: Option<(&'a Group, Lineage)>,
 }
@@ -103,12 +103,12 @@ impl<'a> Sharing<'a> {
     }
 
     /// What the edit of the local manifest has to record.
-    pub(crate) fn lineage(&self) -> Option<Lineage> {
+    pub(super) fn lineage(&self) -> Option<Lineage> {
         self.shared.as_ref().map(|(_, lineage)| lineage.clone())
     }
 
     /// The local manifest says it.
-    pub(crate) fn recorded(mut self) {
+    pub(super) fn recorded(mut self) {
         if let Some((group, _)) = self.shared.take() {
             group.ends(true);
         }

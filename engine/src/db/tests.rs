@@ -9,6 +9,7 @@ use crate::{
     manifest::Edit,
     memtable::Stored,
     point::Metadata,
+    quota::LetIn,
     settings::Settings,
 };
 use akidb_vfs::{
@@ -37,7 +38,7 @@ fn core() -> Arc<DbCore> {
 
 fn commit_something(core: &DbCore) -> Result<(), ErrorKind> {
     let edit = Edit { next_file: core.next_file() + 1, ..Edit::default() };
-    core.commit_manifest(&edit).map_err(|error| error.kind())
+    core.commit_manifest(edit).map_err(|error| error.kind())
 }
 
 #[test]
@@ -71,7 +72,8 @@ fn twice_inserted(core: &DbCore) -> (CommitSink, Answer<Done>, Answer<Done>) {
         };
         let op = WriteOp::Insert { rows: vec![row], payload: vec![0; 8] };
         let collection = docs.clone();
-        sink.stage(Lsn::new(1), Request { collection, op, durability: Durability::Sync, reply });
+        let (durability, let_in) = (Durability::Sync, LetIn::default());
+        sink.stage(Lsn::new(1), Request { collection, op, durability, reply, let_in });
         answer
     };
     let (first, second) = (insert(&docs), insert(&docs));

@@ -23,8 +23,6 @@ pub(super) fn store_kind(error: &StoreError) -> ErrorKind {
     match error.kind {
         StoreErrorKind::NotFound | StoreErrorKind::Corrupt => ErrorKind::Corruption,
         StoreErrorKind::NoSpace => ErrorKind::NoSpace,
-        // The only condition that a caller sets is that a key is free.
-        StoreErrorKind::PreconditionFailed => ErrorKind::AlreadyExists,
         StoreErrorKind::PermissionDenied | StoreErrorKind::Misconfigured => {
             ErrorKind::PermissionDenied
         }

@@ -10,11 +10,10 @@ use crate::{
     cold::ColdReader,
     collection::CollectionCore,
     db::{DbCore, Waiting, Write},
-    error::{Error, InputError, Result},
+    error::{Cause, Error, InputError, Result},
 };
 use akidb_tiering::{
-    ObjectKey, ObjectStore, PutOptions, StoreError, StoreErrorKind, StoreResult, get_verified,
-    put_verified,
+    ObjectKey, ObjectStore, PutOptions, StoreErrorKind, StoreResult, get_verified, put_verified,
 };
 use std::sync::Arc;
 
@@ -47,13 +46,17 @@ pub(crate) fn copy(core: &DbCore, name: &str, to: &dyn ObjectStore, key: &str) -
     let key = ObjectKey::new(key).map_err(|_| InputError::BadKey { key: key.to_owned() })?;
     let gone = || Error::corruption(&found.object.key, 0, "it is not there");
     let bytes = objects::fetch(core, &found.object)?.ok_or_else(gone)?;
+    let taken = || Err(Cause::ObjectExists { key: key.to_string() }.into());
     let safe = to.capabilities().if_absent;
     if !safe && core.block_on(is_there(to, &key))? {
-        return Err(StoreError::not_done(StoreErrorKind::PreconditionFailed, &key).into());
+        return taken();
     }
     let options = if safe { PutOptions::if_absent() } else { PutOptions::default() };
-    core.block_on(put_verified(to, &key, bytes, options))?;
-    Ok(())
+    match core.block_on(put_verified(to, &key, bytes, options)) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind == StoreErrorKind::PreconditionFailed => taken(),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// All that can be asked of a store that keeps to no condition: two copies at once may both find it free.
@@ -75,7 +78,10 @@ pub(crate) fn restore(
 ) -> Result<Arc<CollectionCore>> {
     core.check_may_write()?;
     let parsed = ObjectKey::new(key).map_err(|_| InputError::BadKey { key: key.to_owned() })?;
-    let head = core.block_on(from.head(&parsed))?;
+    let head = core.block_on(from.head(&parsed)).map_err(|error| match error.kind {
+        StoreErrorKind::NotFound => Cause::ObjectNotFound { key: key.to_owned() },
+        _ => error.into(),
+    })?;
     let bytes = core.block_on(get_verified(from, &parsed, head.len, head.crc32))?;
     let reader = ColdReader::open_alone(bytes, key)?;
     let collection = core.create_collection(name, reader.schema().clone(), None)?;

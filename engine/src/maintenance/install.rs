@@ -90,7 +90,7 @@ impl DbCore {
                 drop(self.fs.remove_file(&segment_path(&self.paths.segments, *number)));
             }
         }
-        match self.commit_manifest(&edit) {
+        match self.commit_manifest(edit) {
             Err(_) if planted("install.manifest-error-dropped") => {}
             committed => committed.inspect_err(|_| self.unlink_tombstones(written))?,
         }
@@ -126,7 +126,7 @@ impl DbCore {
         let named = marks.iter().map(|(collection, _)| self.named_tombstones(collection.id));
         let replaced: Vec<_> = named.collect();
         let put = marks.iter().map(describe).collect::<Result<Vec<_>>>();
-        let done = put.and_then(|put| self.commit_manifest(&Edit { put, ..self.edit(None) }));
+        let done = put.and_then(|put| self.commit_manifest(Edit { put, ..self.edit(None) }));
         let unneeded = if done.is_ok() { replaced } else { written };
         unneeded.into_iter().for_each(|meta| self.unlink_tombstones(meta));
         done?;

@@ -34,8 +34,9 @@ use super::{
     objects::{fetch_segment, put_object},
 };
 use crate::{
+    bucket::Contents,
     collection::{CollectionCore, SegmentPart, State, View},
-    db::{DbCore, NotShared},
+    db::DbCore,
     error::{Cause, Error, Result},
     manifest::ColdMeta,
     memtable::Memtable,
@@ -159,50 +160,27 @@ fn demote(core: &DbCore, collection: &CollectionCore, claim: Claim<'_>) -> Resul
         _ => vec![put_object(core, collection, &view, &core.cold_key(collection.id)?)?],
     };
     let keys: Vec<_> = cold.iter().map(|object| object.key.clone()).collect();
-    let discard = || keys.iter().for_each(|key| core.discard_object(key));
     let (id, objects, upto) = (collection.id, cold.clone(), view.lsn);
-    let shared = core.share(move |contents| {
+    let in_bucket = move |contents: &mut Contents| {
         if let Some(entry) = contents.collections.get_mut(&id) {
             entry.cold = objects;
             // Else a directory that is made from the bucket would give these LSNs again.
             entry.flushed = entry.flushed.max(upto);
             entry.warm = true;
         }
-    });
-    let sharing = match shared {
-        Ok(sharing) => sharing,
-        Err(NotShared { error, objects_may_go }) => {
-            if objects_may_go {
-                discard();
-            }
-            return Err(error);
-        }
     };
-    let structure = collection.structure.lock();
-    let change =
-        Change { lineage: sharing.lineage(), ..everything_to(collection, &view, &frozen, cold) };
-    let (retired, in_bucket) = (change.retires.clone(), change.lineage.is_some());
-    let done = claim.seal().map_err(|why| refused_move(collection, why)).and_then(|sealed| {
+    let retired = core.name_objects(&keys, in_bucket, |lineage| {
+        let structure = collection.structure.lock();
+        let change = Change { lineage, ..everything_to(collection, &view, &frozen, cold) };
+        let retired = change.retires.clone();
+        let sealed = claim.seal().map_err(|why| refused_move(collection, why))?;
         core.install(collection, &structure, change, |_| Ok(()))?;
         // Without a row there is no object, and the collection stays where it was.
         if !keys.is_empty() {
             sealed.finish();
         }
-        Ok(())
-    });
-    drop(structure);
-    match done {
-        Ok(()) => sharing.recorded(),
-        Err(error) => {
-            drop(sharing);
-            // What the bucket names goes when the bucket has given it up.
-            match in_bucket {
-                true => core.collect_garbage(),
-                false => discard(),
-            }
-            return Err(error);
-        }
-    }
+        Ok(retired)
+    })?;
     retired.iter().for_each(|memtable| memtable.leave(&core.shared.pool));
     core.trim_log();
     Ok(true)

@@ -4,11 +4,11 @@
 //! Never decides that anything moves and never names an object in the manifest: a demotion or a
 //! snapshot does, after [`put_object`] has returned. Called by `moves` and `snapshot`.
 
-use super::build::SegmentBuilder;
+use super::{build::SegmentBuilder, rows};
 use crate::{
     Schema,
     cold::{self, ColdRow, EncodedChunks, Totals},
-    collection::{CollectionCore, View, canonical, parse_metadata},
+    collection::{CollectionCore, View, parse_metadata},
     db::DbCore,
     error::{Error, Result},
     manifest::ColdMeta,
@@ -16,7 +16,6 @@ use crate::{
 };
 use akidb_tiering::{ObjectKey, ObjectSource, Outcome, PutOptions, UploadError, get_verified};
 use akidb_vfs::planted;
-use akidb_wal::Lsn;
 use bytes::Bytes;
 
 /// Encodes the live rows of a view and puts them as one verified object.
@@ -116,15 +115,9 @@ pub(crate) fn fetch_segment(
     if object.rows == 0 {
         return Ok(None);
     }
-    let mut builder = SegmentBuilder::start(core.site(), collection, schema, None)?;
-    let mut rows = 0;
-    for batch in reader {
-        for row in batch? {
-            let json = canonical(&row.metadata)?;
-            builder.push(&row.id, Lsn::new(row.lsn), &row.vector, &json)?;
-            rows += 1;
-        }
-    }
+    let site = core.site();
+    let mut builder = SegmentBuilder::start(site, collection, schema, None)?;
+    let rows = rows::write_object(&mut builder, &reader, site.threads)?;
     if rows != object.rows {
         return Err(Error::corruption(&object.key, 0, "row count is not the manifest's"));
     }

@@ -1,12 +1,13 @@
 //! The rows of a segment to come, and the way they take into it: one thread writes a few runs while
 //! the others put the next ones together and code their rows.
 //!
-//! The one way in which flush and compaction write rows. Whoever brings rows ([`Rows`]) says where
-//! they come from; `order` says in which order they lie.
+//! The one way in which flush, compaction and promotion write rows. Whoever brings rows ([`Rows`]) says
+//! where they come from; `order` says in which order they lie. An object's rows come as they lie there.
 //!
 //! # Invariants
 //! - Threads change nothing but the time: runs are cut by the plan alone and written in their order.
-//! - Memory is bounded by [`AHEAD`] runs of [`RUN_BYTES`] of vectors, and what belongs to them.
+//! - Memory is bounded by [`AHEAD`] runs of [`RUN_BYTES`] of vectors, and what belongs to them; of an
+//!   object, by one row group for each thread and one more.
 
 use super::{
     Threads,
@@ -15,14 +16,15 @@ use super::{
     pipeline::{self, Errand, Stages},
 };
 use crate::{
-    collection::parse_metadata,
+    cold::ColdReader,
+    collection::{canonical, parse_metadata},
     error::{Error, Result},
     ivf::Clustering,
     point::Metadata,
-    segment::{CellPlan, RowCodes, Run},
+    segment::{CellPlan, RowCodes, RowRef, Run},
 };
 use akidb_index::{
-    BLOCK_ROWS,
+    BLOCK_ROWS, inv_norm,
     lists::Places,
     rabitq::{Bits, Encoder},
 };
@@ -84,22 +86,67 @@ pub(crate) fn write_rows(
 ) -> Result<()> {
     let dim = dim as usize;
     let passage = Passage { rows, ordered, dim, indexed: builder.has_fields() };
-    let mut synced = 0;
     let make = |span, filled: &mut Filled| passage.fill(span, filled);
-    let used = |Filled { run, metadata }: &Filled| {
-        builder.append(run, metadata)?;
-        let bytes = builder.bytes();
-        written(bytes)?;
-        // Where nobody else is there to wait for it, it would only come twice.
-        if threads.0 == 1 || bytes - synced < SYNC_BYTES {
-            return Ok(None);
-        }
-        synced = bytes;
-        let file = builder.file();
-        let sync: Errand = Box::new(move || Ok(file.sync_data()?));
-        Ok(Some(sync))
+    let mut taken = Taken { builder, threads, synced: 0 };
+    let used = |filled: &Filled| {
+        let sync = taken.append(filled)?;
+        written(taken.builder.bytes())?;
+        Ok(sync)
     };
     pipeline::run(&threads, threads.0, AHEAD, passage.spans(), Stages { make, used })
+}
+
+/// Writes the rows of a cold object into a segment without cells. Returns how many there were.
+pub(crate) fn write_object(
+    builder: &mut SegmentBuilder,
+    object: &ColdReader,
+    threads: Threads,
+) -> Result<u64> {
+    let indexed = builder.has_fields();
+    let make = |group: usize, Filled { run, metadata }: &mut Filled| {
+        run.clear();
+        metadata.clear();
+        for row in object.group(group)? {
+            let (inv_norm, json) = (inv_norm(&row.vector), canonical(&row.metadata)?);
+            let (id, lsn, vector) = (&row.id, row.lsn, &*row.vector);
+            run.push(RowRef { id, lsn, vector, inv_norm, metadata: &json })?;
+            if indexed {
+                metadata.push(row.metadata);
+            }
+        }
+        Ok(())
+    };
+    let (mut rows, mut taken) = (0, Taken { builder, threads, synced: 0 });
+    let used = |filled: &Filled| {
+        rows += filled.run.len() as u64;
+        taken.append(filled)
+    };
+    let ahead = threads.0.saturating_add(1);
+    pipeline::run(&threads, threads.0, ahead, 0..object.groups(), Stages { make, used })?;
+    Ok(rows)
+}
+
+/// A segment that takes runs, one after the other.
+struct Taken<'a> {
+    builder: &'a mut SegmentBuilder,
+    threads: Threads,
+    /// Bytes that the disk was told to make durable.
+    synced: u64,
+}
+
+impl Taken<'_> {
+    /// Writes a run. Returns a sync that somebody else can wait for.
+    fn append(&mut self, Filled { run, metadata }: &Filled) -> Result<Option<Errand>> {
+        self.builder.append(run, metadata)?;
+        let bytes = self.builder.bytes();
+        // Where nobody else is there to wait for it, it would only come twice.
+        if self.threads.0 == 1 || bytes - self.synced < SYNC_BYTES {
+            return Ok(None);
+        }
+        self.synced = bytes;
+        let file = self.builder.file();
+        Ok(Some(Box::new(move || Ok(file.sync_data()?))))
+    }
 }
 
 impl<R: Rows> Passage<'_, R> {

@@ -13,9 +13,10 @@ use crate::{
     SnapshotInfo,
     bucket::Contents,
     collection::{CollectionCore, SegmentPart},
-    db::{DbCore, NewCollection, NotShared},
+    db::{DbCore, NewCollection},
     error::{Cause, Result},
     manifest::{Edit, SnapshotManifest},
+    quota::Usage,
     schema::validate_name,
     segment::{Segment, SegmentParams},
 };
@@ -49,7 +50,7 @@ pub(crate) fn create(
     core.commit.sync(view.lsn).wait()?;
     let namespace = collection.namespace.as_deref();
     // About what the object takes: the rows of segments as they are, memtables as they are in memory.
-    core.check_quota(namespace, view.bytes(), false)?;
+    let _let_in = core.let_in(namespace, Usage::of_storage(view.bytes()))?;
     let object = objects::put_object(core, collection, &view, &core.snapshot_key()?)?;
     let snapshot = SnapshotManifest {
         name: name.to_owned(),
@@ -74,27 +75,9 @@ fn name_it(core: &DbCore, snapshot: SnapshotManifest) -> Result<()> {
     let add = |contents: &mut Contents| {
         drop(contents.snapshots.insert(added.name.clone(), added));
     };
-    let sharing = core.share(add).map_err(|NotShared { error, objects_may_go }| {
-        if objects_may_go {
-            core.discard_object(&key);
-        }
-        error
-    })?;
-    let lineage = sharing.lineage();
-    let in_bucket = lineage.is_some();
-    let edit = Edit { put_snapshot: vec![snapshot], lineage, ..core.edit(None) };
-    match core.commit_manifest(&edit) {
-        Ok(()) => sharing.recorded(),
-        Err(error) => {
-            drop(sharing);
-            match in_bucket {
-                true => core.collect_garbage(),
-                false => core.discard_object(&key),
-            }
-            return Err(error);
-        }
-    }
-    Ok(())
+    core.name_objects(&[key], add, |lineage| {
+        core.commit_manifest(Edit { put_snapshot: vec![snapshot], lineage, ..core.edit(None) })
+    })
 }
 
 /// Makes the collection local and keeps it so: without `moves`, no demotion takes rows away.
@@ -183,7 +166,7 @@ pub(crate) fn delete(core: &DbCore, name: &str) -> Result<()> {
     // Else a snapshot that takes the name between the look and the record goes with the old one.
     let creating = core.creating.lock();
     let snapshot = find(core, name)?;
-    core.commit_manifest(&Edit {
+    core.commit_manifest(Edit {
         drop_snapshot: vec![snapshot.name],
         add_garbage: vec![snapshot.object.key],
         ..core.edit(None)

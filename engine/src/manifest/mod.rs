@@ -4,6 +4,8 @@
 //! else writes `MANIFEST-*` files.
 
 #[cfg(test)]
+mod edit_tests;
+#[cfg(test)]
 mod page_tests;
 mod state;
 mod store;

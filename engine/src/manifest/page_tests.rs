@@ -92,7 +92,7 @@ fn written() -> (SimFs, Vec<u8>) {
     let random: Arc<dyn Random> = Arc::new(SystemRandom::from_seed(1));
     let mut store = ManifestStore::create(&fs, &random, Path::new(DIR), first_state()).unwrap();
     for edit in [creation(), full_edit()] {
-        assert!(store.commit(&edit).is_ok());
+        assert!(store.commit(&[edit])[0].is_ok());
     }
     let bytes = read_file(&sim, Path::new(FILE)).unwrap();
     (sim, bytes)

@@ -1,7 +1,8 @@
 //! What the manifest says: the folded state of a database and the edits that lead to it.
 //!
 //! Pure data and pure rules; `store` puts it on disk. An edit carries the whole new state of each
-//! collection it touches, so applying it twice is applying it once.
+//! collection it touches, so applying it twice is applying it once. What it costs to apply or to take back
+//! grows with the edit; of the other collections only names and file numbers are looked at.
 
 #![deny(clippy::indexing_slicing)]
 
@@ -124,6 +125,14 @@ pub(crate) enum Record {
     Edit(Edit),
 }
 
+/// A [`Record`] to be written, of what somebody else has.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RecordRef<'a> {
+    Full(&'a ManifestState),
+    Edit(&'a Edit),
+}
+
 /// Why a manifest state or edit cannot be right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ManifestError {
@@ -147,81 +156,185 @@ pub(crate) enum ManifestError {
     BadSchema(u32),
 }
 
+/// What an edit changed, as it was before.
+#[derive(Debug)]
+pub(crate) struct Undo {
+    collections: Vec<(u32, Option<CollectionManifest>)>,
+    snapshots: Vec<(String, Option<SnapshotManifest>)>,
+    /// Keys, with whether they were garbage.
+    garbage: Vec<(String, bool)>,
+    lineage: Option<Lineage>,
+    next_file: u64,
+    next_collection: u32,
+    log_floor: Lsn,
+}
+
 impl ManifestState {
-    /// Applies an edit, checking every rule before anything changes.
-    pub(crate) fn apply(&mut self, edit: &Edit) -> Result<(), ManifestError> {
+    /// Applies an edit; an error changes nothing. Returns how to take it back.
+    pub(crate) fn apply(&mut self, edit: &Edit) -> Result<Undo, ManifestError> {
         if edit.next_file < self.next_file {
             return Err(ManifestError::MarkGoesBack("next_file"));
         }
         if edit.log_floor < self.log_floor {
             return Err(ManifestError::MarkGoesBack("log_floor"));
         }
-        let mut next = self.clone();
+        let mut undo = Undo {
+            collections: Vec::new(),
+            snapshots: Vec::new(),
+            garbage: Vec::new(),
+            lineage: None,
+            next_file: self.next_file,
+            next_collection: self.next_collection,
+            log_floor: self.log_floor,
+        };
+        self.next_file = edit.next_file;
+        self.log_floor = edit.log_floor;
+        let changed = self.change_collections(edit, &mut undo);
+        if let Err(error) = changed.and_then(|()| self.check_touched(&undo)) {
+            self.take_back(undo);
+            return Err(error);
+        }
+        self.change_the_rest(edit, &mut undo);
+        Ok(undo)
+    }
+
+    fn change_collections(&mut self, edit: &Edit, undo: &mut Undo) -> Result<(), ManifestError> {
         for id in &edit.drop {
-            next.collections.remove(id).ok_or(ManifestError::UnknownCollection(*id))?;
+            let old = self.collections.remove(id).ok_or(ManifestError::UnknownCollection(*id))?;
+            undo.collections.push((*id, Some(old)));
         }
         for collection in &edit.put {
-            next.next_collection = next.next_collection.max(collection.id.saturating_add(1));
-            if let Some(old) = next.collections.get(&collection.id)
-                && collection.flushed < old.flushed
-            {
+            self.next_collection = self.next_collection.max(collection.id.saturating_add(1));
+            let old = self.collections.insert(collection.id, collection.clone());
+            let goes_back = old.as_ref().is_some_and(|old| collection.flushed < old.flushed);
+            undo.collections.push((collection.id, old));
+            if goes_back {
                 return Err(ManifestError::MarkGoesBack("flushed"));
             }
-            next.collections.insert(collection.id, collection.clone());
         }
+        Ok(())
+    }
+
+    /// What cannot break a rule.
+    fn change_the_rest(&mut self, edit: &Edit, undo: &mut Undo) {
         for name in &edit.drop_snapshot {
-            next.snapshots.remove(name);
+            undo.snapshots.push((name.clone(), self.snapshots.remove(name)));
         }
         for snapshot in &edit.put_snapshot {
-            next.snapshots.insert(snapshot.name.clone(), snapshot.clone());
+            let old = self.snapshots.insert(snapshot.name.clone(), snapshot.clone());
+            undo.snapshots.push((snapshot.name.clone(), old));
         }
-        next.garbage.extend(edit.add_garbage.iter().cloned());
+        for key in &edit.add_garbage {
+            undo.garbage.push((key.clone(), !self.garbage.insert(key.clone())));
+        }
         for key in &edit.remove_garbage {
-            next.garbage.remove(key);
+            undo.garbage.push((key.clone(), self.garbage.remove(key)));
         }
         if let Some(lineage) = &edit.lineage {
-            next.lineage = lineage.clone();
+            undo.lineage = Some(std::mem::replace(&mut self.lineage, lineage.clone()));
         }
-        next.next_file = edit.next_file;
-        next.log_floor = edit.log_floor;
-        next.check()?;
-        *self = next;
+    }
+
+    /// Takes back the last edit that was applied and not taken back.
+    pub(crate) fn take_back(&mut self, undo: Undo) {
+        // From the last to the first: an edit may touch a thing twice.
+        for (id, old) in undo.collections.into_iter().rev() {
+            match old {
+                Some(old) => drop(self.collections.insert(id, old)),
+                None => drop(self.collections.remove(&id)),
+            }
+        }
+        for (name, old) in undo.snapshots.into_iter().rev() {
+            match old {
+                Some(old) => drop(self.snapshots.insert(name, old)),
+                None => drop(self.snapshots.remove(&name)),
+            }
+        }
+        for (key, was_garbage) in undo.garbage.into_iter().rev() {
+            match was_garbage {
+                true => drop(self.garbage.insert(key)),
+                false => drop(self.garbage.remove(&key)),
+            }
+        }
+        if let Some(lineage) = undo.lineage {
+            self.lineage = lineage;
+        }
+        self.next_file = undo.next_file;
+        self.next_collection = undo.next_collection;
+        self.log_floor = undo.log_floor;
+    }
+
+    /// The rules, for what an edit has put, in a state that obeyed them before.
+    fn check_touched(&self, undo: &Undo) -> Result<(), ManifestError> {
+        let touched: BTreeSet<u32> = undo.collections.iter().map(|(id, _)| *id).collect();
+        let mut seen = Seen::default();
+        for id in &touched {
+            if let Some(collection) = self.collections.get(id) {
+                self.check_one(*id, collection, &mut seen)?;
+            }
+        }
+        if seen.names.is_empty() {
+            return Ok(());
+        }
+        for (_, other) in self.collections.iter().filter(|(id, _)| !touched.contains(id)) {
+            if seen.names.contains(other.name.as_str()) {
+                return Err(ManifestError::DuplicateName(other.name.clone()));
+            }
+            if let Some(number) = other.file_numbers().find(|number| seen.files.contains(number)) {
+                return Err(ManifestError::FileTwice(number));
+            }
+        }
         Ok(())
     }
 
     /// Every rule that a state obeys by itself.
     pub(crate) fn check(&self) -> Result<(), ManifestError> {
-        let mut names = BTreeSet::new();
-        let mut files = BTreeSet::new();
-        for (id, collection) in &self.collections {
-            if *id != collection.id || *id >= self.next_collection {
-                return Err(ManifestError::CollectionMark(*id));
+        let mut seen = Seen::default();
+        let mut all = self.collections.iter();
+        all.try_for_each(|(id, collection)| self.check_one(*id, collection, &mut seen))
+    }
+
+    /// The rules of one collection, and beside those that were seen.
+    fn check_one<'a>(
+        &self,
+        id: u32,
+        collection: &'a CollectionManifest,
+        seen: &mut Seen<'a>,
+    ) -> Result<(), ManifestError> {
+        if id != collection.id || id >= self.next_collection {
+            return Err(ManifestError::CollectionMark(id));
+        }
+        validate_name(&collection.name)
+            .map_err(|_| ManifestError::BadName(collection.name.clone()))?;
+        if let Some(namespace) = &collection.namespace {
+            validate_name(namespace).map_err(|_| ManifestError::BadName(namespace.clone()))?;
+        }
+        collection.schema.validate().map_err(|_| ManifestError::BadSchema(id))?;
+        if !seen.names.insert(&collection.name) {
+            return Err(ManifestError::DuplicateName(collection.name.clone()));
+        }
+        for segment in &collection.segments {
+            if segment.max_lsn > collection.flushed.get() {
+                return Err(ManifestError::SegmentAhead(segment.number));
             }
-            validate_name(&collection.name)
-                .map_err(|_| ManifestError::BadName(collection.name.clone()))?;
-            if let Some(namespace) = &collection.namespace {
-                validate_name(namespace).map_err(|_| ManifestError::BadName(namespace.clone()))?;
+        }
+        for number in collection.file_numbers() {
+            if number >= self.next_file {
+                return Err(ManifestError::FileMark(number));
             }
-            collection.schema.validate().map_err(|_| ManifestError::BadSchema(*id))?;
-            if !names.insert(&collection.name) {
-                return Err(ManifestError::DuplicateName(collection.name.clone()));
-            }
-            for segment in &collection.segments {
-                if segment.max_lsn > collection.flushed.get() {
-                    return Err(ManifestError::SegmentAhead(segment.number));
-                }
-            }
-            for number in collection.file_numbers() {
-                if number >= self.next_file {
-                    return Err(ManifestError::FileMark(number));
-                }
-                if !files.insert(number) {
-                    return Err(ManifestError::FileTwice(number));
-                }
+            if !seen.files.insert(number) {
+                return Err(ManifestError::FileTwice(number));
             }
         }
         Ok(())
     }
+}
+
+/// Names and file numbers that are taken.
+#[derive(Debug, Default)]
+struct Seen<'a> {
+    names: BTreeSet<&'a str>,
+    files: BTreeSet<u64>,
 }
 
 impl CollectionManifest {
@@ -292,7 +405,8 @@ mod tests {
         let before = state.clone();
         let mut older = collection(0, "a");
         older.flushed = Lsn::new(4);
-        assert_eq!(state.apply(&put(older)), Err(ManifestError::MarkGoesBack("flushed")));
+        let refused = state.apply(&put(older)).unwrap_err();
+        assert_eq!(refused, ManifestError::MarkGoesBack("flushed"));
         assert!(state.apply(&put(collection(1, "a"))).is_err(), "a name twice");
         assert!(state.apply(&put(collection(1, "../a"))).is_err(), "a path");
         assert!(state.apply(&Edit { drop: vec![9], next_file: 1, ..Edit::default() }).is_err());

@@ -3,12 +3,12 @@
 //! # Protocol
 //! 1. Every open, and every commit that does not fit, starts a new file: temporary name, one
 //!    frame with the whole state, sync, rename, sync the directory; then the old file goes.
-//! 2. A commit appends one frame with the edit, syncs it, and seals it: the seal says that the
-//!    frame was durable, so later rot in it is told from a torn append.
+//! 2. A commit appends a frame for each of its edits, syncs them, and seals them: the seal says that
+//!    the frames were durable, so later rot in them is told from a torn append.
 //!
 //! # Invariants
 //! - A file under its final name begins with a whole state.
-//! - The state in memory changes only after its edit is durable.
+//! - After a commit the state in memory holds the edits that are durable, and no other.
 //! - After a failed write or sync this store is never written again: the database is poisoned,
 //!   and the next open carries over what the disk kept (M3).
 //!
@@ -17,7 +17,7 @@
 
 #![deny(clippy::indexing_slicing)]
 
-use super::state::{Edit, ManifestState, Record};
+use super::state::{Edit, ManifestState, Record, RecordRef};
 use crate::error::{Cause, Error, Result};
 use akidb_vfs::{Fs, FsOp, Random, planted};
 use akidb_wal::{
@@ -35,7 +35,8 @@ use std::{
 pub(crate) const KIND: FileKind = FileKind { magic: *b"AKIDBMAN", version: 2, name: "manifest" };
 
 const PREFIX: &str = "MANIFEST-";
-/// A fresh file has room for this much beside the state, so that edits rarely roll it.
+/// A fresh file has room for at least this much beside the state, and for as much as the state takes: a
+/// file is begun anew rarely, and what that costs does not grow with every edit.
 const ROOM_BYTES: u64 = 64 << 10;
 
 /// The manifest of an open database.
@@ -48,6 +49,7 @@ pub(crate) struct ManifestStore {
 }
 
 /// A commit that did not happen, or may have.
+#[derive(Clone, Debug)]
 pub(crate) struct CommitFailure {
     pub(crate) error: Error,
     /// True if the next open may find the edit: nothing may be deleted on the strength of
@@ -141,25 +143,46 @@ impl ManifestStore {
         &self.state
     }
 
-    /// Makes an edit durable.
-    pub(crate) fn commit(&mut self, edit: &Edit) -> Result<(), CommitFailure> {
+    /// Makes edits durable, in this order and with one sync. An edit that breaks a rule fails alone; what
+    /// the disk refuses fails them all.
+    pub(crate) fn commit(&mut self, edits: &[Edit]) -> Vec<Result<(), CommitFailure>> {
         let unwritten = |error| CommitFailure { error, maybe_written: false };
-        let mut next = self.state.clone();
-        if next.apply(edit).is_err() {
-            return Err(unwritten(Error::bug("an edit breaks a rule of the manifest")));
+        let (mut bodies, mut undos) = (Vec::new(), Vec::new());
+        let mut stage = |edit: &Edit| {
+            let body = encode(RecordRef::Edit(edit)).map_err(unwritten)?;
+            let undo = self.state.apply(edit);
+            undos.push(
+                undo.map_err(|_| unwritten(Error::bug("an edit breaks a rule of the manifest")))?,
+            );
+            bodies.push(body);
+            Ok(())
+        };
+        let mut answers: Vec<_> = edits.iter().map(&mut stage).collect();
+        if let Err(failure) = self.write(bodies) {
+            undos.into_iter().rev().for_each(|undo| self.state.take_back(undo));
+            for answer in answers.iter_mut().filter(|answer| answer.is_ok()) {
+                *answer = Err(failure.clone());
+            }
         }
-        let body = encode(&Record::Edit(edit.clone())).map_err(unwritten)?;
-        if self.writer.remaining() >= frame_len(&body) {
-            self.append(body).map_err(|error| CommitFailure { error, maybe_written: true })?;
-        } else {
-            self.roll(&next)?;
-        }
-        self.state = next;
-        Ok(())
+        answers
     }
 
-    fn append(&mut self, body: Vec<u8>) -> Result<()> {
-        self.writer.append(body)?;
+    /// Writes edits that the state in memory holds already.
+    fn write(&mut self, bodies: Vec<Vec<u8>>) -> Result<(), CommitFailure> {
+        if bodies.is_empty() {
+            return Ok(());
+        }
+        let needed: u64 = bodies.iter().map(|body| frame_len(body)).fold(0, u64::saturating_add);
+        if self.writer.remaining() < needed {
+            return self.roll();
+        }
+        self.append(bodies).map_err(|error| CommitFailure { error, maybe_written: true })
+    }
+
+    fn append(&mut self, bodies: Vec<Vec<u8>>) -> Result<()> {
+        for body in bodies {
+            self.writer.append(body)?;
+        }
         self.writer.write_group()?;
         if planted("manifest.edit-unsynced") {
             return Ok(());
@@ -169,12 +192,12 @@ impl ManifestStore {
         Ok(())
     }
 
-    fn roll(&mut self, next: &ManifestState) -> Result<(), CommitFailure> {
+    fn roll(&mut self) -> Result<(), CommitFailure> {
         let number = self.number.saturating_add(1);
         if planted("manifest.old-removed-first") {
             drop(self.remove_old(self.number));
         }
-        let writer = start_file(&self.env, &self.dir, number, next).map_err(|error| {
+        let writer = start_file(&self.env, &self.dir, number, &self.state).map_err(|error| {
             let maybe_written = !fails_before_its_name(&error);
             CommitFailure { error, maybe_written }
         })?;
@@ -236,8 +259,8 @@ fn numbers_in(fs: &dyn Fs, dir: &Path) -> Result<Vec<u64>> {
     Ok(numbers)
 }
 
-fn encode(record: &Record) -> Result<Vec<u8>> {
-    serde_json::to_vec(record).map_err(|_| Error::bug("a manifest record did not serialise"))
+fn encode(record: RecordRef<'_>) -> Result<Vec<u8>> {
+    serde_json::to_vec(&record).map_err(|_| Error::bug("a manifest record did not serialise"))
 }
 
 /// The bytes of a frame with this body; more than any file has for a body over the frame limit.
@@ -259,8 +282,9 @@ fn fails_before_its_name(error: &Error) -> bool {
 }
 
 fn start_file(env: &Env, dir: &Path, number: u64, state: &ManifestState) -> Result<FramedWriter> {
-    let body = encode(&Record::Full(state.clone()))?;
-    let bytes = framed_file_bytes(frame_len(&body)) + ROOM_BYTES;
+    let body = encode(RecordRef::Full(state))?;
+    let len = frame_len(&body);
+    let bytes = framed_file_bytes(len).saturating_add(len.max(ROOM_BYTES));
     let path = dir.join(file_name(number));
     Ok(FramedWriter::create(env, &NewFile::new(&path, KIND, number, bytes), [&*body])?)
 }

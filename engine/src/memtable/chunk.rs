@@ -52,8 +52,18 @@ impl MemRow {
 
     /// Bytes of memory that this row takes, about.
     pub(crate) fn bytes(&self) -> u64 {
+        Self::bytes_with(self.data_bytes())
+    }
+
+    /// Bytes of memory that a row of so much data takes, about.
+    pub(crate) fn bytes_with(data_bytes: u64) -> u64 {
         let fixed = size_of::<Self>() + 96; // its slot, its id-table entry
-        (fixed + self.vector.len() * 4 + self.metadata.len()) as u64
+        fixed as u64 + data_bytes
+    }
+
+    /// Bytes of its numbers and its metadata.
+    pub(crate) fn data_bytes(&self) -> u64 {
+        (self.vector.len() * 4 + self.metadata.len()) as u64
     }
 }
 

@@ -49,6 +49,8 @@ struct Inner {
 pub(crate) struct Memtable {
     inner: RwLock<Inner>,
     bytes: AtomicU64,
+    /// Of the numbers and the metadata of its rows.
+    data_bytes: AtomicU64,
     first_lsn: AtomicU64,
     last_lsn: AtomicU64,
     /// When it took its first row, by the monotonic clock.
@@ -81,6 +83,7 @@ impl Memtable {
         Self {
             inner: RwLock::new(Inner { fields, ..Inner::default() }),
             bytes: AtomicU64::new(0),
+            data_bytes: AtomicU64::new(0),
             first_lsn: AtomicU64::new(0),
             last_lsn: AtomicU64::new(0),
             born: RwLock::new(None),
@@ -107,6 +110,7 @@ impl Memtable {
     /// `row.metadata`, needed only where fields are indexed.
     pub(crate) fn insert(&self, row: MemRow, metadata: Option<&Metadata>, now: Duration) -> u64 {
         let (lsn, mut bytes, id) = (row.lsn, row.bytes(), row.id.clone());
+        self.data_bytes.fetch_add(row.data_bytes(), Ordering::Relaxed);
         let mut inner = self.inner.write();
         let inner = &mut *inner;
         let slot = inner.rows.push(row);
@@ -264,6 +268,11 @@ impl Memtable {
     /// Bytes of memory, about.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the numbers and the metadata of its rows, hidden versions included.
+    pub(crate) fn data_bytes(&self) -> u64 {
+        self.data_bytes.load(Ordering::Relaxed)
     }
 
     /// True while nothing was written to it.

@@ -266,7 +266,18 @@ impl Worker {
                 self.write_manifest(state)?;
             }
         }
+        self.set_notes_aside();
         self.move_aside(kept_in)
+    }
+
+    /// The journal of uploads and the dead letters, if they are damaged. Both begin anew, empty: no row
+    /// is in them, and what they said is found again by the sweep and by the policy.
+    fn set_notes_aside(&mut self) {
+        for path in [self.paths.uploads.clone(), self.paths.dead_letters.clone()] {
+            if self.is_bad(&path) {
+                self.replace(path, "it holds notes, and no row; it begins anew");
+            }
+        }
     }
 
     /// A number above every file of the directory.

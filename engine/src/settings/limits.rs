@@ -18,8 +18,9 @@ use serde::{Deserialize, Serialize};
 pub struct Limits {
     /// How many collections.
     pub collections_max: Option<u64>,
-    /// Bytes of memory in memtables and hot copies. Copies are made only while they fit; a write that
-    /// does not fit is refused and has memtables flushed, so that it can be tried again.
+    /// Bytes of memory in memtables and hot copies. Copies are made only while three quarters of it are
+    /// enough; a write that does not fit is refused and has memtables flushed, so that it can be tried
+    /// again.
     pub memory_bytes_max: Option<u64>,
     /// Bytes of rows wherever they lie: in segments, in objects, in snapshots, and what memtables will
     /// take as segments. The log is not counted, nor what a compaction takes while it runs.

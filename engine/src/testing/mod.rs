@@ -13,8 +13,8 @@ mod segment;
 
 pub use filter::filter;
 pub use parts::{
-    cold, cold_checksums, cold_decode, cold_encode, cold_uncompressed, field_index, log_record,
-    manifest, tombstones,
+    bucket_manifest, cold, cold_checksums, cold_decode, cold_encode, cold_uncompressed,
+    field_index, log_record, manifest, tombstones,
 };
 pub use schedules::schedule;
 pub use segment::segment;

@@ -1,7 +1,7 @@
-//! Log records, manifests, tombstones, field indexes and cold objects.
+//! Log records, manifests, local and in a bucket, tombstones, field indexes and cold objects.
 
 use crate::{
-    Error, Record, Result, Schema,
+    Error, Record, Result, Schema, bucket,
     cold::{self, ColdContext, ColdReader, ColdRow},
     commit::payload::{self, LogRecord},
     field_index::{FieldIndexView, Query},
@@ -137,6 +137,25 @@ pub fn field_index(block: &[u8], probe: &[u8]) -> Result<()> {
         }
     }
     whole
+}
+
+/// Reads the manifest of a bucket; what was read is written and reads the same, and a directory can be
+/// made of it.
+///
+/// # Errors
+/// Corruption, or a newer version.
+///
+/// # Panics
+/// If it does not, or cannot.
+pub fn bucket_manifest(object: &[u8]) -> Result<()> {
+    let state = bucket::decode(object, bucket::MANIFEST_KEY)?;
+    let again = bucket::encode(&state).expect("a state that was read is written");
+    let again = bucket::decode(&again, bucket::MANIFEST_KEY).expect("what was written is read");
+    assert_eq!(state, again);
+    let restored = state.restored();
+    restored.manifest.check().expect("a directory begins with a manifest that breaks no rule");
+    assert!(restored.partial.len() <= state.contents.collections.len());
+    Ok(())
 }
 
 /// Reads a cold object; its rows are encoded again and come back as they were, to the bit.

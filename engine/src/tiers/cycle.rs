@@ -4,21 +4,18 @@ use super::{TierCycle, letters};
 use crate::{
     collection::CollectionCore,
     db::DbCore,
-    error::{Cause, Error, ErrorKind, Result},
+    error::{Cause, Error, ErrorKind},
     maintenance::{Threads, moves},
     segment::Segment,
 };
 use akidb_handoff::Tier;
 use akidb_index::Executor;
-use akidb_tiering::{Candidate, PlannedMove, RecoveredEnd, plan};
+use akidb_tiering::{Candidate, PlannedMove, plan};
 use parking_lot::Mutex;
 use std::{sync::Arc, time::Duration};
 
-/// Uploads in parts that nobody knows of are ended when they are so old by the store's clock.
-const UPLOAD_AGE_MIN: Duration = Duration::from_secs(24 * 3600);
-
-/// Runs a cycle. An error is one of the cycle as a whole; what a move met is in what it returns.
-pub(super) fn run(core: &DbCore) -> Result<TierCycle> {
+/// Runs a cycle. What its moves met is in what it returns and in the worker's status.
+pub(super) fn run(core: &DbCore) -> TierCycle {
     let _one = core.tiers.cycle.lock();
     let settings = &core.shared.settings.tiers;
     let now = core.shared.clock.monotonic();
@@ -40,12 +37,7 @@ pub(super) fn run(core: &DbCore) -> Result<TierCycle> {
             }
         });
     }
-    // What failed while the store was down costs storage until it is ended.
-    core.end_uploads();
-    core.collect_garbage();
-    if let Err(error) = core.tend_bucket(false) {
-        last_error.lock().get_or_insert(error);
-    }
+    core.tend_store();
     let done = done.into_inner();
     let mut status = core.tiers.status.lock();
     status.cycles += 1;
@@ -53,7 +45,7 @@ pub(super) fn run(core: &DbCore) -> Result<TierCycle> {
     status.failed += done.failed;
     status.last_cycle = Some(done);
     status.last_error = last_error.into_inner();
-    Ok(done)
+    done
 }
 
 /// What the policy wants moved, without what was given up.
@@ -135,63 +127,4 @@ fn is_refusal(error: &Error) -> bool {
             | Cause::CollectionNotFound { .. }
             | Cause::Closed
     )
-}
-
-impl DbCore {
-    /// Looks once after what an earlier process left in the store: garbage, uploads in parts, and
-    /// objects that were completed and never named. What cannot be reached now is left to the next cycle.
-    pub(crate) fn tidy_store(&self) {
-        if std::mem::replace(&mut self.tiers.status.lock().tidied, true) {
-            return;
-        }
-        self.collect_garbage();
-        let mut failed = !self.end_uploads();
-        if self.ships()
-            && let Ok(prefix) = self.object_key("c")
-            && let Some(prefix) = prefix.to_string().strip_suffix('c')
-            && let Err(error) = self.block_on(self.uploader.sweep(prefix, UPLOAD_AGE_MIN))
-        {
-            failed = true;
-            self.background.note(error.into());
-        }
-        if let Err(error) = self.tend_bucket(true) {
-            failed = true;
-            self.background.note(error);
-        }
-        if failed {
-            self.tiers.status.lock().tidied = false;
-        }
-    }
-
-    /// Ends the uploads in parts that an earlier process or a store that was down left open, and discards
-    /// what they made if nothing names it. False if some could not be ended.
-    fn end_uploads(&self) -> bool {
-        let mut settled = true;
-        for upload in self.block_on(self.uploader.recover()) {
-            match upload.end {
-                RecoveredEnd::Object(_) => {
-                    let key = upload.entry.upload.key.to_string();
-                    if !self.names_object(&key) {
-                        self.discard_object(&key);
-                    }
-                }
-                RecoveredEnd::Unsettled(error) => {
-                    settled = false;
-                    self.background.note(error.into());
-                }
-                _ => {}
-            }
-        }
-        settled
-    }
-
-    /// True if the manifest names an object.
-    fn names_object(&self, key: &str) -> bool {
-        self.with_manifest(|manifest| {
-            let state = manifest.state();
-            let cold = state.collections.values().flat_map(|collection| &collection.cold);
-            let snapshots = state.snapshots.values().map(|snapshot| &snapshot.object);
-            cold.chain(snapshots).any(|object| object.key == key)
-        })
-    }
 }

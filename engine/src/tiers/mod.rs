@@ -12,6 +12,7 @@
 
 mod cycle;
 mod letters;
+mod tend;
 
 pub use letters::DeadMove;
 
@@ -60,7 +61,8 @@ pub struct TieringStats {
     pub moving: Vec<String>,
     /// What the last cycle did.
     pub last_cycle: Option<TierCycle>,
-    /// The last failure of a move by the policy, until a cycle has none.
+    /// The last failure of a move by the policy, until a cycle has none; else why the store could not be
+    /// looked after, until it can.
     pub last_error: Option<String>,
     /// Moves that were given up.
     pub dead_letters: u64,
@@ -79,9 +81,14 @@ pub(crate) struct Tiers {
 
 #[derive(Debug, Default)]
 struct Status {
+    /// When the next cycle is due.
     next_at: Duration,
-    /// Whether what an earlier process began in the store was looked after.
-    tidied: bool,
+    /// When the store is looked after next: at once, at first.
+    tend_at: Duration,
+    /// When what earlier processes left there is swept next: at once, at first.
+    sweep_at: Duration,
+    /// Why the store could not be looked after the last time.
+    store_error: Option<Error>,
     cycles: u64,
     moved: u64,
     failed: u64,
@@ -97,6 +104,11 @@ impl Tiers {
     pub(crate) fn new(next_at: Duration, letters: Result<DeadLetterQueue>) -> Self {
         let status = Mutex::new(Status { next_at, ..Status::default() });
         Self { paused: AtomicBool::new(false), cycle: Mutex::new(()), status, letters }
+    }
+
+    /// Why there are no dead letters, if their file could not be read.
+    pub(crate) fn unread(&self) -> Option<Error> {
+        self.letters.as_ref().err().cloned()
     }
 }
 
@@ -117,28 +129,35 @@ impl DbCore {
             failed: status.failed,
             moving: status.moving.iter().cloned().collect(),
             last_cycle: status.last_cycle,
-            last_error: status.last_error.as_ref().map(ToString::to_string),
+            last_error: status
+                .last_error
+                .as_ref()
+                .or(status.store_error.as_ref())
+                .map(ToString::to_string),
             dead_letters: self.tiers.letters.as_ref().map_or(0, |letters| letters.len() as u64),
         }
     }
 
-    /// Runs a cycle if one is due by time. Returns false: one cycle is all there is to do.
-    pub(crate) fn tier_cycle_due(&self) -> Result<bool> {
+    /// Runs a cycle if one is due by time and they are not paused, and looks after the store.
+    pub(crate) fn tiers_due(&self) {
         if self.shared.check_writable().is_err() {
-            return Ok(false);
+            return;
         }
-        self.tidy_store();
         let now = self.shared.clock.monotonic();
-        let due = self.tiers.status.lock().next_at <= now;
-        if due && !self.tiers.paused.load(Ordering::Relaxed) {
-            cycle::run(self)?;
+        let (cycle, tend) = {
+            let status = self.tiers.status.lock();
+            (status.next_at <= now, status.tend_at <= now)
+        };
+        if cycle && !self.tiers.paused.load(Ordering::Relaxed) {
+            cycle::run(self);
+        } else if tend {
+            self.tend_store();
         }
-        Ok(false)
     }
 
     /// Runs a cycle now, also while they are paused.
     pub(crate) fn run_tiering(&self) -> Result<TierCycle> {
         self.check_may_write()?;
-        cycle::run(self)
+        Ok(cycle::run(self))
     }
 }

@@ -54,6 +54,8 @@ pub enum FindingKind {
     ObjectMissing,
     /// A cold object or snapshot is not what was put.
     ObjectDamaged,
+    /// The journal of uploads or the dead letters are damaged. No row is in them.
+    NotesDamaged,
     /// Parts whose checksums are right contradict each other: a bug of AkiDB or bad memory.
     Contradiction,
     /// A file that nothing names; it is never read and never deleted.
@@ -70,6 +72,9 @@ impl FindingKind {
             Self::UnknownFile => "look whose it is; AkiDB does not need it",
             Self::IndexDamaged => {
                 "run `akidb repair --plan`: it follows from the rows and can be rebuilt"
+            }
+            Self::NotesDamaged => {
+                "run `akidb repair --plan`, or remove the file while the database is closed"
             }
             Self::Contradiction => "keep a copy of the directory and report it",
             Self::ObjectMissing | Self::ObjectDamaged => {

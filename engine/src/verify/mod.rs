@@ -1,7 +1,7 @@
 //! Verification: reads a database directory without opening it, and says what is wrong with it.
 //!
-//! Owns the list of findings; the checks of each kind of file are in `log`, `parts` and `rows`,
-//! and `survey` reads a damaged log as far as it goes. Must never write, lock or create anything,
+//! Owns the list of findings; the checks of each kind of file are in `log`, `parts`, `rows`
+//! and `notes`, and `survey` reads a damaged log as far as it goes. Must never write, lock or create anything,
 //! nor believe a byte. Called by [`crate::Repair`], by the read-only open, and by hosts.
 //!
 //! # Beside an open database
@@ -13,6 +13,7 @@
 
 mod finding;
 mod log;
+mod notes;
 mod objects;
 mod parts;
 mod rows;
@@ -204,6 +205,7 @@ impl Pass<'_> {
                 // Without it nobody knows what should be there; the log can still be read.
                 let floor = akidb_wal::Lsn::ZERO;
                 self.check_log(None, floor, &mut findings)?;
+                self.check_notes(&mut findings)?;
                 return Ok(findings);
             }
         };
@@ -215,6 +217,7 @@ impl Pass<'_> {
         for snapshot in state.snapshots.values() {
             self.check_snapshot(snapshot, &mut findings)?;
         }
+        self.check_notes(&mut findings)?;
         self.note_strays(&state, &mut findings)?;
         Ok(findings)
     }

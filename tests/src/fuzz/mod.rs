@@ -28,7 +28,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 16] = [
     Target {
         name: "framed_file",
         promise: "frames: a scan and an inspection agree, whatever the file",
@@ -46,6 +46,12 @@ pub const TARGETS: [Target; 15] = [
         promise: "manifest records: what is read survives being carried over",
         run: values::manifest,
         seeds: seeds::manifest,
+    },
+    Target {
+        name: "bucket_manifest",
+        promise: "manifests of a bucket: what is read is written and read the same",
+        run: files::bucket_manifest,
+        seeds: seeds::bucket_manifest,
     },
     Target {
         name: "log_record",

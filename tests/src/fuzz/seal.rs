@@ -96,6 +96,50 @@ pub(super) fn tombstones(bytes: &mut [u8]) -> Option<()> {
     }
 }
 
+/// Seals the manifest of a bucket: the length of its body, and both checksums.
+pub(super) fn bucket_manifest(bytes: &mut [u8]) -> Option<()> {
+    let body = bytes.get(56..)?;
+    let (len, crc) = (body.len() as u64, crc32fast::hash(body));
+    put(bytes, 40, &len.to_le_bytes());
+    put(bytes, 48, &crc.to_le_bytes());
+    let crc = crc32fast::hash(bytes.get(..52)?);
+    put(bytes, 52, &crc.to_le_bytes());
+    Some(())
+}
+
+/// The manifest of a bucket with this JSON, unsealed. The header names the database that the JSON does,
+/// if it names one where the golden file does; the body is a zstd frame of one block as it is.
+pub(super) fn packed_manifest(json: &[u8]) -> Vec<u8> {
+    // One block has at most 128 KiB.
+    let json = json.get(..128 << 10).unwrap_or(json);
+    let len = u32::try_from(json.len()).expect("at most one block");
+    let mut object = [b"AKIDBBKT".as_slice(), &[1, 0, 0, 0], &[0; 4]].concat();
+    object.extend_from_slice(&stated_database(json));
+    object.extend_from_slice(&u64::from(len).to_le_bytes());
+    object.resize(56, 0);
+    // Magic; one segment, four bytes of its length; the last block, raw, three bytes of its length.
+    object.extend_from_slice(&[0x28, 0xb5, 0x2f, 0xfd, 0xa0]);
+    object.extend_from_slice(&len.to_le_bytes());
+    object.extend_from_slice(&(len << 3 | 1).to_le_bytes()[..3]);
+    object.extend_from_slice(json);
+    object
+}
+
+/// The first UUID of a JSON that begins with `{"database":"`; zeros if it does not.
+fn stated_database(json: &[u8]) -> [u8; 16] {
+    let digits = json.iter().skip(13).filter(|byte| **byte != b'-');
+    let digits: Vec<_> = digits.take(32).map(|byte| char::from(*byte).to_digit(16)).collect();
+    let byte = |pair: &[Option<u32>]| match pair {
+        [Some(high), Some(low)] => u8::try_from(high << 4 | low).unwrap_or(0),
+        _ => 0,
+    };
+    let mut database = [0; 16];
+    for (to, pair) in database.iter_mut().zip(digits.chunks(2)) {
+        *to = byte(pair);
+    }
+    database
+}
+
 /// Seals a file of records: its header, then each record.
 pub(super) fn records(bytes: &mut [u8]) -> Option<()> {
     let crc = crc32fast::hash(bytes.get(..36)?);

@@ -21,6 +21,7 @@ type Seeds = Vec<(&'static str, Vec<u8>)>;
 
 const WAL: &[u8] = include_bytes!("../../../wal/tests/golden/v1.wal");
 const MANIFEST: &[u8] = include_bytes!("../../../engine/tests/golden/manifest-v1.bin");
+const BUCKET: &[u8] = include_bytes!("../../../engine/tests/golden/bucket-manifest-v1.bin");
 const RECORD: &[u8] = include_bytes!("../../../engine/tests/golden/log-record-v1.bin");
 const SEGMENT: &[u8] = include_bytes!("../../../engine/tests/golden/segment-v1.seg");
 const CELLS: &[u8] = include_bytes!("../../../engine/tests/golden/segment-v2.seg");
@@ -60,6 +61,23 @@ pub(super) fn manifest() -> Seeds {
     });
     scan.expect("the golden file is whole");
     vec![("golden", bodies.join(&b'\n')), ("first", bodies.remove(0))]
+}
+
+/// The golden object, and JSON with fewer and with more in it.
+pub(super) fn bucket_manifest() -> Seeds {
+    let with = |control: u8, bytes: &[u8]| [&[control][..], bytes].concat();
+    let state = |contents: &str| {
+        let json = format!(
+            r#"{{"database":"00112233-4455-6677-8899-aabbccddeeff","version":{{"epoch":1,"writer":"0f1e2d3c4b5a69788796a5b4c3d2e1f0","commit":1,"attempt":0}},"holder":"","creator":"","contents":{{{contents}}}}}"#
+        );
+        with(1, json.as_bytes())
+    };
+    let cold = r#""next_collection":3,"collections":{"2":{"id":2,"name":"docs","schema":{"dim":2,"metric":"dot","fields":[]},"flushed":9,"segments":[],"tombstones":null,"cold":[{"key":"a/b","len":1,"crc32":1,"rows":2,"min_lsn":1,"max_lsn":6}]}},"snapshots":{},"garbage":["a/c"],"partial":[2]"#;
+    vec![
+        ("golden", with(0, BUCKET)),
+        ("golden-json", state(cold)),
+        ("empty", state(r#""next_collection":0,"collections":{},"snapshots":{}"#)),
+    ]
 }
 
 pub(super) fn log_record() -> Seeds {

@@ -1,6 +1,6 @@
 //! The bucket and the directory: a lost machine, two machines, crashes between the one and the other.
 
-use crate::rig::{HOUR, Rig, all, filled, row, schema};
+use crate::rig::{HOUR, Rig, all, filled, row};
 use akidb::{
     Cause, DbBuilder, ErrorKind, Tier,
     blocking::Db,
@@ -8,7 +8,11 @@ use akidb::{
 };
 use akidb_s3server::{Fault, Strike};
 use akidb_tests::world::{World, tiny_settings};
-use akidb_vfs::{EntryKind, Fs, RealFs, read_file, sim::CrashPolicy, write_file_durably};
+use akidb_vfs::{
+    EntryKind, Fs, FsOp, RealFs, read_file,
+    sim::{CrashPolicy, Fault as DiskFault, FaultKind},
+    write_file_durably,
+};
 use std::{path::Path, sync::Arc, time::Duration};
 
 /// A new machine that has the bucket alone.
@@ -298,30 +302,62 @@ fn power_lost_anywhere_in_a_cycle_of_the_worker_loses_and_leaves_nothing() {
 
 #[test]
 fn a_demotion_that_fails_behind_the_bucket_is_undone_there() {
-    use akidb_vfs::{
-        FsOp,
-        sim::{Fault as DiskFault, FaultKind},
-    };
     let (world, store) = world(5);
     let db = world.open().expect("an empty disk opens");
     let docs = filled(&db, "docs", 40);
     docs.flush().expect("a flush");
-    let other = db.create_collection("other", schema()).expect("a new name");
-    other.upsert([row(1)]).run().expect("a write");
     let before = all(&docs);
-    let mut failed = 0;
-    for nth in 1..40 {
+    let commits = || db.stats().bucket.expect("a bucket").commits;
+    // It strikes when the manifest is full and goes on in a new file: no record is written then, and
+    // the database lives on.
+    let full = DiskFault::new(FaultKind::NoSpace).on(FsOp::Allocate).path("MANIFEST").sticky();
+    let mut undone = 0;
+    for round in 0..1_000 {
+        let commits_before = commits();
+        world.sim.inject(full.clone());
+        let done = docs.demote();
+        world.sim.clear_faults();
+        let Err(error) = done else {
+            assert!(docs.promote().expect("it comes back"), "round {round}");
+            continue;
+        };
+        assert_eq!(error.kind(), ErrorKind::NoSpace, "round {round}: {error}");
+        assert_eq!(db.stats().poisoned, None, "round {round}");
+        // Without a commit it failed before the bucket was told, and there is nothing to undo.
+        undone += u32::from(commits() > commits_before);
+        assert_eq!((docs.tier(), all(&docs)), (Tier::Warm, before.clone()), "round {round}");
+        db.run_tiering().expect("a cycle");
+        assert_eq!(objects(&store), 0, "round {round}");
+        if undone == 2 {
+            return;
+        }
+    }
+    panic!("{undone} demotions failed behind the bucket");
+}
+
+#[test]
+fn whichever_write_of_a_demotion_fails_the_next_open_has_every_row_and_one_object_at_most() {
+    let mut poisoned = 0;
+    for nth in 1.. {
+        let (world, store) = world(2_000 + nth);
+        let db = world.open().expect("an empty disk opens");
+        let docs = filled(&db, "docs", 40);
+        docs.flush().expect("a flush");
+        let before = all(&docs);
         world.sim.inject(DiskFault::new(FaultKind::NoSpace).on(FsOp::Write).nth(nth));
         let done = docs.demote();
         world.sim.clear_faults();
-        if db.stats().poisoned.is_some() {
-            return; // the record may be there: the next open decides
-        }
-        failed += u32::from(done.is_err());
-        drop(docs.promote());
+        poisoned += u32::from(db.stats().poisoned.is_some());
+        drop((docs, db));
+        let db = world.open().unwrap_or_else(|error| panic!("write {nth}: {error:?}"));
+        db.run_tiering().expect("a cycle tidies up");
+        let docs = db.collection("docs").expect("it is there");
+        // The record of which nobody knew whether it was there decides.
+        assert_eq!(objects(&store), usize::from(docs.tier() == Tier::Cold), "write {nth}");
         assert_eq!(all(&docs), before, "write {nth}");
-        db.run_tiering().expect("a cycle");
-        assert_eq!(objects(&store), 0, "write {nth}");
+        if done.is_ok() {
+            assert!(nth > 1 && poisoned > 0, "no write of it failed");
+            return;
+        }
     }
-    assert!(failed > 0);
 }

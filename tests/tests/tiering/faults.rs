@@ -1,8 +1,9 @@
 //! A store that fails, a disk that is full, a process that dies: nothing is lost, nothing is stuck.
 
-use crate::rig::{HOUR, Rig, all, filled, row};
+use crate::rig::{Rig, all, filled, row};
 use akidb::{Cause, ErrorKind, Tier, tiering::StoreErrorKind};
 use akidb_s3server::{Fault, Strike};
+use akidb_vfs::{Fs, RealFs, write_file_durably};
 use std::{sync::Arc, time::Duration};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -297,5 +298,49 @@ fn a_store_error_is_a_cause_that_can_be_looked_at() {
         panic!("{error:?}");
     };
     assert_eq!(inner.kind, StoreErrorKind::Misconfigured, "{inner}");
-    rig.clock.advance(HOUR);
+}
+
+#[test]
+fn a_store_that_is_down_is_asked_once_a_cycle_and_not_by_every_write() {
+    let rig = Rig::new();
+    let bucket = Arc::new(rig.bucket());
+    rig.server.fail(Strike::always(), Fault::status(503, "SlowDown"));
+    let builder = rig.builder().clock(Arc::new(rig.clock.clone())).inline();
+    let db = builder.object_store(bucket).open_blocking().expect("local work needs no bucket");
+    let docs = filled(&db, "docs", 5);
+    for paused in [false, true] {
+        if paused {
+            db.pause_tiering();
+        }
+        let before = rig.server.requests();
+        for id in 0..20 {
+            docs.upsert([row(id)]).run().expect("a write");
+        }
+        assert_eq!(rig.server.requests(), before, "paused: {paused}");
+        rig.clock.advance(Duration::from_secs(61));
+        docs.upsert([row(1)]).run().expect("a write");
+        assert!(rig.server.requests() > before, "paused: {paused}");
+    }
+    rig.server.heal();
+    rig.clock.advance(Duration::from_secs(61));
+    docs.upsert([row(1)]).run().expect("a write");
+    assert!(db.stats().bucket.is_some_and(|bucket| bucket.epoch == 1), "it was taken");
+}
+
+#[test]
+fn a_file_of_notes_that_is_damaged_is_told_and_keeps_nothing_shut() {
+    let rig = Rig::new();
+    let db = rig.open();
+    let docs = filled(&db, "docs", 5);
+    drop((docs, db));
+    for name in ["uploads", "dead-letters"] {
+        write_file_durably(&RealFs, &rig.dir.path().join(name), b"what is this?").expect("a file");
+        let db = rig.open();
+        let told = db.stats().cleanup_error.expect("a note");
+        assert!(told.contains(name), "{told}");
+        assert!(db.collection("docs").expect("it is there").demote().expect("a demotion"));
+        assert!(db.collection("docs").expect("it is there").promote().expect("a promotion"));
+        drop(db);
+        RealFs.remove_file(&rig.dir.path().join(name)).expect("it is there");
+    }
 }

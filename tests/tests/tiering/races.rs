@@ -59,6 +59,31 @@ fn of_ten_demotions_at_once_one_wins_and_makes_one_object() {
 }
 
 #[test]
+fn what_a_demotion_takes_is_not_flushed_beside_it_but_where_writers_need_the_memory() {
+    let mut rig = Rig::new();
+    (rig.settings.memtable_bytes, rig.settings.memtable_pool_bytes) = (64 << 10, 512 << 10);
+    let db = rig.open_with_threads();
+    let (docs, other) = (filled(&db, "docs", 100), filled(&db, "other", 100));
+    rig.server.set_latency(Duration::from_millis(300));
+    for (collection, writes) in [(&docs, 0), (&other, 6_000)] {
+        let moving = collection.clone();
+        let demote = move || assert!(moving.demote().expect("a demotion"));
+        let demotion = spawn("demotion", demote).expect("a thread");
+        while collection.stats().moving_to.is_none() {
+            std::thread::yield_now();
+        }
+        for id in 0..writes {
+            docs.upsert([row(id)]).run().expect("a write does not wait for the store");
+        }
+        let flushes = db.stats().flushes;
+        assert_eq!(flushes > 0, writes > 0, "{flushes}");
+        demotion.join().expect("no panic");
+        assert_eq!(db.stats().flushes > 0, writes > 0);
+    }
+    assert_eq!(all(&other).len(), 100);
+}
+
+#[test]
 fn ten_collections_move_at_once() {
     let rig = Rig::new();
     let db = rig.open_with_threads();

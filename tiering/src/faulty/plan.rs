@@ -62,6 +62,26 @@ pub enum Fault {
     Slow(Duration),
 }
 
+impl Fault {
+    /// Each kind of fault once, throttling with and without a time to wait: for tests that go
+    /// through all of them. What takes time takes three seconds.
+    pub const ALL: [Self; 13] = [
+        Self::Throttle { retry_after: None },
+        Self::Throttle { retry_after: Some(Duration::from_secs(3)) },
+        Self::ServerError,
+        Self::Forbidden,
+        Self::Skewed,
+        Self::Conflict,
+        Self::NotFound,
+        Self::TimeoutBefore,
+        Self::TimeoutAfter,
+        Self::Reset,
+        Self::Truncated,
+        Self::ErrorInside,
+        Self::Slow(Duration::from_secs(3)),
+    ];
+}
+
 /// Faults that come by chance.
 #[derive(Clone, Debug)]
 struct Chance {

@@ -22,11 +22,12 @@ use crate::{
     BoxFuture, BreakerOpen, BreakerSettings, BreakerStats, Capabilities, CircuitBreaker, Head,
     ListPage, MultipartStore, Object, ObjectKey, ObjectStore, Outcome, PageToken, PutId,
     PutOptions, PutReceipt, RetryPolicy, Sleep, StoreError, StoreErrorKind, StoreResult,
-    limit::AdaptiveLimit, retry::RetryBudget, verified::is_this_put,
+    TimerSleep, limit::AdaptiveLimit, retry::RetryBudget, verified::is_this_put,
 };
-use akidb_vfs::{Clock, Random, planted};
+use akidb_vfs::{Clock, Random, SystemClock, SystemRandom, planted};
 use bytes::Bytes;
 use std::{
+    io,
     ops::Range,
     sync::{
         Arc,
@@ -48,6 +49,20 @@ pub struct Surroundings {
     pub sleep: Arc<dyn Sleep>,
     /// Draws jitter and marks.
     pub random: Arc<dyn Random>,
+}
+
+impl Surroundings {
+    /// Those of this machine: its clock, a timer thread, its randomness.
+    ///
+    /// # Errors
+    /// The system's error when it gives no thread.
+    pub fn of_machine() -> io::Result<Self> {
+        Ok(Self {
+            clock: Arc::new(SystemClock::new()),
+            sleep: Arc::new(TimerSleep::start()?),
+            random: Arc::new(SystemRandom::new()),
+        })
+    }
 }
 
 /// How a [`RetryingStore`] deals with its endpoint. Plain data.

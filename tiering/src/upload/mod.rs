@@ -191,7 +191,7 @@ pub struct Uploader {
     memory: Arc<Gate>,
     /// The names of uploads in parts that are under way here, so that recovery leaves them alone.
     active: Mutex<BTreeSet<String>>,
-    /// Ended, though the journal could not be told: their objects must not pass for left behind.
+    /// The names of uploads in parts whose end the caller knows and the journal could not be told.
     unstruck: Mutex<BTreeSet<String>>,
 }
 

@@ -237,13 +237,14 @@ impl Uploader {
         }
     }
 
-    /// Step 5. What cannot be struck is found to be ended by the next recovery.
+    /// Step 5. What cannot be struck now is struck by the next recovery of this process, which must not
+    /// take it for an upload that nobody waited for; after a restart it is one.
     pub(super) fn strike(&self, upload: &Upload) {
         let Some(journal) = &self.journal else { return };
-        let mut unstruck = self.unstruck.lock();
+        let id = upload.id.as_str();
         match journal.end(upload) {
-            Ok(()) => unstruck.remove(upload.id.as_str()),
-            Err(_) => unstruck.insert(upload.id.as_str().to_owned()),
-        };
+            Ok(_) => drop(self.unstruck.lock().remove(id)),
+            Err(_) => drop(self.unstruck.lock().insert(id.to_owned())),
+        }
     }
 }

@@ -56,17 +56,20 @@ pub struct SweepReport {
 
 impl Uploader {
     /// Ends all uploads that the journal names and that are not under way here. After an open, and
-    /// now and then: an upload that failed while the store was down could not be aborted.
+    /// whenever an upload had failed with an unknown outcome. What this process has ended itself, its
+    /// caller knows: it is never among those that are returned, whose objects nobody may be about to name.
     pub async fn recover(&self) -> Vec<Recovered> {
         let Some(journal) = &self.journal else { return Vec::new() };
         let mut recovered = Vec::new();
         for entry in journal.entries() {
-            // What was under way when the list was read may have ended since: its object is wanted.
-            if self.is_active(&entry.upload) || !journal.contains(&entry.upload) {
+            let upload = &entry.upload;
+            // In this order: an upload that ends here is struck before it is active no more. Else one
+            // that has ended while another was settled would be taken for one that nobody waits for.
+            if self.is_active(upload) || !journal.contains(upload) {
                 continue;
             }
-            if self.unstruck.lock().contains(entry.upload.id.as_str()) {
-                self.strike(&entry.upload);
+            if self.unstruck.lock().contains(upload.id.as_str()) {
+                self.strike(upload);
                 continue;
             }
             let end = self.settle(&entry.upload).await.unwrap_or_else(RecoveredEnd::Unsettled);

@@ -8,9 +8,10 @@ use crate::{
     faulty::{Fault, FaultyStore, Verb},
 };
 use akidb_vfs::{
-    FsOp, SystemRandom,
-    sim::{Fault as DiskFault, FaultKind, SimClock, SimFs},
+    SystemRandom,
+    sim::{self, SimClock, SimFs},
 };
+use futures_util::future::join;
 use pollster::block_on;
 use proptest::prelude::*;
 use std::{
@@ -163,58 +164,13 @@ fn results_come_in_the_order_of_the_sources_and_no_more_run_than_allowed() {
 
 #[test]
 fn a_store_without_parts_gets_large_objects_whole() {
-    /// Hands on the plain verbs, and nothing else.
-    #[derive(Debug)]
-    struct Plain(MemoryStore);
-
-    impl ObjectStore for Plain {
-        fn put<'a>(
-            &'a self,
-            key: &'a ObjectKey,
-            body: Bytes,
-            options: PutOptions,
-        ) -> BoxFuture<'a, crate::StoreResult<crate::PutReceipt>> {
-            self.0.put(key, body, options)
-        }
-        fn get<'a>(
-            &'a self,
-            key: &'a ObjectKey,
-        ) -> BoxFuture<'a, crate::StoreResult<crate::Object>> {
-            self.0.get(key)
-        }
-        fn get_ranges<'a>(
-            &'a self,
-            key: &'a ObjectKey,
-            ranges: &'a [std::ops::Range<u64>],
-        ) -> BoxFuture<'a, crate::StoreResult<Vec<Bytes>>> {
-            self.0.get_ranges(key, ranges)
-        }
-        fn head<'a>(
-            &'a self,
-            key: &'a ObjectKey,
-        ) -> BoxFuture<'a, crate::StoreResult<crate::Head>> {
-            self.0.head(key)
-        }
-        fn delete<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, crate::StoreResult<()>> {
-            self.0.delete(key)
-        }
-        fn list<'a>(
-            &'a self,
-            prefix: &'a str,
-            after: Option<&'a crate::PageToken>,
-            limit: usize,
-        ) -> BoxFuture<'a, crate::StoreResult<crate::ListPage>> {
-            self.0.list(prefix, after, limit)
-        }
-    }
-
-    let store = Arc::new(Plain(MemoryStore::new()));
+    let store = Arc::new(MemoryStore::new().without_parts());
     let (clock, random) = (Arc::new(SimClock::new()), Arc::new(SystemRandom::from_seed(1)));
     let uploader = Uploader::new(store.clone(), None, settings(), clock, random);
     let body = bytes(13 * MIB);
     let uploaded = block_on(uploader.upload(streamed("large", &body, MIB))).unwrap();
     assert_eq!(uploaded.parts, 0);
-    assert_eq!(block_on(store.0.get(&key("large"))).unwrap().body, body);
+    assert_eq!(block_on(store.get(&key("large"))).unwrap().body, body);
     assert!(block_on(uploader.recover()).is_empty());
     assert_eq!(block_on(uploader.sweep("", Duration::ZERO)).unwrap(), SweepReport::default());
 }
@@ -293,17 +249,46 @@ fn a_store_that_is_down_at_recovery_keeps_the_journal() {
     assert_eq!((bed.journal().entries().len(), bed.pending()), (0, 0));
 }
 
-/// Its owner is about to name the object: a recovery that took it for left behind would have it deleted.
 #[test]
-fn an_upload_that_ended_and_could_not_be_struck_is_no_business_of_this_process_s_recovery() {
-    let bed = bed(8);
+fn what_was_uploaded_and_not_struck_is_not_taken_for_what_nobody_waited_for() {
+    let bed = bed(11);
     let uploader = bed.uploader();
-    bed.fs.inject(DiskFault::new(FaultKind::NoSpace).on(FsOp::Write).nth(2));
-    block_on(uploader.upload(streamed("a", &bytes(9 * MIB), MIB))).expect("the object is there");
-    assert_eq!(bed.journal().entries().len(), 1, "no room to strike it");
+    let pieces = (0..9).map(|n| {
+        if n == 8 {
+            // The beginning is in the journal by now, and its end has no room.
+            bed.fs.inject(sim::Fault::new(sim::FaultKind::NoSpace).sticky());
+        }
+        Ok(bytes(MIB))
+    });
+    let uploaded = block_on(uploader.upload(ObjectSource::streamed(key("a"), pieces))).unwrap();
+    assert_eq!(uploaded.parts, 2);
+    assert!(block_on(uploader.recover()).is_empty(), "and the journal fails still");
+    bed.fs.clear_faults();
+    assert_eq!(bed.journal().entries().len(), 1);
     assert!(block_on(uploader.recover()).is_empty());
-    assert_eq!(bed.journal().entries().len(), 0, "but it is struck when there is");
-    assert!(bed.stored(&key("a")).is_some());
+    assert!(bed.journal().entries().is_empty());
+}
+
+#[test]
+fn what_ends_while_others_are_recovered_is_not_recovered() {
+    for polls in 0..60 {
+        let bed = bed(12);
+        bed.faulty.fail_nth(Verb::Complete, 1, Fault::TimeoutBefore);
+        bed.faulty.fail_next(Some(Verb::Head), 1, Fault::ServerError);
+        let uploader = bed.uploader();
+        assert!(block_on(uploader.upload(streamed("0", &bytes(9 * MIB), MIB))).is_err());
+        let body = bytes(9 * MIB);
+        let mut upload = pin!(uploader.upload(streamed("a", &body, MIB)));
+        let mut context = Context::from_waker(Waker::noop());
+        if (0..polls).any(|_| upload.as_mut().poll(&mut context).is_ready()) {
+            assert!(polls > 5, "an upload takes longer than that");
+            break;
+        }
+        let (uploaded, recovered) = block_on(join(upload, uploader.recover()));
+        uploaded.unwrap();
+        let keys: Vec<_> = recovered.iter().map(|r| r.entry.upload.key.as_str()).collect();
+        assert_eq!(keys, ["0"], "{polls}");
+    }
 }
 
 /// Polls a future so many times, then drops it, as a crash does.

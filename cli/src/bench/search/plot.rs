@@ -2,56 +2,26 @@
 //! in the time of a query, for growing numbers of cells.
 
 use super::{measure::Point, report::SearchResult, stages::Stage};
-use crate::error::{CliError, Result};
-use akidb::vfs::{RealFs, write_file_durably};
-use plotters::{
-    chart::ChartContext,
-    coord::{CoordTranslate, Shift},
-    prelude::{
-        BindKeyPoints, ChartBuilder, Color, DrawingArea, IntoDrawingArea, IntoFont, IntoLogRange,
-        LineSeries, PathElement, RGBColor, Rectangle, SVGBackend, SeriesLabelPosition, WHITE,
-    },
+use crate::{
+    bench::plot::{self, Area, COLOURS, Drawn, TEXT},
+    error::Result,
 };
-use std::{error::Error, ops::Range, path::Path, result};
+use plotters::prelude::{
+    ChartBuilder, Color, IntoFont, LineSeries, PathElement, Rectangle, SeriesLabelPosition,
+};
+use std::path::Path;
 
 const SIZE: (u32, u32) = (1200, 480);
-const TEXT: u32 = 14;
-/// Of lines and bars, in this order; told apart by people who see fewer colours too (Okabe and Ito,
-/// 2008).
-const COLOURS: [RGBColor; 6] = [
-    RGBColor(0, 114, 178),
-    RGBColor(230, 159, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(86, 180, 233),
-    RGBColor(213, 94, 0),
-];
 /// Below it the curve is not looked at.
 const RECALL_MIN: f64 = 0.80;
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Drawn = result::Result<(), Box<dyn Error>>;
-
 /// Writes the picture.
 pub(super) fn write(file: &Path, found: &SearchResult) -> Result<()> {
-    let svg = draw(found).map_err(|error| CliError::WriteFile {
-        file: file.to_owned(),
-        detail: error.to_string(),
-    })?;
-    Ok(write_file_durably(&RealFs, file, svg.as_bytes())?)
-}
-
-fn draw(found: &SearchResult) -> result::Result<String, Box<dyn Error>> {
-    let mut svg = String::new();
-    {
-        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        area.fill(&WHITE)?;
+    plot::write(file, SIZE, |area| {
         let (left, right) = area.split_horizontally(SIZE.0 / 2);
         curves(&left, found)?;
-        stages(&right, &probing(found))?;
-        area.present()?;
-    }
-    Ok(svg)
+        stages(&right, &probing(found))
+    })
 }
 
 /// The points of the curve with one thread, by cells.
@@ -75,16 +45,12 @@ fn curves(area: &Area<'_>, found: &SearchResult) -> Drawn {
         found.points.iter().filter(of).map(|point| (point.recall, point.qps)).collect()
     };
     let all: Vec<f64> = threads.iter().flat_map(|n| line(*n)).map(|(_, qps)| qps).collect();
-    let lowest = all.iter().copied().fold(f64::INFINITY, f64::min).clamp(1.0, 1e9);
-    let highest = all.iter().copied().fold(lowest, f64::max);
-    let range = lowest / 1.2..highest * 1.2;
-    let speeds = (range.clone().log_scale()).with_key_points(round_numbers(&range));
     let mut chart = ChartBuilder::on(area)
         .caption("recall against queries per second", ("sans-serif", TEXT + 4))
         .margin(12)
         .x_label_area_size(36)
         .y_label_area_size(72)
-        .build_cartesian_2d(RECALL_MIN..1.0, speeds)?;
+        .build_cartesian_2d(RECALL_MIN..1.0, plot::log_axis(&all))?;
     chart
         .configure_mesh()
         .x_desc("recall")
@@ -101,14 +67,7 @@ fn curves(area: &Area<'_>, found: &SearchResult) -> Drawn {
             .label(name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
     }
-    legend(&mut chart, SeriesLabelPosition::LowerLeft)
-}
-
-/// The numbers of one digit, 1, 2, 3, 5 or 7, in a range: labels of a logarithmic axis.
-fn round_numbers(range: &Range<f64>) -> Vec<f64> {
-    let powers = (0..12).map(|power| 10_f64.powi(power));
-    let numbers = powers.flat_map(|power| [1.0, 2.0, 3.0, 5.0, 7.0].map(|digit| digit * power));
-    numbers.filter(|number| range.contains(number)).collect()
+    plot::legend(&mut chart, SeriesLabelPosition::LowerLeft)
 }
 
 /// One bar for each number of cells, as high as all time together.
@@ -149,31 +108,5 @@ fn stages(area: &Area<'_>, points: &[&Point]) -> Drawn {
             .label(stage.stage)
             .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], colour.filled()));
     }
-    legend(&mut chart, SeriesLabelPosition::MiddleRight)
-}
-
-/// The names of what was drawn, in a corner.
-fn legend<'a, C: CoordTranslate>(
-    chart: &mut ChartContext<'a, SVGBackend<'a>, C>,
-    position: SeriesLabelPosition,
-) -> Drawn {
-    let labels = &mut chart.configure_series_labels();
-    labels
-        .position(position)
-        .background_style(WHITE.mix(0.8))
-        .border_style(RGBColor(160, 160, 160))
-        .label_font(("sans-serif", TEXT).into_font())
-        .draw()?;
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn labels_are_round_numbers_within_the_range() {
-        assert_eq!(round_numbers(&(90.0..310.0)), [100.0, 200.0, 300.0]);
-        assert!(round_numbers(&(0.1..0.2)).is_empty());
-    }
+    plot::legend(&mut chart, SeriesLabelPosition::MiddleRight)
 }

@@ -19,6 +19,7 @@ use worker::Told;
 pub(crate) use worker::ship_and_tell;
 
 mod engine;
+mod plot;
 mod store;
 mod worker;
 
@@ -136,6 +137,9 @@ pub(super) fn run(args: &BenchShipArgs, output: Output) -> Result<()> {
         progress.add(1);
     }
     drop(progress);
+    if let Some(file) = &args.svg {
+        plot::write(file, &points)?;
+    }
     let result = ShipResult {
         collections: args.collections,
         rows: args.rows,
