@@ -1,6 +1,6 @@
 //! A store that fails, a disk that is full, a process that dies: nothing is lost, nothing is stuck.
 
-use crate::rig::{Rig, all, filled, row};
+use crate::rig::{HOUR, Rig, all, filled, row};
 use akidb::{Cause, ErrorKind, Tier, tiering::StoreErrorKind};
 use akidb_s3server::{Fault, Strike};
 use akidb_vfs::{Fs, RealFs, write_file_durably};
