@@ -302,7 +302,7 @@ fn a_store_error_is_a_cause_that_can_be_looked_at() {
 
 #[test]
 fn a_store_that_is_down_is_asked_once_a_cycle_and_not_by_every_write() {
-    let rig = Rig::new();
+    let rig = Rig::of_our_own();
     let bucket = Arc::new(rig.bucket());
     rig.server.fail(Strike::always(), Fault::status(503, "SlowDown"));
     let builder = rig.builder().clock(Arc::new(rig.clock.clone())).inline();

@@ -60,7 +60,7 @@ fn of_ten_demotions_at_once_one_wins_and_makes_one_object() {
 
 #[test]
 fn what_a_demotion_takes_is_not_flushed_beside_it_but_where_writers_need_the_memory() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::of_our_own();
     (rig.settings.memtable_bytes, rig.settings.memtable_pool_bytes) = (64 << 10, 512 << 10);
     let db = rig.open_with_threads();
     let (docs, other) = (filled(&db, "docs", 100), filled(&db, "other", 100));
