@@ -79,7 +79,6 @@ fn d8_an_object_that_is_damaged_or_gone_is_named_and_nothing_is_lost() {
     ] {
         let (_world, store, db, docs) = fixture();
         let before = scan_all(&docs, 5).expect("a scan");
-        assert!(docs.demote().expect("a demotion"));
         docs.snapshot("s").map(drop).expect("a snapshot");
         assert!(docs.demote().expect("a demotion"));
         store.set(mischief);

@@ -62,6 +62,13 @@ fn an_ingest_within_a_memory_limit_flushes_and_goes_on() {
     let found = stats(dir.path(), "");
     assert_eq!(found["collections"][0]["local_rows"], 5000);
     assert!(found["collections"][0]["segments"].as_array().is_some_and(|all| !all.is_empty()));
+    // So does a restore from a copy, which writes the rows as an ingest does.
+    let place = format!("file:{}", dir.path().join("backup").display());
+    run(dir.path(), "snapshot create --dir DIR -C words first").ok();
+    run(dir.path(), &format!("snapshot copy --dir DIR first --to {place}")).ok();
+    let line = format!("snapshot restore --dir DIR/new first.parquet --from {place} --to words");
+    let restored = run(dir.path(), &format!("{line} --memory-max 3MB --json")).json();
+    assert_eq!(restored["rows"], 5000);
     // One batch that is larger than the limit never fits.
     let (kind, hint) = refused(run(dir.path(), &format!("{INGEST} words --memory-max 100kB")));
     assert_eq!(kind, "quota_exceeded");

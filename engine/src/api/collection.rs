@@ -245,7 +245,8 @@ impl Collection {
         self.job("pin", move |core, collection| moves::pin(core, collection, pinned)).await
     }
 
-    /// Takes a snapshot of everything visible now, under a name of its own.
+    /// Takes a snapshot of everything visible now, under a name of its own. A cold collection to which
+    /// nothing was written stays cold: the snapshot has its object in common with it.
     ///
     /// # Errors
     /// `AlreadyExists` if the name is taken; errors of the object store.

@@ -124,6 +124,20 @@ impl Contents {
         self.objects().map(|object| object.key.clone()).collect()
     }
 
+    /// Whether a bucket that says `told` is to be told these. Flush marks alone are no reason, for they
+    /// change with every flush; nor is garbage of which the bucket knows more.
+    pub(crate) fn is_news_to(&self, told: &Self) -> bool {
+        let alike = |(ours, theirs): (&CollectionManifest, &CollectionManifest)| {
+            let flushed = ours.flushed;
+            *ours == CollectionManifest { flushed, ..theirs.clone() }
+        };
+        !self.collections.keys().eq(told.collections.keys())
+            || !self.collections.values().zip(told.collections.values()).all(alike)
+            || self.snapshots != told.snapshots
+            || self.partial != told.partial
+            || !self.garbage.is_subset(&told.garbage)
+    }
+
     /// The local manifest of a directory that has nothing but these.
     fn local(&self, database: Uuid) -> ManifestState {
         let flushed = self.collections.values().map(|collection| collection.flushed);

@@ -78,6 +78,14 @@ impl State {
         !empty || !self.parts.segments().is_empty()
     }
 
+    /// The object that holds everything, if one does.
+    fn whole_object(&self) -> Option<ColdMeta> {
+        match self.cold.as_slice() {
+            [object] if !self.has_local() => Some(object.clone()),
+            _ => None,
+        }
+    }
+
     /// The live version of an id in local parts. The commit path calls it, so nothing newer is
     /// being applied meanwhile.
     pub(crate) fn current(&self, id: &PointId) -> Result<Option<CurrentRow>> {
@@ -296,6 +304,12 @@ impl CollectionCore {
         // Whether anybody searches still, the next search says.
         self.codes_wanted.store(false, Ordering::Relaxed);
         true
+    }
+
+    /// A view, and the object that holds everything that was there in that instant, if one does.
+    pub(crate) fn view_and_whole_object(&self) -> (View, Option<ColdMeta>) {
+        let state = self.state.read();
+        (View::capture(&state), state.whole_object())
     }
 
     /// Whether a demotion is under way, which takes the rows of frozen memtables as they are.

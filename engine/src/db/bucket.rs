@@ -174,9 +174,8 @@ impl DbCore {
         Ok(())
     }
 
-    /// Names objects that were put under `keys`: `change` in the bucket, if there is one, then `record` in
-    /// the local manifest, with the lineage that it is given. What cannot be named goes. Without a key the
-    /// bucket hears of the change with its next commit.
+    /// Names objects: `change` in the bucket, if there is one, then `record` in the local manifest, with the
+    /// lineage that it is given. `keys` are those that nothing names yet: they go if they cannot be named.
     ///
     /// # Errors
     /// Not shared, or what `record` returned; nothing names the objects then, or will in the end.
@@ -187,8 +186,7 @@ impl DbCore {
         record: impl FnOnce(Option<Lineage>) -> Result<T>,
     ) -> Result<T> {
         let discard = || keys.iter().for_each(|key| self.discard_object(key));
-        let shared = if keys.is_empty() { Ok(Sharing::nothing()) } else { self.share(change) };
-        let sharing = shared.map_err(|NotShared { error, objects_may_go }| {
+        let sharing = self.share(change).map_err(|NotShared { error, objects_may_go }| {
             if objects_may_go {
                 discard();
             }
@@ -257,12 +255,12 @@ impl DbCore {
         group.answer(slots, &answer);
     }
 
-    /// Records and undoes what was shared and did not come about, and tells the bucket of garbage.
+    /// Records and undoes what was shared and did not come about, and tells the bucket what changed without
+    /// it: garbage, new collections, schemas, pins.
     fn settle(&self, session: &mut Session) -> Result<()> {
         self.record_pending(session)?;
         let contents = self.with_manifest(|manifest| Contents::of(manifest.state()));
-        let known = &session.state().contents;
-        if known.named() == contents.named() && contents.garbage.is_subset(&known.garbage) {
+        if !contents.is_news_to(&session.state().contents) {
             return Ok(());
         }
         let committed = self.block_on(session.commit(contents));

@@ -114,9 +114,30 @@ fn fill(core: &DbCore, collection: &Arc<CollectionCore>, reader: ColdReader) -> 
                 break;
             }
             written += batch.len() as u64;
-            let write = core.write(collection, Write::Upsert(batch), None, Waiting::Thread);
-            core.block_on(write)?;
+            write(core, collection, batch)?;
         }
     }
     Ok(written)
+}
+
+/// Writes a batch. Where a limit leaves memory no room for it, once more after a flush: else a copy
+/// that is larger than the limit could not be restored at all.
+fn write(core: &DbCore, collection: &Arc<CollectionCore>, batch: Vec<Point>) -> Result<()> {
+    let limited = core.shared.settings.limits.memory_bytes_max.is_some();
+    let again = limited.then(|| batch.clone());
+    let put = |batch| {
+        let write = core.write(collection, Write::Upsert(batch), None, Waiting::Thread);
+        core.block_on(write).map(drop)
+    };
+    match (put(batch), again) {
+        (Err(error), Some(again)) if lacks_memory(&error) => {
+            core.flush(collection)?;
+            put(again)
+        }
+        (done, _) => done,
+    }
+}
+
+fn lacks_memory(error: &Error) -> bool {
+    matches!(error.cause(), Cause::QuotaExceeded { what: "memory_bytes", .. })
 }

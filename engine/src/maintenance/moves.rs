@@ -169,7 +169,7 @@ fn demote(core: &DbCore, collection: &CollectionCore, claim: Claim<'_>) -> Resul
             entry.warm = true;
         }
     };
-    let retired = core.name_objects(&keys, in_bucket, |lineage| {
+    let record = |lineage| {
         let structure = collection.structure.lock();
         let change = Change { lineage, ..everything_to(collection, &view, &frozen, cold) };
         let retired = change.retires.clone();
@@ -180,7 +180,12 @@ fn demote(core: &DbCore, collection: &CollectionCore, claim: Claim<'_>) -> Resul
             sealed.finish();
         }
         Ok(retired)
-    })?;
+    };
+    // Without an object there is nothing to name, and no need of the store.
+    let retired = match keys.is_empty() {
+        true => record(None),
+        false => core.name_objects(&keys, in_bucket, record),
+    }?;
     retired.iter().for_each(|memtable| memtable.leave(&core.shared.pool));
     core.trim_log();
     Ok(true)

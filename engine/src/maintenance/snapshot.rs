@@ -4,22 +4,25 @@
 //! # Protocol
 //! Create: capture a view at LSN V and sync the log up to V, encode the view's memtables and
 //! segments, put the object, verify it, then name it in the manifest. Memtables are part of it
-//! because a write after any flush hides a row of a segment and holds its new version. Restore: fetch and verify, write a segment, then create the collection with
-//! that segment in one manifest record: it exists whole or not at all. Delete: the record drops
-//! the name and lists the object as garbage, which is deleted after.
+//! because a write after any flush hides a row of a segment and holds its new version. Of a cold
+//! collection that nobody wrote to, its object is named: it is immutable, and whoever lets go of it last
+//! makes it garbage. Restore: fetch and verify, write a segment, then create the collection with that
+//! segment in one manifest record: it exists whole or not at all. Delete: the record drops the name and
+//! lists the object as garbage, unless its collection is still in it, and it is deleted after.
 
 use super::{moves, objects};
 use crate::{
     SnapshotInfo,
     bucket::Contents,
-    collection::{CollectionCore, SegmentPart},
+    collection::{CollectionCore, SegmentPart, View},
     db::{DbCore, NewCollection},
     error::{Cause, Result},
-    manifest::{Edit, SnapshotManifest},
+    manifest::{ColdMeta, Edit, SnapshotManifest},
     quota::Usage,
     schema::validate_name,
     segment::{Segment, SegmentParams},
 };
+use parking_lot::MutexGuard;
 use roaring::RoaringBitmap;
 use std::sync::Arc;
 
@@ -45,13 +48,20 @@ pub(crate) fn create(
     core.check_may_write()?;
     validate_name(name)?;
     require_free(core, name)?;
-    let _moves = hold_local(core, collection)?;
-    let view = collection.view();
+    let (_moves, view, in_common) = hold_still(core, collection)?;
     core.commit.sync(view.lsn).wait()?;
     let namespace = collection.namespace.as_deref();
-    // About what the object takes: the rows of segments as they are, memtables as they are in memory.
-    let _let_in = core.let_in(namespace, Usage::of_storage(view.bytes()))?;
-    let object = objects::put_object(core, collection, &view, &core.snapshot_key()?)?;
+    // About what the object takes.
+    let bytes = in_common.as_ref().map_or_else(|| view.bytes(), |object| object.len);
+    let _let_in = core.let_in(namespace, Usage::of_storage(bytes))?;
+    let (object, fresh) = match in_common {
+        Some(object) => (object, None),
+        None => {
+            let object = objects::put_object(core, collection, &view, &core.snapshot_key()?)?;
+            let key = object.key.clone();
+            (object, Some(key))
+        }
+    };
     let snapshot = SnapshotManifest {
         name: name.to_owned(),
         collection: collection.name.clone(),
@@ -61,35 +71,38 @@ pub(crate) fn create(
         namespace: collection.namespace.clone(),
     };
     let info = SnapshotInfo::of(&snapshot);
-    name_it(core, snapshot)?;
+    name_it(core, snapshot, fresh.as_slice())?;
     Ok(info)
 }
 
 /// Names a snapshot whose object is there: in the bucket, then in the local manifest. If it cannot be
-/// named, its object goes.
-fn name_it(core: &DbCore, snapshot: SnapshotManifest) -> Result<()> {
+/// named, its object goes, unless it is another's too: `fresh` says.
+fn name_it(core: &DbCore, snapshot: SnapshotManifest, fresh: &[String]) -> Result<()> {
     let _creating = core.creating.lock();
-    let key = snapshot.object.key.clone();
-    require_free(core, &snapshot.name).inspect_err(|_| core.discard_object(&key))?;
+    let discard = || fresh.iter().for_each(|key| core.discard_object(key));
+    require_free(core, &snapshot.name).inspect_err(|_| discard())?;
     let added = snapshot.clone();
     let add = |contents: &mut Contents| {
         drop(contents.snapshots.insert(added.name.clone(), added));
     };
-    core.name_objects(&[key], add, |lineage| {
+    core.name_objects(fresh, add, |lineage| {
         core.commit_manifest(Edit { put_snapshot: vec![snapshot], lineage, ..core.edit(None) })
     })
 }
 
-/// Makes the collection local and keeps it so: without `moves`, no demotion takes rows away.
-fn hold_local<'a>(
+/// Keeps a collection where it is, by `moves`: without it no move takes rows or objects away. Returns a view
+/// with every row, or with it the object that has them all; a collection of which a part is cold and a part
+/// is local is made local first.
+fn hold_still<'a>(
     core: &DbCore,
     collection: &'a CollectionCore,
-) -> Result<parking_lot::MutexGuard<'a, ()>> {
+) -> Result<(MutexGuard<'a, ()>, View, Option<ColdMeta>)> {
     loop {
         let moves = collection.moves.lock();
         collection.check_exists()?;
-        if collection.state.read().cold.is_empty() {
-            return Ok(moves);
+        let (view, object) = collection.view_and_whole_object();
+        if view.cold == 0 || object.is_some() {
+            return Ok((moves, view, object));
         }
         // The claim of a promotion comes before `moves`.
         drop(moves);

@@ -13,7 +13,10 @@ use akidb_handoff::Tier;
 use akidb_tiering::TierOverrides;
 use akidb_wal::Lsn;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 use uuid::Uuid;
 
 /// One Parquet object in the object store.
@@ -196,6 +199,23 @@ impl ManifestState {
         }
         self.change_the_rest(edit, &mut undo);
         Ok(undo)
+    }
+
+    /// An edit without the garbage that something names after it: a snapshot of a cold collection has its
+    /// objects in common with it, and whoever lets go last makes them garbage.
+    pub(crate) fn keeping_what_is_named<'a>(&self, edit: &'a Edit) -> Cow<'a, Edit> {
+        let stays = |id: &u32| !edit.drop.contains(id) && edit.put.iter().all(|put| put.id != *id);
+        let old = self.collections.iter().filter(|(id, _)| stays(id)).map(|(_, old)| old);
+        let cold = || old.clone().chain(&edit.put).flat_map(|collection| &collection.cold);
+        let kept = self.snapshots.values().filter(|kept| !edit.drop_snapshot.contains(&kept.name));
+        let objects = || kept.clone().chain(&edit.put_snapshot).map(|snapshot| &snapshot.object);
+        let is_named = |key: &String| cold().chain(objects()).any(|object| object.key == *key);
+        if !edit.add_garbage.iter().any(is_named) {
+            return Cow::Borrowed(edit);
+        }
+        let mut edit = edit.clone();
+        edit.add_garbage.retain(|key| !is_named(key));
+        Cow::Owned(edit)
     }
 
     fn change_collections(&mut self, edit: &Edit, undo: &mut Undo) -> Result<(), ManifestError> {

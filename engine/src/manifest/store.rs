@@ -149,8 +149,9 @@ impl ManifestStore {
         let unwritten = |error| CommitFailure { error, maybe_written: false };
         let (mut bodies, mut undos) = (Vec::new(), Vec::new());
         let mut stage = |edit: &Edit| {
-            let body = encode(RecordRef::Edit(edit)).map_err(unwritten)?;
-            let undo = self.state.apply(edit);
+            let edit = self.state.keeping_what_is_named(edit);
+            let body = encode(RecordRef::Edit(&edit)).map_err(unwritten)?;
+            let undo = self.state.apply(&edit);
             undos.push(
                 undo.map_err(|_| unwritten(Error::bug("an edit breaks a rule of the manifest")))?,
             );

@@ -2,7 +2,7 @@
 
 use crate::rig::{HOUR, Rig, all, filled, row};
 use akidb::{
-    Cause, DbBuilder, ErrorKind, Tier,
+    Cause, DbBuilder, ErrorKind, FieldType, Tier,
     blocking::Db,
     tiering::{MemoryStore, ObjectKey, ObjectStore},
 };
@@ -13,7 +13,7 @@ use akidb_vfs::{
     sim::{CrashPolicy, Fault as DiskFault, FaultKind},
     write_file_durably,
 };
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 /// A new machine that has the bucket alone.
 fn restored(rig: &Rig, dir: &Path) -> akidb::Result<Db> {
@@ -68,6 +68,34 @@ fn after_the_directory_is_lost_the_bucket_alone_answers_as_before() {
     let db = restored(&rig, other.path()).expect("a directory that is there is opened as it is");
     assert!(!db.recovery_report().restored);
     assert_eq!(db.collection("docs").expect("it is there").count(None).expect("a read"), 300);
+}
+
+#[test]
+fn what_is_no_move_reaches_the_bucket_with_the_next_cycle() {
+    let rig = Rig::new();
+    let db = rig.open();
+    filled(&db, "docs", 5).demote().expect("a demotion");
+    filled(&db, "gone", 5).demote().expect("a demotion");
+    let commits = || db.stats().bucket.expect("a bucket").commits;
+    let docs = db.collection("docs").expect("it is there");
+    docs.promote().expect("a promotion");
+    db.drop_collection("gone").expect("a drop");
+    db.run_tiering().expect("a cycle");
+    let before = commits();
+    db.run_tiering().expect("a cycle");
+    assert_eq!(commits(), before, "there is nothing to tell");
+    // None of these gives an object up or names one.
+    docs.add_field("pos", FieldType::Keyword).expect("a field");
+    docs.pin(true).expect("a pin");
+    filled(&db, "new", 5).flush().expect("a flush");
+    db.run_tiering().expect("a cycle");
+    assert_eq!(commits(), before + 1);
+    let other = tempfile::tempdir().expect("a directory");
+    let db = restored(&rig, other.path()).expect("the bucket is enough");
+    let docs = db.collection("docs").expect("it is there");
+    assert!(docs.stats().pinned && docs.schema().fields.len() == 1);
+    assert_eq!(db.recovery_report().restored_partly, ["docs", "new"], "what is local alone");
+    assert!(db.collection("gone").is_err());
 }
 
 #[test]
@@ -240,8 +268,10 @@ fn crash_everywhere(work: impl Fn(&Db) -> akidb::Result<()>) {
         let db = world.open().unwrap_or_else(|error| panic!("call {nth}: {error:?}"));
         db.run_tiering().expect("a cycle tidies up");
         let docs = db.collection("docs").expect("it is there");
-        let named = usize::from(docs.tier() == Tier::Cold) + db.list_snapshots().len();
-        assert_eq!(objects(&store), named, "call {nth}");
+        let snapshots = db.list_snapshots().into_iter().map(|snapshot| snapshot.object);
+        let cold = docs.stats().cold.into_iter().map(|object| object.key);
+        let named: BTreeSet<_> = snapshots.chain(cold).collect();
+        assert_eq!(objects(&store), named.len(), "call {nth}");
         assert_eq!(all(&docs), before, "call {nth}");
         assert_eq!(objects(&store), db.list_snapshots().len(), "call {nth}: {:?}", db.stats());
         if !went_off {
@@ -263,7 +293,8 @@ fn power_lost_anywhere_in_a_round_trip_loses_and_leaves_nothing() {
         let docs = db.collection("docs")?;
         docs.demote()?;
         docs.snapshot("s")?;
-        docs.promote().map(drop)
+        docs.promote()?;
+        docs.snapshot("t").map(drop)
     });
 }
 
