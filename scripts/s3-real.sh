@@ -1,9 +1,15 @@
 #!/usr/bin/env bash
-# Runs the tests of the store over S3 against two servers of others, each started here on loopback and
+# Runs the tests that need an S3 server against two servers of others, each started here on loopback and
 # thrown away: Ceph RGW (from Debian's packages, needs root to install) and Garage (from crates.io; it
-# is run, never linked). The AWS CLI and pyarrow (from PyPI) then read back what we wrote.
+# is run, never linked). In this order:
 #
-#   scripts/s3-real.sh [rgw|garage]...      both by default
+#   contract    the contract of stores, what the probe finds, TLS, uploads whose server is killed
+#   end to end  the suite over tiers: moves, snapshots, lost machines, two machines at one bucket
+#   whole       10,000 rows in parts; a lost machine with large collections
+#   crash       processes killed with SIGKILL in front of the server, and the server killed under a database
+#   read back   the AWS CLI and pyarrow (from PyPI) read what we wrote
+#
+#   scripts/s3-real.sh [rgw|garage]...      both by default; some ten minutes each
 #
 # A server that was asked for and cannot be had is a failure. What each is known to lack is in the
 # list below and is compared with what the probe finds. Garage takes minutes to build the first
@@ -55,8 +61,11 @@ export AKIDB_S3_BUCKET=akidb-real
 run_suite() {
     export AKIDB_S3_ENDPOINT="http://127.0.0.1:$1" AKIDB_S3_REGION="$2" AKIDB_S3_LACKS="$3"
     export AKIDB_S3_RESTART="bash '$4'"
-    # One after the other: one of them kills the server.
+    # One after the other: some of them kill the server.
     cargo test -p akidb-tiering --test s3_real -- --ignored --test-threads=1 "${@:5}"
+    # `faults` is about a server that fails on command, which no real one does.
+    cargo test -p akidb-tests --features s3 --test tiering -- --skip faults::
+    cargo test -p akidb-tests --features s3 --test s3_real -- --ignored --test-threads=1 --nocapture
     read_back "$2"
 }
 
@@ -130,7 +139,7 @@ log_file = $d/\$name.log
 mon_data = $d/mon
 osd_data = $d/osd
 osd_objectstore = memstore
-memstore_device_bytes = 2147483648
+memstore_device_bytes = 8589934592
 osd_pool_default_size = 1
 osd_pool_default_min_size = 1
 osd_pool_default_pg_num = 8
@@ -138,6 +147,10 @@ osd_pool_default_pg_autoscale_mode = off
 mon_allow_pool_size_one = true
 mon_max_pg_per_osd = 1000
 osd_crush_chooseleaf_type = 0
+# What is deleted is kept for hours by default, and this one is in memory.
+rgw_gc_obj_min_wait = 5
+rgw_gc_processor_period = 10
+rgw_gc_processor_max_time = 10
 CONF
     {
         ceph-authtool -C "$d/keyring" --gen-key -n mon. --cap mon 'allow *'

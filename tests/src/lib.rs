@@ -12,5 +12,6 @@ pub mod fixture;
 pub mod fuzz;
 pub mod ops;
 pub mod oracle;
+pub mod real_server;
 pub mod run;
 pub mod world;

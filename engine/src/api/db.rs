@@ -180,7 +180,7 @@ impl Db {
 
     /// Puts a copy of a snapshot into another store, a bucket or a directory, under a key that is free
     /// there. The copy is one Parquet file that needs nothing beside it: its footer says schema, creator
-    /// and checksums.
+    /// and checksums. Where a store keeps to no conditions, of two copies to one key at once both may go well.
     ///
     /// # Errors
     /// `NotFound`; `InvalidInput` for a bad key, `AlreadyExists` for one that is taken; `Corruption`

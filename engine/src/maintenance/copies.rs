@@ -13,7 +13,7 @@ use crate::{
     error::{Cause, Error, InputError, Result},
 };
 use akidb_tiering::{
-    ObjectKey, ObjectStore, PutOptions, StoreErrorKind, get_verified, put_verified,
+    ObjectKey, ObjectStore, PutOptions, StoreErrorKind, StoreResult, get_verified, put_verified,
 };
 use std::sync::Arc;
 
@@ -46,12 +46,25 @@ pub(crate) fn copy(core: &DbCore, name: &str, to: &dyn ObjectStore, key: &str) -
     let key = ObjectKey::new(key).map_err(|_| InputError::BadKey { key: key.to_owned() })?;
     let gone = || Error::corruption(&found.object.key, 0, "it is not there");
     let bytes = objects::fetch(core, &found.object)?.ok_or_else(gone)?;
-    match core.block_on(put_verified(to, &key, bytes, PutOptions::if_absent())) {
+    let taken = || Err(Cause::ObjectExists { key: key.to_string() }.into());
+    let safe = to.capabilities().if_absent;
+    if !safe && core.block_on(is_there(to, &key))? {
+        return taken();
+    }
+    let options = if safe { PutOptions::if_absent() } else { PutOptions::default() };
+    match core.block_on(put_verified(to, &key, bytes, options)) {
         Ok(_) => Ok(()),
-        Err(error) if error.kind == StoreErrorKind::PreconditionFailed => {
-            Err(Cause::ObjectExists { key: key.to_string() }.into())
-        }
+        Err(error) if error.kind == StoreErrorKind::PreconditionFailed => taken(),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// All that can be asked of a store that keeps to no condition: two copies at once may both find it free.
+async fn is_there(store: &dyn ObjectStore, key: &ObjectKey) -> StoreResult<bool> {
+    match store.head(key).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind == StoreErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

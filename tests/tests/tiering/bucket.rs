@@ -106,6 +106,8 @@ fn of_two_machines_at_one_bucket_one_survives_and_the_other_is_told() {
     assert!(docs.demote().expect("a demotion"));
     let other = tempfile::tempdir().expect("a directory");
     let second = restored(&rig, other.path()).expect("it takes over");
+    let bucket = second.stats().bucket.expect("a bucket");
+    assert_eq!((bucket.epoch, bucket.fenced_safely), (2, rig.fences_safely()));
     let taken = second.collection("docs").expect("it is there");
     taken.upsert([row(100)]).run().expect("a write");
 
@@ -216,7 +218,7 @@ fn a_bucket_can_be_read_beside_its_writer_and_tells_when_it_has_moved_on() {
 
 #[test]
 fn a_store_that_is_down_at_the_open_delays_moves_and_nothing_else() {
-    let rig = Rig::new();
+    let rig = Rig::of_our_own();
     let db = rig.open();
     let docs = filled(&db, "docs", 10);
     drop((docs, db));

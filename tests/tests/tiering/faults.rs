@@ -1,6 +1,6 @@
 //! A store that fails, a disk that is full, a process that dies: nothing is lost, nothing is stuck.
 
-use crate::rig::{Rig, all, filled, row};
+use crate::rig::{HOUR, Rig, all, filled, row};
 use akidb::{Cause, ErrorKind, Tier, tiering::StoreErrorKind};
 use akidb_s3server::{Fault, Strike};
 use akidb_vfs::{Fs, RealFs, write_file_durably};
@@ -10,7 +10,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 #[test]
 fn a_500_is_tried_again_and_a_403_is_not() {
-    let rig = Rig::new();
+    let rig = Rig::of_our_own();
     let db = rig.open();
     let docs = filled(&db, "docs", 30);
     rig.server.fail(Strike::next(3).of("PUT"), Fault::status(500, "InternalError"));
@@ -28,7 +28,7 @@ fn a_500_is_tried_again_and_a_403_is_not() {
 
 #[test]
 fn throttling_for_a_while_delays_and_does_not_fail() {
-    let rig = Rig::new();
+    let rig = Rig::of_our_own();
     let db = rig.open();
     let docs: Vec<_> = (0..4).map(|n| filled(&db, &format!("c{n}"), 20)).collect();
     rig.server.fail(Strike::next(9), Fault::status(503, "SlowDown").retry_after(1));
@@ -40,7 +40,7 @@ fn throttling_for_a_while_delays_and_does_not_fail() {
 
 #[test]
 fn a_connection_lost_in_mid_transfer_is_no_failure_of_the_move() {
-    let rig = Rig::new();
+    let rig = Rig::of_our_own();
     let db = rig.open();
     let docs = filled(&db, "docs", 500);
     let before = all(&docs);
@@ -61,7 +61,7 @@ fn a_connection_lost_in_mid_transfer_is_no_failure_of_the_move() {
 
 #[test]
 fn while_the_store_is_down_moves_roll_back_and_everything_local_goes_on() {
-    let rig = Rig::new();
+    let rig = Rig::of_our_own();
     let db = rig.open();
     let docs: Vec<_> = (0..5).map(|n| filled(&db, &format!("c{n}"), 50)).collect();
     rig.server.fail(Strike::always(), Fault::status(500, "InternalError"));
@@ -102,7 +102,7 @@ fn while_the_store_is_down_moves_roll_back_and_everything_local_goes_on() {
 
 #[test]
 fn a_failed_retry_is_counted_on_its_letter() {
-    let rig = Rig::new();
+    let rig = Rig::of_our_own();
     let db = rig.open();
     let docs = filled(&db, "docs", 5);
     docs.move_to(Tier::Warm).expect("a move");
@@ -119,7 +119,7 @@ fn a_failed_retry_is_counted_on_its_letter() {
 
 #[test]
 fn a_server_that_nobody_listens_at_is_a_failure_that_passes() {
-    let rig = Rig::new();
+    let rig = Rig::of_our_own();
     let store = rig.bucket();
     let db = rig.builder().inline().object_store(Arc::new(store)).open_blocking();
     let db = db.expect("it opens");
@@ -134,7 +134,7 @@ fn a_server_that_nobody_listens_at_is_a_failure_that_passes() {
 
 #[test]
 fn an_object_that_is_damaged_is_named_and_never_served() {
-    let rig = Rig::new();
+    let rig = Rig::of_our_own();
     let db = rig.open();
     let docs = filled(&db, "docs", 40);
     docs.snapshot("before").expect("a snapshot");
@@ -155,7 +155,7 @@ fn an_object_that_is_damaged_is_named_and_never_served() {
 
 #[test]
 fn parts_that_a_crash_left_in_the_store_are_ended_by_the_next_process() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::of_our_own();
     rig.settings.tiers.uploads.single_put_max_bytes = 5 << 20;
     rig.settings.tiers.uploads.part_bytes = 5 << 20;
     let db = rig.open();
@@ -178,8 +178,31 @@ fn parts_that_a_crash_left_in_the_store_are_ended_by_the_next_process() {
 }
 
 #[test]
+fn parts_that_a_failed_upload_left_in_the_store_are_ended_by_the_next_cycle() {
+    let mut rig = Rig::of_our_own();
+    rig.settings.tiers.uploads.single_put_max_bytes = 5 << 20;
+    rig.settings.tiers.uploads.part_bytes = 5 << 20;
+    let db = rig.open();
+    let docs = filled(&db, "docs", 100_000);
+    db.run_tiering().expect("a cycle that has nothing to tidy");
+    rig.server
+        .fail(Strike::always().of("POST").to("uploadId"), Fault::status(500, "InternalError"));
+    rig.server.fail(Strike::always().of("DELETE"), Fault::status(500, "InternalError"));
+    docs.demote().expect_err("it cannot be completed");
+    db.run_tiering().expect("a cycle, while nothing can be ended");
+    assert_eq!(rig.server.uploads(), 1);
+    rig.server.heal();
+    // The endpoint rested.
+    rig.clock.advance(HOUR);
+    db.run_tiering().expect("a cycle");
+    assert_eq!((rig.server.uploads(), rig.objects()), (0, 0));
+    assert!(docs.demote().expect("a demotion"));
+    assert_eq!((rig.server.uploads(), rig.objects()), (0, 1));
+}
+
+#[test]
 fn of_a_hundred_moves_with_failures_at_random_none_loses_a_row() {
-    let rig = Rig::new();
+    let rig = Rig::of_our_own();
     let db = rig.open();
     let docs: Vec<_> = (0..10).map(|n| filled(&db, &format!("c{n}"), 30)).collect();
     let before: Vec<_> = docs.iter().map(all).collect();
@@ -216,7 +239,7 @@ fn of_a_hundred_moves_with_failures_at_random_none_loses_a_row() {
 
 #[test]
 fn of_mixed_failures_those_that_pass_are_retried_and_those_that_do_not_are_given_up() {
-    let rig = Rig::new();
+    let rig = Rig::of_our_own();
     let db = rig.open();
     let docs: Vec<_> = (0..6).map(|n| filled(&db, &format!("c{n}"), 10)).collect();
     for docs in &docs {
@@ -237,7 +260,7 @@ fn of_mixed_failures_those_that_pass_are_retried_and_those_that_do_not_are_given
 
 #[test]
 fn a_slow_store_is_slow_and_nothing_else() {
-    let rig = Rig::new();
+    let rig = Rig::of_our_own();
     let db = rig.open();
     let docs = filled(&db, "docs", 20);
     let before = all(&docs);
@@ -266,7 +289,7 @@ fn a_full_disk_at_a_promotion_leaves_the_collection_cold() {
 
 #[test]
 fn a_store_error_is_a_cause_that_can_be_looked_at() {
-    let rig = Rig::new();
+    let rig = Rig::of_our_own();
     let db = rig.open();
     let docs = filled(&db, "docs", 5);
     rig.server.fail(Strike::always().of("PUT"), Fault::status(404, "NoSuchBucket"));
@@ -279,7 +302,7 @@ fn a_store_error_is_a_cause_that_can_be_looked_at() {
 
 #[test]
 fn a_store_that_is_down_is_asked_once_a_cycle_and_not_by_every_write() {
-    let rig = Rig::new();
+    let rig = Rig::of_our_own();
     let bucket = Arc::new(rig.bucket());
     rig.server.fail(Strike::always(), Fault::status(503, "SlowDown"));
     let builder = rig.builder().clock(Arc::new(rig.clock.clone())).inline();

@@ -117,7 +117,7 @@ fn what_is_written_to_a_cold_collection_is_there_and_goes_with_the_next_demotion
 
 #[test]
 fn a_large_upload_goes_in_parts_and_every_row_comes_back() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::of_our_own();
     rig.settings.tiers.uploads.single_put_max_bytes = 5 << 20;
     rig.settings.tiers.uploads.part_bytes = 5 << 20;
     let db = rig.open();
@@ -235,7 +235,7 @@ fn a_snapshot_takes_the_place_of_its_collection_in_one_step() {
 
 #[test]
 fn a_snapshot_is_checked_and_a_damaged_one_is_named() {
-    let rig = Rig::new();
+    let rig = Rig::of_our_own();
     let db = rig.open();
     let docs = filled(&db, "docs", 40);
     let object = docs.snapshot("s").expect("a snapshot").object;
@@ -278,4 +278,17 @@ fn a_copy_of_a_snapshot_needs_nothing_beside_it() {
     let missing = db.restore_copy(&bucket, "copies/t.parquet", "more").map(drop);
     assert_eq!(missing.expect_err("no such key").kind(), ErrorKind::NotFound);
     assert_eq!(db.list_collections().expect("a list"), ["from-afar"], "nothing half is left");
+}
+
+#[test]
+fn a_copy_goes_to_a_server_that_keeps_to_no_condition_too() {
+    let rig = Rig::of_our_own();
+    let db = rig.open();
+    filled(&db, "docs", 30).snapshot("s").expect("a snapshot");
+    let bucket = rig.bucket_without_conditions();
+    db.copy_snapshot("s", &bucket, "copies/s.parquet").expect("a copy");
+    let taken = db.copy_snapshot("s", &bucket, "copies/s.parquet").expect_err("the key is taken");
+    assert_eq!(taken.kind(), ErrorKind::AlreadyExists, "{taken:?}");
+    let docs = db.restore_copy(&bucket, "copies/s.parquet", "again").expect("a restore");
+    assert_eq!(all(&docs).len(), 30);
 }

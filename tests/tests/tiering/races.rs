@@ -60,7 +60,7 @@ fn of_ten_demotions_at_once_one_wins_and_makes_one_object() {
 
 #[test]
 fn what_a_demotion_takes_is_not_flushed_beside_it_but_where_writers_need_the_memory() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::of_our_own();
     (rig.settings.memtable_bytes, rig.settings.memtable_pool_bytes) = (64 << 10, 512 << 10);
     let db = rig.open_with_threads();
     let (docs, other) = (filled(&db, "docs", 100), filled(&db, "other", 100));
@@ -104,7 +104,7 @@ fn ten_collections_move_at_once() {
 
 #[test]
 fn many_searches_of_a_cold_collection_cause_one_promotion() {
-    let rig = Rig::new();
+    let rig = Rig::of_our_own();
     let db = rig.open_with_threads();
     let docs = filled(&db, "docs", 500);
     let expected = docs.search(&[7.0; 16]).k(3).run().expect("a search");
@@ -164,7 +164,7 @@ fn writes_during_moves_land_and_are_not_lost() {
 
 #[test]
 fn a_pin_during_an_upload_stops_the_demotion() {
-    let rig = Rig::new();
+    let rig = Rig::of_our_own();
     let db = rig.open_with_threads();
     let docs = filled(&db, "docs", 50);
     rig.server.set_latency(Duration::from_millis(300));
@@ -270,7 +270,7 @@ fn a_dropped_collection_ends_its_move_and_leaves_nothing() {
 
 #[test]
 fn demotions_that_come_at_once_share_their_changes_of_the_bucket() {
-    let rig = Rig::new();
+    let rig = Rig::of_our_own();
     let db = rig.open_with_threads();
     let docs: Vec<_> = (0..20).map(|n| filled(&db, &format!("c{n}"), 10)).collect();
     let before: Vec<Rows> = docs.iter().map(all).collect();

@@ -1,17 +1,25 @@
 //! A directory, an S3 server and a clock that moves when told: what the tests of this target open
 //! databases on.
+//!
+//! Most tests take any server ([`Rig::new`]): one of our own on loopback, or the one of others that
+//! `scripts/s3-real.sh` started and names in the environment, each rig below a prefix of its own. Those whose
+//! server must fail, wait or remember say so ([`Rig::of_our_own`]).
 
 use akidb::{
     DbBuilder, Metric, Point, Schema, Settings, TierSettings,
     blocking::{Collection, Db},
     tiering::{
-        EndpointSettings, ObjectStore, RetryPolicy, RetryingStore, SkippedSleep, Surroundings,
-        TierPolicy,
+        Capabilities, EndpointSettings, ObjectStore, RetryPolicy, RetryingStore, SkippedSleep,
+        Surroundings, TierPolicy,
     },
-    vfs::{SystemClock, SystemRandom},
+    vfs::{Random, SystemClock, SystemRandom},
 };
 use akidb_s3server::{ACCESS_KEY, REGION, S3Server, SECRET_KEY};
-use akidb_tests::{oracle::Rows, run::scan_all};
+use akidb_tests::{
+    oracle::Rows,
+    real_server::{self, variable},
+    run::scan_all,
+};
 use akidb_tiering::s3::{Credentials, S3Settings, S3Store, Timeouts};
 use akidb_vfs::sim::SimClock;
 use std::{sync::Arc, time::Duration};
@@ -22,18 +30,29 @@ pub(crate) const DIM: usize = 16;
 
 /// A machine and a bucket.
 pub(crate) struct Rig {
+    /// Idle while a real one is used.
     pub(crate) server: S3Server,
+    /// Of the bucket of a real server.
+    prefix: Option<String>,
     pub(crate) clock: SimClock,
     pub(crate) dir: TempDir,
     pub(crate) settings: Settings,
 }
 
 impl Rig {
+    /// On whichever server there is.
     pub(crate) fn new() -> Self {
+        let random = || format!("rigs/{:032x}", SystemRandom::new().next_u128());
+        let prefix = real_server::is_asked_for().then(random);
+        Self { prefix, ..Self::of_our_own() }
+    }
+
+    /// On our own server, which fails, waits and remembers when told.
+    pub(crate) fn of_our_own() -> Self {
         let server = S3Server::start("rows").expect("a free port");
         let dir = tempfile::tempdir().expect("a directory");
         let settings = Settings { wal_file_bytes: 64 << 10, ..Settings::default() };
-        Self { server, clock: SimClock::new(), dir, settings }
+        Self { server, prefix: None, clock: SimClock::new(), dir, settings }
     }
 
     pub(crate) fn with_policy(policy: TierPolicy) -> Self {
@@ -44,14 +63,26 @@ impl Rig {
 
     /// A client of the bucket that tries each call once.
     pub(crate) fn bucket(&self) -> S3Store {
+        opened(self.bucket_settings())
+    }
+
+    /// The same, of a server that is known to ignore conditions.
+    pub(crate) fn bucket_without_conditions(&self) -> S3Store {
+        let mut can = Capabilities::ALL_BUT_AGES;
+        (can.if_absent, can.if_match, can.conditional_complete) = (false, false, false);
+        opened(self.bucket_settings().assume(can))
+    }
+
+    fn bucket_settings(&self) -> S3Settings {
         let timeouts = Timeouts { connect: Duration::from_millis(500), ..Timeouts::default() };
-        let settings = S3Settings::new("rows")
-            .endpoint(self.server.endpoint())
-            .region(REGION)
-            .credentials(Credentials::new(ACCESS_KEY, SECRET_KEY))
-            .timeouts(timeouts)
-            .allow_plain_http();
-        pollster::block_on(S3Store::open(settings)).expect("the bucket opens")
+        let settings = match &self.prefix {
+            None => S3Settings::new("rows")
+                .endpoint(self.server.endpoint())
+                .region(REGION)
+                .credentials(Credentials::new(ACCESS_KEY, SECRET_KEY)),
+            Some(prefix) => real_bucket(prefix),
+        };
+        settings.timeouts(timeouts).allow_plain_http()
     }
 
     /// The same with retries, whose pauses take no time.
@@ -83,6 +114,13 @@ impl Rig {
         self.builder().object_store(self.store()).open_blocking().expect("it opens")
     }
 
+    /// Whether the server keeps to the conditions that find out every second writer.
+    pub(crate) fn fences_safely(&self) -> bool {
+        let Some(_) = &self.prefix else { return true };
+        let can = real_server::capabilities().expect("the script says what it lacks");
+        can.require_multi_writer().is_ok()
+    }
+
     /// Objects of rows in the bucket; the bucket's own manifest is none.
     pub(crate) fn objects(&self) -> usize {
         self.keys().len()
@@ -93,6 +131,21 @@ impl Rig {
         let keys = page.objects.into_iter().map(|object| object.key.to_string());
         keys.filter(|key| key.ends_with(".parquet")).collect()
     }
+}
+
+fn opened(settings: S3Settings) -> S3Store {
+    pollster::block_on(S3Store::open(settings)).expect("the bucket opens")
+}
+
+/// The bucket of the server that the environment names.
+fn real_bucket(prefix: &str) -> S3Settings {
+    let of = |name| variable(name).expect("scripts/s3-real.sh sets it");
+    S3Settings::new(of("AKIDB_S3_BUCKET"))
+        .endpoint(of("AKIDB_S3_ENDPOINT"))
+        .region(of("AKIDB_S3_REGION"))
+        .credentials(Credentials::new(of("AKIDB_S3_KEY"), of("AKIDB_S3_SECRET")))
+        .assume(real_server::capabilities().expect("the script says what it lacks"))
+        .prefix(prefix)
 }
 
 pub(crate) fn schema() -> Schema {

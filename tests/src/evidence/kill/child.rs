@@ -3,8 +3,10 @@
 //! files outside the database (calls) and by its output (what was found).
 
 use super::{
+    large,
     life::{self, IDS, Level, Op, Row, Rows, WRITER_IDS},
     points::{KillFs, Moment, Trigger, database_dir, kill_myself},
+    shipped,
 };
 use crate::ops::moved_or_told;
 use akidb::{
@@ -42,6 +44,8 @@ pub(in crate::evidence) struct Task {
     pub(in crate::evidence) backend: String,
     /// A known bug to switch on.
     pub(in crate::evidence) defect: Option<String>,
+    /// The prefix of a bucket of the server that this process was told of; else objects lie in the directory.
+    pub(in crate::evidence) store: Option<String>,
 }
 
 /// The kinds of children.
@@ -55,15 +59,39 @@ pub(in crate::evidence) enum Role {
     Check,
     /// As `Check`, but ends without closing.
     CheckAndDie,
+    /// Has the bucket alone, and prints what is there as `Check` does.
+    Look,
+    /// Makes the large collection.
+    Fill,
+    /// Writes a little, and moves the large collection until it is killed.
+    Move,
+    /// `Check` and `Look` for the large collection.
+    CheckLarge,
+    LookLarge,
 }
 
 impl Role {
-    const ALL: [(&'static str, Self); 4] = [
+    const ALL: [(&'static str, Self); 9] = [
         ("work", Self::Work),
         ("recover", Self::Recover),
         ("check", Self::Check),
         ("check-and-die", Self::CheckAndDie),
+        ("look", Self::Look),
+        ("fill", Self::Fill),
+        ("move", Self::Move),
+        ("check-large", Self::CheckLarge),
+        ("look-large", Self::LookLarge),
     ];
+
+    /// Is about the one collection whose object goes in parts.
+    fn is_large(self) -> bool {
+        matches!(self, Self::Fill | Self::Move | Self::CheckLarge | Self::LookLarge)
+    }
+
+    /// Has no directory, and changes nothing.
+    fn looks(self) -> bool {
+        matches!(self, Self::Look | Self::LookLarge)
+    }
 }
 
 impl Task {
@@ -73,6 +101,7 @@ impl Task {
         json!({
             "life": self.life, "role": role, "seed": self.seed, "round": self.round,
             "point": self.point, "backend": self.backend, "defect": self.defect,
+            "store": self.store,
         })
         .to_string()
     }
@@ -88,6 +117,7 @@ impl Task {
             point: serde_json::from_value(task["point"].clone()).ok()?,
             backend: task["backend"].as_str()?.to_owned(),
             defect: task["defect"].as_str().map(str::to_owned),
+            store: task["store"].as_str().map(str::to_owned),
         })
     }
 
@@ -113,14 +143,22 @@ impl Task {
         })
     }
 
-    fn open(&self) -> Result<Db, String> {
+    fn builder(&self) -> Result<DbBuilder, String> {
         // A kill at a point of the log needs its calls to come through the layer that kills.
         let bare = self.backend != "std";
-        DbBuilder::new(database_dir(&self.life))
-            .settings(self.settings()?)
-            .file_system(Arc::new(KillFs::new(self.trigger(), bare)))
-            .open_blocking()
-            .map_err(|error| format!("open: {error}"))
+        let settings = if self.role.is_large() { large::settings() } else { self.settings()? };
+        let looks = self.role.looks();
+        let dir = if looks { self.life.join("no-directory") } else { database_dir(&self.life) };
+        let mut builder = DbBuilder::new(dir)
+            .settings(settings)
+            .file_system(Arc::new(KillFs::new(self.trigger(), bare)));
+        if let Some(prefix) = &self.store {
+            builder = builder.object_store(shipped::store(prefix)?);
+        }
+        if looks {
+            builder = builder.restore_from_store().read_only();
+        }
+        Ok(builder)
     }
 }
 
@@ -132,11 +170,28 @@ pub fn child(task: &str) -> Result<(), String> {
     let task = Task::parse(task).ok_or("no task")?;
     #[cfg(feature = "defects")]
     akidb_vfs::plant(task.defect.as_deref());
-    let db = task.open()?;
+    let db = match task.builder()?.open_blocking() {
+        // A process may be killed before it came to its bucket.
+        Err(error) if task.role == Role::Look && error.kind() == ErrorKind::NotFound => {
+            say("end");
+            return Ok(());
+        }
+        opened => opened.map_err(|error| format!("open: {error}"))?,
+    };
     match task.role {
         Role::Work => work(&task, &db)?,
         Role::Recover => {}
-        Role::Check | Role::CheckAndDie => print_all(&task, &db)?,
+        Role::Check | Role::CheckAndDie => {
+            print_all(&task, &db)?;
+            if task.store.is_some() {
+                shipped::settle(&db, &COLLECTIONS)?;
+            }
+        }
+        Role::Look => print_all(&task, &db)?,
+        Role::Fill => large::fill(&db)?,
+        Role::Move => told(large::move_for_ever(&task, &db)),
+        Role::CheckLarge => large::check(&task, &db)?,
+        Role::LookLarge => large::print(&db)?,
     }
     if task.role == Role::CheckAndDie {
         kill_myself();
@@ -166,7 +221,7 @@ fn row(record: &Record) -> Result<(u64, Row), String> {
     whole.then_some((id, Row { version, update })).ok_or_else(wrong)
 }
 
-fn collection(db: &Db, name: &str) -> Result<Option<Collection>, String> {
+pub(super) fn collection(db: &Db, name: &str) -> Result<Option<Collection>, String> {
     match db.collection(name) {
         Ok(collection) => Ok(Some(collection)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -220,26 +275,26 @@ fn told(result: Result<(), String>) {
 }
 
 /// One line for the parent.
-fn say(line: &str) {
+pub(super) fn say(line: &str) {
     // A parent that went away needs no answer.
     drop(writeln!(std::io::stdout().lock(), "{line}"));
 }
 
 /// A file outside the database that only grows: each line in one write, so that what was written
 /// before a kill is whole.
-struct CallLog {
+pub(super) struct CallLog {
     file: Arc<dyn akidb_vfs::FsFile>,
     len: u64,
 }
 
 impl CallLog {
-    fn create(task: &Task, name: &str) -> Result<Self, String> {
+    pub(super) fn create(task: &Task, name: &str) -> Result<Self, String> {
         let path = log_path(&task.life, task.round, name);
         let file = RealFs.open(&path, OpenMode::ReadWrite).or_else(|_| RealFs.create_new(&path));
         Ok(Self { file: file.map_err(|error| error.to_string())?, len: 0 })
     }
 
-    fn line(&mut self, line: &str) -> Result<(), String> {
+    pub(super) fn line(&mut self, line: &str) -> Result<(), String> {
         let written = self.file.write_all_at(line.as_bytes(), self.len);
         self.len += line.len() as u64;
         written.map_err(|error| error.to_string())
@@ -322,11 +377,20 @@ fn maintain_for_ever(task: &Task, db: &Db) -> Result<(), String> {
         let name = COLLECTIONS[rng.usize(0..2)];
         let docs = collection(db, name)?.ok_or("a collection that was created before")?;
         let label = format!("{}-{n}", task.round);
-        let (said, done) = match rng.u8(0..12) {
+        let kind = match rng.u8(0..12) {
+            // In front of a bucket every other one is a move.
+            0..=3 if task.store.is_some() => 6,
+            kind => kind,
+        };
+        let (said, done) = match kind {
             0..=3 => (String::new(), docs.flush()),
             4 | 5 => (String::new(), docs.compact()),
-            6 => (String::new(), moved_or_told(docs.demote())),
-            7 => (String::new(), moved_or_told(docs.promote())),
+            6 | 7 => {
+                log.line(life::MOVING)?;
+                let done = if n % 2 == 0 { docs.demote() } else { docs.promote() };
+                log.line(life::MOVED)?;
+                (String::new(), moved_or_told(done))
+            }
             8 => (format!("field {name} f{label}"), {
                 docs.add_field(&format!("f{label}"), FieldType::Keyword)
             }),
@@ -375,7 +439,7 @@ fn print_all(task: &Task, db: &Db) -> Result<(), String> {
     }
     for (n, snapshot) in db.list_snapshots().iter().enumerate() {
         say(&format!("snapshot {}", snapshot.name));
-        if n == 0 && task.seed.is_multiple_of(3) {
+        if n == 0 && task.seed.is_multiple_of(3) && !task.role.looks() {
             restore(db, &snapshot.name, snapshot.rows)?;
         }
     }

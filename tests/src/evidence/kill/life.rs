@@ -4,6 +4,10 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
+/// The lines that a move leaves before and after it, so that kills within one can be counted.
+pub(super) const MOVING: &str = "moving\n";
+pub(super) const MOVED: &str = "moved\n";
+
 /// Ids of a writer: `writer * WRITER_IDS + n`, `n` below [`IDS`].
 pub(super) const WRITER_IDS: u64 = 1000;
 /// Few ids, so that most calls meet rows that earlier ones left.

@@ -5,13 +5,21 @@
 //! outside the database (`life`); after every kill a process that is not killed prints all there
 //! is ([`child`]), and `witness` compares.
 //!
+//! With `store=s3` the objects go to the bucket of a server that [`crate::real_server`] names, below a prefix
+//! of their own. What the bucket alone gives is looked at too: after a kill it must be something that once was,
+//! and once everything was demoted it must be everything (`shipped`). With `large=yes` a life is another one:
+//! one collection whose object goes in parts, moved to and fro (`large`).
+//!
 //! Own options: `backend=std|uring|tokio_uring|auto` is the log's, `dir=PATH` where the databases
 //! lie (the system's directory for temporary files), `child=PROGRAM` the `evidence` binary if it is
-//! not this one. A seed decides the plan; when a random kill strikes is up to the machine.
+//! not this one, `store=s3`, `large=yes`. A seed decides the plan; when a random kill strikes is up to the
+//! machine.
 
 mod child;
+mod large;
 mod life;
 mod points;
+mod shipped;
 mod witness;
 
 pub use child::child;
@@ -54,11 +62,17 @@ fn play(seed: u64, options: &Options, counts: &mut Counts) -> Result<(), String>
         seed,
         backend: options.get("backend").unwrap_or("std").to_owned(),
         defect: options.get("defect").map(str::to_owned),
+        store: shipped::prefix(seed, options)?,
         witness: Witness::new(&[Level::Sync, Level::Interval]),
     };
+    let large = options.get("large").is_some();
     let rounds = rng.u64(2..6);
     for round in 0..rounds {
-        let done = life.round(round, &mut rng, counts);
+        let done = if large {
+            life.large_round(round, &mut rng, counts)
+        } else {
+            life.round(round, &mut rng, counts)
+        };
         if let Err(text) = done {
             let kept = dir.keep();
             return Err(format!("round {round}: {text} (files kept in {})", kept.display()));
@@ -74,6 +88,8 @@ struct Life {
     seed: u64,
     backend: String,
     defect: Option<String>,
+    /// A prefix of the bucket.
+    store: Option<String>,
     witness: Witness,
 }
 
@@ -94,27 +110,53 @@ impl Life {
         rng: &mut fastrand::Rng,
         counts: &mut Counts,
     ) -> Result<(), String> {
-        let point = (rng.u8(0..10) < 7).then(|| any_point(rng));
+        // What is to be struck in front of a bucket has no name on this machine.
+        let named = if self.store.is_some() { 3 } else { 7 };
+        let point = (rng.u8(0..10) < named).then(|| any_point(rng));
         let time = match point {
             Some(_) => Duration::from_millis(rng.u64(150..700)),
             None => Duration::from_millis(rng.u64(1..250)),
         };
-        self.kill(&self.task(Role::Work, round, point), time, counts)?;
+        self.kill(&self.task(Role::Work, round, point), time * self.slowness(), counts)?;
+        if self.store.is_some() {
+            let found = self.tell(Role::Look, round)?;
+            self.witness.look_shipped(&self.dir, round, &found)?;
+            counts.add("looks at the bucket alone", 1);
+        }
         while rng.u8(0..10) < 3 {
             let task = self.task(Role::Recover, round, Some(any_point(rng)));
-            let time = Duration::from_millis(rng.u64(5..40));
+            let time = Duration::from_millis(rng.u64(5..40)) * self.slowness();
             if self.kill(&task, time, counts)? {
                 counts.add("kills within a recovery", 1);
             }
         }
         let role = if rng.bool() { Role::Check } else { Role::CheckAndDie };
-        let found = match self.run(&self.task(role, round, None), PATIENCE)? {
-            End::Finished(text) => text,
-            End::ByItself if role == Role::CheckAndDie => return Err("no output".to_owned()),
-            End::ByItself => return Err("the child that looks was killed".to_owned()),
-            End::FromOutside => return Err("the child that looks hangs".to_owned()),
-        };
-        self.witness.compare(&self.dir, round, &found, counts)
+        let found = self.tell(role, round)?;
+        self.witness.compare(&self.dir, round, &found, counts)?;
+        if self.store.is_some() {
+            // Everything was demoted, so the bucket has it all.
+            let alone = self.tell(Role::Look, round)?;
+            if alone != found {
+                return Err(format!("the bucket alone gives {alone:?}, the directory {found:?}"));
+            }
+            counts.add("databases restored from the bucket alone", 1);
+        }
+        Ok(())
+    }
+
+    /// What a child says that nobody kills.
+    fn tell(&self, role: Role, round: u64) -> Result<String, String> {
+        match self.run(&self.task(role, round, None), PATIENCE)? {
+            End::Finished(text) => Ok(text),
+            End::ByItself if role == Role::CheckAndDie => Err("no output".to_owned()),
+            End::ByItself => Err(format!("the child that was to {role:?} was killed")),
+            End::FromOutside => Err(format!("the child that was to {role:?} hangs")),
+        }
+    }
+
+    /// How many times longer a child needs to come to something worth a kill.
+    fn slowness(&self) -> u32 {
+        if self.store.is_some() { 6 } else { 1 }
     }
 
     fn task(&self, role: Role, round: u64, point: Option<(String, String, u64)>) -> Task {
@@ -126,6 +168,7 @@ impl Life {
             point,
             backend: self.backend.clone(),
             defect: self.defect.clone(),
+            store: self.store.clone(),
         }
     }
 

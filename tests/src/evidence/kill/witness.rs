@@ -4,7 +4,7 @@
 
 use super::{
     child::{WRITERS, log_path},
-    life::{self, Call, Level, Row, Rows, WRITER_IDS, changed, prefixes, promised},
+    life::{self, Call, Level, MOVED, MOVING, Row, Rows, WRITER_IDS, changed, prefixes, promised},
 };
 use crate::evidence::Counts;
 use std::{collections::BTreeSet, path::Path};
@@ -63,6 +63,38 @@ impl Witness {
         for writer in &writers {
             writer.count(counts);
         }
+        let log = read_calls(life, round, "maintenance")?;
+        let last = log.split_inclusive('\n').rfind(|line| [MOVING, MOVED].contains(line));
+        counts.add("kills within a move", u64::from(last == Some(MOVING)));
+        counts.add("moves", log.matches(MOVED).count() as u64);
+        Ok(())
+    }
+
+    /// Is what the bucket alone gave, after a kill, something that was shipped? Every snapshot that was told,
+    /// and of each writer's rows those that it had at some time, or none where nothing is cold.
+    ///
+    /// # Errors
+    /// What is missing or was never written.
+    pub(super) fn look_shipped(
+        &mut self,
+        life: &Path,
+        round: u64,
+        found: &str,
+    ) -> Result<(), String> {
+        let (rows, names) = parse_found(found)?;
+        let lost = |name: &String| name.starts_with("snapshot ") && !names.contains(name);
+        if let Some(name) = self.wanted(life, round)?.into_iter().find(lost) {
+            return Err(format!("{name:?} was acknowledged and is not in the bucket"));
+        }
+        for writer in 0..WRITERS {
+            let calls = life::parse(&read_calls(life, round, &writer.to_string())?)?;
+            let before = self.rows.get(writer as usize).cloned().unwrap_or_default();
+            let shipped: Rows =
+                rows.iter().filter(|(id, _)| **id / WRITER_IDS == writer).map(copied).collect();
+            if !shipped.is_empty() && prefixes(&before, &calls, &shipped).is_empty() {
+                return Err(format!("writer {writer} never had what the bucket has: {shipped:?}"));
+            }
+        }
         Ok(())
     }
 
@@ -73,17 +105,23 @@ impl Witness {
         round: u64,
         found: &BTreeSet<String>,
     ) -> Result<(), String> {
-        for line in read_calls(life, round, "maintenance")?.lines() {
+        match self.wanted(life, round)?.into_iter().find(|name| !found.contains(name)) {
+            Some(name) => Err(format!("{name:?} was acknowledged and is gone")),
+            None => Ok(()),
+        }
+    }
+
+    /// What must be there besides rows, with what was told in this round.
+    fn wanted(&mut self, life: &Path, round: u64) -> Result<BTreeSet<String>, String> {
+        let log = read_calls(life, round, "maintenance")?;
+        for line in log.split_inclusive('\n').filter(|line| ![MOVING, MOVED].contains(line)) {
+            let line = line.trim_end();
             match line.strip_prefix("dropped ") {
                 Some(name) => drop(self.extras.dropped.insert(format!("snapshot {name}"))),
                 None => drop(self.extras.told.insert(line.to_owned())),
             }
         }
-        let lost = self.extras.told.difference(&self.extras.dropped);
-        match lost.into_iter().find(|name| !found.contains(*name)) {
-            Some(name) => Err(format!("{name:?} was acknowledged and is gone")),
-            None => Ok(()),
-        }
+        Ok(self.extras.told.difference(&self.extras.dropped).cloned().collect())
     }
 }
 

@@ -109,6 +109,7 @@ impl Life {
                 point: None,
                 backend: options.get("backend").unwrap_or("std").to_owned(),
                 defect: options.get("defect").map(str::to_owned),
+                store: None,
             },
             witness: Witness::new(&[Level::Sync]),
             before,
