@@ -1,8 +1,12 @@
 //! A store that fails, a disk that is full, a process that dies: nothing is lost, nothing is stuck.
 
-use crate::rig::{HOUR, Rig, all, filled, row};
-use akidb::{Cause, ErrorKind, Tier, tiering::StoreErrorKind};
+use crate::rig::{HOUR, Rig, all, filled, full_address, row};
+use akidb::{
+    Cause, ErrorKind, Tier,
+    tiering::{Capabilities, ObjectKey, ObjectStore, Outcome, PutOptions, StoreErrorKind},
+};
 use akidb_s3server::{Fault, Strike};
+use akidb_tiering::s3::S3Store;
 use akidb_vfs::{Fs, RealFs, write_file_durably};
 use std::{sync::Arc, time::Duration};
 
@@ -285,6 +289,25 @@ fn a_full_disk_at_a_promotion_leaves_the_collection_cold() {
     assert_eq!((docs.tier(), rig.objects(), db.stats().poisoned), (Tier::Cold, 1, None));
     world.sim.set_capacity(None);
     assert_eq!(all(&docs), before);
+}
+
+#[test]
+fn a_server_that_takes_no_connection_is_given_up_and_is_known_to_have_done_nothing() {
+    let rig = Rig::of_our_own();
+    let (listener, _waiting) = full_address();
+    let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+    let settings = rig.bucket_settings().endpoint(endpoint).assume(Capabilities::ALL_BUT_AGES);
+    let bucket = Arc::new(pollster::block_on(S3Store::open(settings)).expect("nothing is asked"));
+    let key = ObjectKey::new("a").expect("a key");
+    let put = bucket.put(&key, "rows".into(), PutOptions::default());
+    let error = pollster::block_on(put).map(drop).expect_err("nobody is there");
+    assert_eq!((error.kind, error.outcome), (StoreErrorKind::Unavailable, Outcome::NotDone));
+    assert!(error.to_string().contains("connect"), "{error}");
+    let builder = rig.builder().clock(Arc::new(rig.clock.clone())).inline();
+    let db = builder.object_store(bucket).open_blocking().expect("local work needs no bucket");
+    let docs = filled(&db, "docs", 5);
+    assert_eq!(docs.demote().expect_err("no bucket").kind(), ErrorKind::Unavailable);
+    assert_eq!((all(&docs).len(), docs.tier()), (5, Tier::Hot));
 }
 
 #[test]

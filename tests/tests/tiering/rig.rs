@@ -22,7 +22,12 @@ use akidb_tests::{
 };
 use akidb_tiering::s3::{Credentials, S3Settings, S3Store, Timeouts};
 use akidb_vfs::sim::SimClock;
-use std::{sync::Arc, time::Duration};
+use std::{
+    io::ErrorKind,
+    net::{TcpListener, TcpStream},
+    sync::Arc,
+    time::Duration,
+};
 use tempfile::TempDir;
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
@@ -73,7 +78,7 @@ impl Rig {
         opened(self.bucket_settings().assume(can))
     }
 
-    fn bucket_settings(&self) -> S3Settings {
+    pub(crate) fn bucket_settings(&self) -> S3Settings {
         let timeouts = Timeouts { connect: Duration::from_millis(500), ..Timeouts::default() };
         let settings = match &self.prefix {
             None => S3Settings::new("rows")
@@ -155,6 +160,23 @@ pub(crate) fn schema() -> Schema {
 pub(crate) fn row(id: u64) -> Point {
     let at = |component: u64| ((id * 7919 + component * 104_729) % 1009) as f32;
     Point::new(id, (0..DIM as u64).map(at).collect::<Vec<_>>())
+}
+
+/// An address where nobody accepts, and the connections that fill its queue: the next to connect waits
+/// until it gives up.
+pub(crate) fn full_address() -> (TcpListener, Vec<TcpStream>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let mut waiting = Vec::new();
+    loop {
+        match TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
+            Ok(stream) => waiting.push(stream),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::TimedOut, "after {}: {error}", waiting.len());
+                return (listener, waiting);
+            }
+        }
+    }
 }
 
 /// A collection of this many rows.
