@@ -268,10 +268,13 @@ impl Uploader {
     /// Step 1, up to the choice.
     async fn begin<'a>(&self, mut source: ObjectSource<'a>) -> Result<Beginning<'a>, UploadError> {
         let most = self.settings.single_put_max_bytes;
-        let credit = self.memory.pass(source.len.unwrap_or(most).min(most)).await;
+        let mut credit = self.memory.pass(source.len.unwrap_or(most).min(most)).await;
         let (mut chunks, mut len) = (Vec::new(), 0);
         while len <= most {
             let Some(chunk) = next_chunk(&mut source, len)? else {
+                // What it did not need, others need: small objects of unknown length would go a few
+                // at a time for as long as the store takes.
+                let credit = credit.split(len).unwrap_or(credit);
                 return Ok(Beginning { source, chunks, len, credit, ended: true });
             };
             len += chunk.len() as u64;

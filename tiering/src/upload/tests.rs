@@ -417,6 +417,28 @@ fn uploads_that_share_little_memory_wait_for_each_other_and_all_end() {
 }
 
 #[test]
+fn small_objects_of_unknown_length_do_not_wait_for_each_other() {
+    let mut bed = bed(14);
+    // Room for one beginning.
+    bed.settings.memory_bytes_max = 8 * MIB;
+    let uploader = bed.uploader();
+    let ended = AtomicU64::new(0);
+    let upload = |name| {
+        let chunks = (0..1).map(|_| {
+            assert_eq!(ended.load(Ordering::SeqCst), 0, "it waited");
+            Ok(bytes(9))
+        });
+        let upload = uploader.upload(ObjectSource::streamed(key(name), chunks));
+        async {
+            upload.await.unwrap();
+            ended.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    block_on(join(upload("a"), upload("b")));
+    assert_eq!((ended.into_inner(), uploader.memory_bytes()), (2, 0));
+}
+
+#[test]
 fn thirty_percent_of_failures_over_a_hundred_uploads_cost_retries_and_nothing_else() {
     let mut bed = bed(13);
     bed.retries = true;
