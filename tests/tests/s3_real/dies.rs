@@ -8,7 +8,10 @@ use crate::{
 use akidb::{
     ErrorKind, Tier,
     blocking::{Collection, Db},
-    tiering::{Sleep, TimerSleep},
+    tiering::{
+        Sleep, TimerSleep,
+        faulty::Verb::{self, Complete, CreateUpload, PutPart},
+    },
 };
 use akidb_tests::{oracle::Rows, real_server};
 use akidb_vfs::thread::spawn;
@@ -54,13 +57,13 @@ fn assert_well(rig: &Rig, db: &Db, docs: &Collection, before: &Rows, when: &str)
 fn a_server_that_dies_at_any_call_of_a_round_trip_loses_nothing() {
     let rig = Rig::new();
     let watched = Watched::new(Arc::new(rig.bucket()));
-    let db = rig.open(watched.clone());
+    let db = rig.open(watched.store.clone());
     let docs = filled(&db, "docs", 100);
     let before = all(&docs);
     watched.seen();
     round_trip(&db, &docs).expect("a server that lives");
     let calls = watched.seen();
-    assert!(calls.contains(&"put") && calls.len() > 10, "{calls:?}");
+    assert!(calls.contains(&Verb::Put) && calls.len() > 10, "{calls:?}");
     let mut failed = 0;
     for nth in 1.. {
         watched.strike(None, nth);
@@ -87,13 +90,13 @@ fn a_demotion_in_parts_goes_back_or_goes_on_when_its_server_dies_in_between() {
         let rig = Rig::new();
         let inner = if patient { rig.patient() } else { Arc::new(rig.bucket()) };
         let watched = Watched::new(inner);
-        let db = rig.open(watched.clone());
+        let db = rig.open(watched.store.clone());
         let docs = filled(&db, "docs", LARGE);
         let before = all(&docs);
         for (verb, nth) in
-            [("create", 1), ("put_part", 1), ("put_part", 3), ("put_part", 6), ("complete", 1)]
+            [(CreateUpload, 1), (PutPart, 1), (PutPart, 3), (PutPart, 6), (Complete, 1)]
         {
-            let when = format!("{verb} {nth}, patient: {patient}");
+            let when = format!("{verb:?} {nth}, patient: {patient}");
             watched.strike(Some(verb), nth);
             let done = docs.demote();
             assert!(watched.is_back(), "{when}: {:?}", watched.seen());
@@ -115,14 +118,14 @@ fn a_demotion_in_parts_goes_back_or_goes_on_when_its_server_dies_in_between() {
 fn a_promotion_fails_and_stays_cold_or_goes_on_when_its_server_dies_in_between() {
     let rig = Rig::new();
     let watched = Watched::new(Arc::new(rig.bucket()));
-    let db = rig.open(watched.clone());
+    let db = rig.open(watched.store.clone());
     let docs = filled(&db, "docs", LARGE);
     let before = all(&docs);
     assert!(docs.demote().expect("a demotion"));
     watched.seen();
     assert!(docs.promote().expect("a promotion"));
     let calls = watched.seen();
-    assert!(calls.iter().any(|verb| verb.starts_with("get")), "{calls:?}");
+    assert!(calls.iter().any(|verb| matches!(verb, Verb::Get | Verb::GetRanges)), "{calls:?}");
     for nth in 1..=calls.len().min(8) as u64 {
         docs.demote().expect("a demotion");
         watched.strike(None, nth);
@@ -137,7 +140,7 @@ fn a_promotion_fails_and_stays_cold_or_goes_on_when_its_server_dies_in_between()
     }
     drop((docs, db));
     let watched = Watched::new(rig.patient());
-    let db = rig.open(watched.clone());
+    let db = rig.open(watched.store.clone());
     let docs = db.collection("docs").expect("it is there");
     docs.demote().expect("a demotion");
     watched.strike(None, 1);

@@ -14,7 +14,7 @@ use crate::{
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{fmt, ops::Range, sync::Arc, time::Duration};
 
 mod history;
 mod parts;
@@ -51,6 +51,16 @@ pub struct FaultyStore {
     plan: Mutex<Plan>,
     speed: Mutex<Speed>,
     history: Mutex<History>,
+    before_each: Option<BeforeEach>,
+}
+
+/// What is called before each call of the store.
+struct BeforeEach(Box<dyn Fn(Verb) + Send + Sync>);
+
+impl fmt::Debug for BeforeEach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BeforeEach")
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -86,6 +96,7 @@ impl FaultyStore {
             plan: Mutex::new(Plan::new(seed)),
             speed: Mutex::default(),
             history: Mutex::default(),
+            before_each: None,
         }
     }
 
@@ -93,6 +104,14 @@ impl FaultyStore {
     #[must_use]
     pub fn with_sleep(mut self, sleep: Arc<dyn Sleep>) -> Self {
         self.sleep = sleep;
+        self
+    }
+
+    /// The same store, which tells of each call before it is carried out, on the thread that makes it:
+    /// for faults of what is behind the store, say a server that is killed now.
+    #[must_use]
+    pub fn with_before_each(mut self, hook: impl Fn(Verb) + Send + Sync + 'static) -> Self {
+        self.before_each = Some(BeforeEach(Box::new(hook)));
         self
     }
 
@@ -148,6 +167,9 @@ impl FaultyStore {
         asked: Asked<'_>,
         run: BoxFuture<'_, StoreResult<T>>,
     ) -> StoreResult<(T, bool)> {
+        if let Some(BeforeEach(hook)) = &self.before_each {
+            hook(asked.verb);
+        }
         let fault = self.plan.lock().decide(asked.verb);
         self.history.lock().begin(asked.verb, asked.bytes, fault);
         let running = Running(self);
