@@ -9,7 +9,7 @@
 #   crash       processes killed with SIGKILL in front of the server, and the server killed under a database
 #   read back   the AWS CLI and pyarrow (from PyPI) read what we wrote
 #
-#   scripts/s3-real.sh [rgw|garage]...      both by default; some ten minutes each
+#   scripts/s3-real.sh [rgw|garage]...      both by default; a quarter of an hour each
 #
 # A server that was asked for and cannot be had is a failure. What each is known to lack is in the
 # list below and is compared with what the probe finds. Garage takes minutes to build the first

@@ -29,6 +29,8 @@ use std::{
     },
 };
 
+/// What a refusal calls the memory.
+const MEMORY: &str = "memory_bytes";
 /// Of a limit, this share is let in before usage is measured again.
 const MEASURE_SHARE: u64 = 64;
 /// What a row of a segment has besides its numbers, its metadata and its codes, about.
@@ -110,6 +112,21 @@ struct Known {
     measured: bool,
 }
 
+impl Known {
+    /// Whether this fits by what was known before, of which so little was let in since that it may be relied
+    /// upon. Collections are always counted anew.
+    fn lets_in(&self, asked: Usage, limits: Limits) -> bool {
+        let since = self.since.plus(asked);
+        let little =
+            |since: u64, max: Option<u64>| max.is_none_or(|max| since <= max / MEASURE_SHARE);
+        self.measured
+            && asked.collections == 0
+            && little(since.memory_bytes, limits.memory_bytes_max)
+            && little(since.storage_bytes, limits.storage_bytes_max)
+            && check(None, self.usage.plus(self.since), asked, limits).is_ok()
+    }
+}
+
 impl Group {
     fn in_flight(&self) -> Usage {
         Usage {
@@ -153,68 +170,58 @@ impl DbCore {
     pub(crate) fn let_in(&self, namespace: Option<&str>, asked: Usage) -> Result<LetIn> {
         let mut let_in = LetIn { groups: Vec::new(), asked };
         for (name, limits) in self.limited(namespace) {
-            let group = self.quotas.0.lock().entry(name.map(str::to_owned)).or_default().clone();
-            self.let_in_group(name, &group, limits, &mut let_in)?;
-        }
-        Ok(let_in)
-    }
-
-    fn let_in_group(
-        &self,
-        name: Option<&str>,
-        group: &Arc<Group>,
-        limits: Limits,
-        let_in: &mut LetIn,
-    ) -> Result<()> {
-        let asked = let_in.asked;
-        let mut known = group.known.lock();
-        let since = known.since.plus(asked);
-        if known.measured
-            && asked.collections == 0
-            && is_recent(since, limits)
-            && check(name, known.usage.plus(known.since), asked, limits).is_ok()
-        {
-            known.since = since;
-            let_in.add(group);
-            return Ok(());
-        }
-        for last in [false, true] {
-            // In this order: what is applied in between is counted twice, and not missed.
-            let in_flight = group.in_flight();
-            let usage = self.usage(name);
-            let Err(refused) = check(name, usage.plus(in_flight), asked, limits) else {
-                *known = Known { usage, since: in_flight.plus(asked), measured: true };
-                let_in.add(group);
-                return Ok(());
-            };
-            if last {
-                return Err(refused);
+            let group = self.group(name);
+            let mut known = group.known.lock();
+            if known.lets_in(asked, limits) {
+                known.since = known.since.plus(asked);
+                let_in.add(&group);
+                continue;
             }
+            let Err(refused) = self.measure(name, &group, &mut known, limits, &mut let_in) else {
+                continue;
+            };
             drop(known);
-            let memory = usage.memory_bytes.saturating_add(asked.memory_bytes);
-            if limits.memory_bytes_max.is_some_and(|max| memory > max) {
+            if matches!(refused.cause(), Cause::QuotaExceeded { what: MEMORY, .. }) {
                 self.flush_group(name);
             }
-            known = group.known.lock();
+            // Once more in any case: what was applied meanwhile had counted twice.
+            self.measure(name, &group, &mut group.known.lock(), limits, &mut let_in)?;
         }
-        Ok(())
+        Ok(let_in)
     }
 
     /// As [`DbCore::let_in`], for a hot copy: for that nothing is flushed, and it is no error.
     pub(crate) fn let_in_copy(&self, namespace: Option<&str>, bytes: u64) -> Option<LetIn> {
         let mut let_in = LetIn { groups: Vec::new(), asked: Usage::of_memory(bytes) };
         for (name, limits) in self.limited(namespace) {
-            let group = self.quotas.0.lock().entry(name.map(str::to_owned)).or_default().clone();
-            let mut known = group.known.lock();
-            let in_flight = group.in_flight();
-            let usage = self.usage(name);
             let memory_bytes_max = limits.memory_bytes_max.map(|max| max / 4 * COPIES_QUARTERS);
             let limits = Limits { memory_bytes_max, ..limits };
-            check(name, usage.plus(in_flight), let_in.asked, limits).ok()?;
-            *known = Known { usage, since: in_flight.plus(let_in.asked), measured: true };
-            let_in.add(&group);
+            let group = self.group(name);
+            self.measure(name, &group, &mut group.known.lock(), limits, &mut let_in).ok()?;
         }
         Some(let_in)
+    }
+
+    fn group(&self, name: Option<&str>) -> Arc<Group> {
+        self.quotas.0.lock().entry(name.map(str::to_owned)).or_default().clone()
+    }
+
+    /// Lets in what fits by what is measured now.
+    fn measure(
+        &self,
+        name: Option<&str>,
+        group: &Arc<Group>,
+        known: &mut Known,
+        limits: Limits,
+        let_in: &mut LetIn,
+    ) -> Result<()> {
+        // In this order: what is applied in between is counted twice, and not missed.
+        let in_flight = group.in_flight();
+        let usage = self.usage(name);
+        check(name, usage.plus(in_flight), let_in.asked, limits)?;
+        *known = Known { usage, since: in_flight.plus(let_in.asked), measured: true };
+        let_in.add(group);
+        Ok(())
     }
 
     /// What a group takes now: a namespace, or the database.
@@ -281,17 +288,10 @@ impl DbCore {
     }
 }
 
-/// True if so little was let in since a measuring that it may be relied upon.
-fn is_recent(since: Usage, limits: Limits) -> bool {
-    let little = |since: u64, max: Option<u64>| max.is_none_or(|max| since <= max / MEASURE_SHARE);
-    little(since.memory_bytes, limits.memory_bytes_max)
-        && little(since.storage_bytes, limits.storage_bytes_max)
-}
-
 fn check(group: Option<&str>, used: Usage, asked: Usage, limits: Limits) -> Result<()> {
     let of_each = [
         ("collections", used.collections, asked.collections, limits.collections_max),
-        ("memory_bytes", used.memory_bytes, asked.memory_bytes, limits.memory_bytes_max),
+        (MEMORY, used.memory_bytes, asked.memory_bytes, limits.memory_bytes_max),
         ("storage_bytes", used.storage_bytes, asked.storage_bytes, limits.storage_bytes_max),
     ];
     for (what, used, asked, limit) in of_each {

@@ -247,12 +247,9 @@ fn flush_due(core: &DbCore) -> Result<bool> {
     freeze_old(core);
     let mut failed = freeze_for_log(core).err();
     let mut flushed = 0;
-    let pressed = core.memory_or_log_is_short();
     for collection in core.all_collections() {
-        if !pressed && collection.is_being_demoted() {
-            continue;
-        }
-        if !collection.state.read().parts.frozen().is_empty() {
+        let frozen = !collection.state.read().parts.frozen().is_empty();
+        if frozen && (!collection.is_being_demoted() || core.memory_or_log_is_short()) {
             match flush::flush_frozen(core, &collection) {
                 Ok(count) => flushed += count,
                 Err(error) => failed = failed.or(Some(error)),

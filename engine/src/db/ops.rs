@@ -265,13 +265,13 @@ impl DbCore {
         schema: &Schema,
         rows: &[NewRow],
     ) -> Result<LetIn> {
-        let row_bytes = |row: &NewRow| (row.vector.len() * 4 + row.metadata.len() + 80) as u64;
-        let (found, max) = (rows.iter().map(row_bytes).sum(), BATCH_BYTES_MAX);
+        let data = |row: &NewRow| (row.vector.len() * 4 + row.metadata.len()) as u64;
+        let data: u64 = rows.iter().map(data).sum();
+        let (found, max) = (data + rows.len() as u64 * 80, BATCH_BYTES_MAX);
         if found > max {
             return Err(InputError::BatchTooLarge { found, max }.into());
         }
-        let data = |row: &NewRow| (row.vector.len() * 4 + row.metadata.len()) as u64;
-        let asked = Usage::of_rows(rows.len(), rows.iter().map(data).sum(), schema.dim);
+        let asked = Usage::of_rows(rows.len(), data, schema.dim);
         self.let_in(collection.namespace.as_deref(), asked)
     }
 
