@@ -6,6 +6,7 @@ use crate::{
     error::Result,
     ivf::Clusterings,
     maintenance::compaction,
+    manifest::ColdMeta,
     quota::{NamespaceStats, Usage},
     schema::Schema,
     segment::Segment,
@@ -50,15 +51,25 @@ pub struct CellStats {
     pub stale: bool,
 }
 
-/// A cold object as `stats` shows it.
+/// A Parquet file in the object store, as `stats` shows it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ColdStats {
-    /// The object's key.
+    /// The key of its object.
     pub key: String,
-    /// Rows in the object.
+    /// Where it begins there, in bytes: 0 unless it shares the object, see
+    /// [`crate::TierSettings::packs`].
+    pub offset: u64,
+    /// Rows in the file.
     pub rows: u64,
-    /// Bytes of the object.
+    /// Bytes of the file.
     pub bytes: u64,
+}
+
+impl ColdStats {
+    fn of(file: &ColdMeta) -> Self {
+        let offset = file.slice.map_or(0, |slice| slice.offset);
+        Self { key: file.key.clone(), offset, rows: file.rows, bytes: file.len }
+    }
 }
 
 /// What a collection consists of.
@@ -204,11 +215,7 @@ impl DbCore {
             memtable_bytes: memtables().map(|memtable| memtable.bytes()).sum(),
             frozen_memtables: state.parts.frozen().len(),
             segments,
-            cold: state
-                .cold
-                .iter()
-                .map(|cold| ColdStats { key: cold.key.clone(), rows: cold.rows, bytes: cold.len })
-                .collect(),
+            cold: state.cold.iter().map(ColdStats::of).collect(),
             compaction_debt_bytes: due.iter().map(|pick| pick.bytes).sum(),
         }
     }

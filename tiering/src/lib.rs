@@ -93,4 +93,4 @@ pub use upload::{
     ObjectSource, Recovered, RecoveredEnd, SourceError, SweepReport, UploadError, UploadSettings,
     Uploaded, Uploader,
 };
-pub use verified::{get_verified, put_verified};
+pub use verified::{get_slice_verified, get_verified, put_verified};

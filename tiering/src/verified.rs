@@ -12,6 +12,7 @@ use crate::{
 };
 use akidb_vfs::planted;
 use bytes::Bytes;
+use std::ops::Range;
 
 /// How often an object is read whose bytes are not those expected: one cut connection must not pass
 /// for damage, and neither must two in a row; more would only make real damage slower to tell.
@@ -30,15 +31,50 @@ pub async fn get_verified(
     len: u64,
     crc32: u32,
 ) -> StoreResult<Bytes> {
+    read_until_right(key, (len, crc32), async || {
+        let Object { body, head } = store.get(key).await?;
+        Ok((body, (head.len, head.crc32)))
+    })
+    .await
+}
+
+/// Gets a part of an object, and checks that it is the one a manifest names; as [`get_verified`].
+/// An object that ends before the range does is damage.
+pub async fn get_slice_verified(
+    store: &dyn ObjectStore,
+    key: &ObjectKey,
+    range: Range<u64>,
+    crc32: u32,
+) -> StoreResult<Bytes> {
+    let len = range.end.saturating_sub(range.start);
+    read_until_right(key, (len, crc32), async || {
+        let mut parts = match store.get_ranges(key, std::slice::from_ref(&range)).await {
+            Err(error) if error.kind == StoreErrorKind::InvalidRange => Vec::new(),
+            parts => parts?,
+        };
+        let body = parts.pop().unwrap_or_default();
+        let found = (body.len() as u64, crc32fast::hash(&body));
+        Ok((body, found))
+    })
+    .await
+}
+
+/// Reads, up to three times, until the bytes have this length and checksum. A read returns what it found
+/// of both beside the bytes.
+async fn read_until_right(
+    key: &ObjectKey,
+    (len, crc32): (u64, u32),
+    read: impl AsyncFn() -> StoreResult<(Bytes, (u64, u32))>,
+) -> StoreResult<Bytes> {
     let mut found: Option<(u64, u32)> = None;
     let mut differ = false;
     for _ in 0..READS_MAX {
-        let Object { body, head } = store.get(key).await?;
-        if (head.len, head.crc32) == (len, crc32) || planted("verified.get-unchecked") {
+        let (body, read) = read().await?;
+        if read == (len, crc32) || planted("verified.get-unchecked") {
             return Ok(body);
         }
-        differ |= found.is_some_and(|before| before != (head.len, head.crc32));
-        found = Some((head.len, head.crc32));
+        differ |= found.is_some_and(|before| before != read);
+        found = Some(read);
     }
     let kind = if differ { StoreErrorKind::Unavailable } else { StoreErrorKind::Corrupt };
     let (found_len, found_crc32) = found.unwrap_or_default();

@@ -24,7 +24,7 @@ use crate::{
     collection::CollectionCore,
     db::{Waiting, Write as CoreWrite},
     error::Result,
-    maintenance::{copies, moves, snapshot},
+    maintenance::{copies, moves, packs, snapshot},
     read::{ScanSpec, SearchSpec},
     schema::FieldDef,
 };
@@ -202,6 +202,18 @@ impl Db {
     /// As there.
     pub fn is_outdated(&self) -> Result<bool> {
         self.core.is_outdated()
+    }
+
+    /// See [`crate::Db::demote_many`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn demote_many<N: Into<String>>(
+        &self,
+        collections: impl IntoIterator<Item = N>,
+    ) -> Result<Vec<Result<bool>>> {
+        let names: Vec<String> = collections.into_iter().map(Into::into).collect();
+        packs::demote_many(&self.core, &names)
     }
 
     /// See [`crate::Db::pause_tiering`].

@@ -5,7 +5,7 @@ use crate::{
     DbStats, DeadMove, Loss, RecoveryReport, Schema, SnapshotInfo, TierCycle,
     db::DbCore,
     error::Result,
-    maintenance::{copies, snapshot},
+    maintenance::{copies, packs, snapshot},
 };
 use akidb_tiering::ObjectStore;
 use std::{
@@ -228,6 +228,20 @@ impl Db {
     /// `Unavailable`; `Corruption` of the manifest in the bucket.
     pub async fn is_outdated(&self) -> Result<bool> {
         task::job(&self.core, "look", DbCore::is_outdated).await
+    }
+
+    /// Demotes collections together, as [`Collection::demote`] does each: small ones share an object, see
+    /// [`crate::TierSettings::packs`], so that thousands of them cost hundreds of requests. Returns what
+    /// became of each, in the order of the names; one that fails keeps no other from moving.
+    ///
+    /// # Errors
+    /// `Reopen`, `Closed`, `ReadOnly`.
+    pub async fn demote_many<N: Into<String>>(
+        &self,
+        collections: impl IntoIterator<Item = N>,
+    ) -> Result<Vec<Result<bool>>> {
+        let names: Vec<String> = collections.into_iter().map(Into::into).collect();
+        task::job(&self.core, "demote", move |core| packs::demote_many(core, &names)).await
     }
 
     /// Stops the cycles of the tier policy that come by time. A cycle that runs ends as it would;

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 /// The first bytes of the manifest in a bucket.
 pub(super) const MAGIC: [u8; 8] = *b"AKIDBBKT";
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 pub(super) const HEADER_LEN: usize = 56;
 pub(super) const HEADER_CRC_AT: usize = HEADER_LEN - 4;
 /// The most bytes of the object: some hundred thousand collections.

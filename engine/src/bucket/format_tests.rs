@@ -10,7 +10,7 @@ use super::{
 use crate::{
     FieldType, Metric, Schema,
     error::{Error, ErrorKind},
-    manifest::SnapshotManifest,
+    manifest::{Slice, SnapshotManifest},
     segment::tests::golden::{check_golden, example_in},
 };
 use akidb_vfs::{RealFs, read_file};
@@ -19,13 +19,15 @@ use std::path::Path;
 use uuid::Uuid;
 
 const FILE: &str = "s3://pets/akidb/manifest";
-const GOLDEN: &str = "bucket-manifest-v1.bin";
+const GOLDEN: &str = "bucket-manifest-v2.bin";
 
 /// A state in which every key says something.
 fn example() -> BucketState {
     let mut docs = collection(0, "docs", &["00112233445566778899aabbccddeeff/e2/c0/5f.parquet"]);
     docs.schema = Schema::new(2, Metric::Cosine).field("pos", FieldType::Keyword);
     docs.pinned = true;
+    docs.cold[0].key = "00112233445566778899aabbccddeeff/e2/packs/5f.pack".to_owned();
+    docs.cold[0].slice = Some(Slice { offset: 4096, object_len: 8192 });
     let snapshot = SnapshotManifest {
         name: "friday".to_owned(),
         collection: "docs".to_owned(),
@@ -100,6 +102,16 @@ fn the_page_and_the_golden_file_show_the_same_bucket_manifest() {
 }
 
 #[test]
+fn a_manifest_of_version_1_is_read() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/bucket-manifest-v1.bin");
+    let state = decode(&read_file(&RealFs, &golden).unwrap(), FILE).unwrap();
+    let mut expected = example();
+    let docs = expected.contents.collections.get_mut(&0).unwrap();
+    docs.cold = vec![object("00112233445566778899aabbccddeeff/e2/c0/5f.parquet")];
+    assert_eq!(state, expected);
+}
+
+#[test]
 fn every_flipped_bit_is_found() {
     let intact = encode(&example()).unwrap().to_vec();
     for at in 0..intact.len() {
@@ -123,10 +135,10 @@ fn every_other_length_is_found() {
 
 #[test]
 fn a_newer_version_is_refused_by_name() {
-    let newer = sealed(&json(), |header| header[8] = 2);
+    let newer = sealed(&json(), |header| header[8] = 3);
     let error = Error::from(decode(&newer, FILE).unwrap_err());
     assert_eq!(error.kind(), ErrorKind::Incompatible);
-    assert!(error.to_string().contains("version 2") && error.to_string().contains(FILE), "{error}");
+    assert!(error.to_string().contains("version 3") && error.to_string().contains(FILE), "{error}");
     assert_damaged(&sealed(&json(), |header| header[8] = 0), "version 0");
     assert_damaged(&sealed(&json(), |header| header[12] = 1), "the reserved bytes");
 }

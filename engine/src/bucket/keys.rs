@@ -28,6 +28,11 @@ pub(crate) fn snapshot_key(
     ObjectKey::new(format!("{}/e{epoch}/snapshots/{random:032x}.parquet", database.simple()))
 }
 
+/// The key of an object that holds the files of several collections.
+pub(crate) fn pack_key(database: Uuid, epoch: u64, random: u128) -> Result<ObjectKey, KeyError> {
+    ObjectKey::new(format!("{}/e{epoch}/packs/{random:032x}.pack", database.simple()))
+}
+
 /// What all keys of a database's objects begin with.
 pub(super) fn prefix(database: Uuid) -> String {
     format!("{}/", database.simple())
@@ -38,10 +43,14 @@ pub(super) fn epoch_of(database: Uuid, key: &str) -> Option<u64> {
     let mut parts = key.strip_prefix(&prefix(database))?.split('/');
     let epoch = number(parts.next()?.strip_prefix('e')?)?;
     let folder = parts.next()?;
-    let known = folder == "snapshots" || folder.strip_prefix('c').is_some_and(is_collection);
-    let name = parts.next()?.strip_suffix(".parquet")?;
+    let suffix = match folder {
+        "packs" => ".pack",
+        "snapshots" => ".parquet",
+        folder => folder.strip_prefix('c').filter(|id| is_collection(id)).map(|_| ".parquet")?,
+    };
+    let name = parts.next()?.strip_suffix(suffix)?;
     let hex = |c: char| matches!(c, '0'..='9' | 'a'..='f');
-    let ours = known && name.len() == 32 && name.chars().all(hex) && parts.next().is_none();
+    let ours = name.len() == 32 && name.chars().all(hex) && parts.next().is_none();
     ours.then_some(epoch)
 }
 
@@ -66,6 +75,8 @@ mod tests {
         let snapshot = snapshot_key(database, 12, 1).unwrap();
         assert_eq!(epoch_of(database, cold.as_str()), Some(7));
         assert_eq!(epoch_of(database, snapshot.as_str()), Some(12));
+        let pack = pack_key(database, 5, 9).unwrap();
+        assert_eq!(epoch_of(database, pack.as_str()), Some(5));
         let other = Uuid::from_u128(0x2b);
         assert_eq!(epoch_of(other, cold.as_str()), None, "another database's");
         let name = format!("{:032x}.parquet", 1);
@@ -78,6 +89,8 @@ mod tests {
             format!("e7/notes/{name}"),
             format!("e7/c3/more/{name}"),
             "e7/c3/readme.parquet".to_owned(),
+            format!("e7/packs/{name}"),
+            format!("e7/c3/{:032x}.pack", 1),
             "e7".to_owned(),
         ] {
             assert_eq!(epoch_of(database, &format!("{}{foreign}", prefix(database))), None);

@@ -55,7 +55,7 @@ pub(crate) use error::BucketError;
 pub(crate) use format::{decode, encode};
 #[cfg(feature = "testing")]
 pub(crate) use keys::MANIFEST_KEY;
-pub(crate) use keys::{cold_key, snapshot_key};
+pub(crate) use keys::{cold_key, pack_key, snapshot_key};
 pub(crate) use lineage::Lineage;
 pub(crate) use open::{Opening, open_writer};
 pub(crate) use root::Root;

@@ -29,7 +29,15 @@ const DATABASE: Uuid = Uuid::from_u128(0xa1);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 pub(super) fn object(key: &str) -> ColdMeta {
-    ColdMeta { key: key.to_owned(), len: 2773, crc32: 1, rows: 2, min_lsn: 1, max_lsn: 6 }
+    ColdMeta {
+        key: key.to_owned(),
+        len: 2773,
+        crc32: 1,
+        rows: 2,
+        min_lsn: 1,
+        max_lsn: 6,
+        slice: None,
+    }
 }
 
 pub(super) fn collection(id: u32, name: &str, keys: &[&str]) -> CollectionManifest {

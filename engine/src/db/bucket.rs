@@ -28,7 +28,7 @@ use crate::{
     error::{Cause, Error, ErrorKind, Result},
     manifest::Edit,
 };
-use akidb_tiering::ObjectKey;
+use akidb_tiering::{BatchSettings, ObjectKey};
 use parking_lot::Mutex;
 use serde::Serialize;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -95,6 +95,13 @@ impl From<Error> for NotShared {
 }
 
 impl DbCore {
+    /// When collections share an object. One alone is a file of the directory that other tools can read:
+    /// there, sharing would save nothing.
+    pub(crate) fn packs(&self) -> BatchSettings {
+        let packs = self.shared.settings.tiers.packs;
+        BatchSettings { enabled: packs.enabled && self.bucket.ships, ..packs }
+    }
+
     /// True if demoting frees disk: the objects are not in the directory itself.
     pub(crate) fn ships(&self) -> bool {
         self.bucket.ships
@@ -337,6 +344,15 @@ impl DbCore {
         match self.epoch()? {
             0 => self.object_key(&format!("c{collection}/{random:032x}.parquet")),
             epoch => Ok(bucket::cold_key(self.database(), epoch, collection, random)?),
+        }
+    }
+
+    /// A key for the files of several collections, never used before.
+    pub(crate) fn pack_key(&self) -> Result<ObjectKey> {
+        let random = self.random.next_u128();
+        match self.epoch()? {
+            0 => self.object_key(&format!("packs/{random:032x}.pack")),
+            epoch => Ok(bucket::pack_key(self.database(), epoch, random)?),
         }
     }
 

@@ -178,17 +178,28 @@ impl DbCore {
         }
     }
 
-    /// An edit that changes nothing but the high-water marks. `retiring` are memtables of a
-    /// collection that the caller's edit makes unnecessary: the log need not be kept for them.
-    pub(crate) fn edit(&self, retiring: Option<(u32, &[Arc<Memtable>])>) -> Edit {
+    /// Threads of moves that are made at once.
+    pub(crate) fn move_threads(&self) -> Threads {
+        match self.background.is_inline() {
+            true => Threads(1),
+            false => Threads::new(self.shared.settings.tiers.moves_max),
+        }
+    }
+
+    /// An edit that changes nothing but the high-water marks. `retiring` are memtables of
+    /// collections that the caller's edit makes unnecessary: the log need not be kept for them.
+    pub(crate) fn edit<'a>(
+        &self,
+        retiring: impl IntoIterator<Item = (u32, &'a [Arc<Memtable>])>,
+    ) -> Edit {
+        let retiring: BTreeMap<_, _> = retiring.into_iter().collect();
         // The applied mark is read first: a write applied after it is in a memtable that the
         // loop below sees, or is above the mark; either way the log keeps it.
         // Nor may the mark pass what is synced: LSNs above that can be given anew after a crash.
         let applied = self.shared.applied();
         let mut floor = applied.min(self.commit.stats().durable_upto);
         for collection in self.collections.read().values() {
-            let retired = retiring.filter(|(id, _)| *id == collection.id);
-            let retired = retired.map_or(&[][..], |(_, memtables)| memtables);
+            let retired = retiring.get(&collection.id).copied().unwrap_or_default();
             if let Some(first) = collection.first_unflushed(retired) {
                 floor = floor.min(Lsn::new(first.get() - 1));
             }

@@ -26,15 +26,15 @@ const BATCH_BYTES: usize = 4 << 20;
 pub(crate) fn verify(core: &DbCore, name: &str) -> Result<u64> {
     core.shared.check_open()?;
     let found = snapshot::find(core, name)?;
-    let gone = || Error::corruption(&found.object.key, 0, "it is not there");
+    let gone = || Error::corruption(&*found.object.name(), 0, "it is not there");
     let bytes = objects::fetch(core, &found.object)?.ok_or_else(gone)?;
     let mut rows = 0;
-    for batch in ColdReader::open(bytes, &found.object.key, &found.schema)? {
+    for batch in ColdReader::open(bytes, &found.object.name(), &found.schema)? {
         rows += batch?.len() as u64;
     }
     if rows != found.object.rows {
         let detail = format!("{rows} rows, the manifest says {}", found.object.rows);
-        return Err(Error::corruption(&found.object.key, 0, detail));
+        return Err(Error::corruption(&*found.object.name(), 0, detail));
     }
     Ok(rows)
 }
@@ -44,7 +44,7 @@ pub(crate) fn copy(core: &DbCore, name: &str, to: &dyn ObjectStore, key: &str) -
     core.shared.check_open()?;
     let found = snapshot::find(core, name)?;
     let key = ObjectKey::new(key).map_err(|_| InputError::BadKey { key: key.to_owned() })?;
-    let gone = || Error::corruption(&found.object.key, 0, "it is not there");
+    let gone = || Error::corruption(&*found.object.name(), 0, "it is not there");
     let bytes = objects::fetch(core, &found.object)?.ok_or_else(gone)?;
     let taken = || Err(Cause::ObjectExists { key: key.to_string() }.into());
     let safe = to.capabilities().if_absent;

@@ -72,17 +72,13 @@ impl DbCore {
         last_kills: impl FnOnce(&State) -> Result<()>,
     ) -> Result<()> {
         self.shared.check_writable()?;
-        let (mut record, tombstones, captured_at) = self.describe(collection, &change)?;
-        if !planted("install.log-unsynced") {
-            self.commit.sync(captured_at).wait()?;
-        }
-        record.tombstones = self.write_tombstones(collection, &tombstones)?;
+        let record = self.describe_durably(collection, &change)?;
         let written = record.tombstones.clone();
         let edit = Edit {
             add_garbage: change.garbage.clone(),
             lineage: change.lineage.clone(),
             put: vec![record],
-            ..self.edit(Some((collection.id, &change.retires)))
+            ..self.edit(Some((collection.id, &*change.retires)))
         };
         let replaced = self.named_tombstones(collection.id);
         if planted("install.old-files-removed-first") {
@@ -108,6 +104,57 @@ impl DbCore {
         Ok(())
     }
 
+    /// Makes changes of several collections durable in one record, then visible. They add no segment.
+    ///
+    /// On an error nothing changed, or the database is poisoned.
+    pub(crate) fn install_together(
+        &self,
+        changes: Vec<(&CollectionCore, &MutexGuard<'_, ()>, Change)>,
+        lineage: Option<Lineage>,
+    ) -> Result<()> {
+        self.shared.check_writable()?;
+        let mut put: Vec<CollectionManifest> = Vec::new();
+        let unlink = |records: &[CollectionManifest]| {
+            records.iter().for_each(|record| self.unlink_tombstones(record.tombstones.clone()));
+        };
+        for (collection, _, change) in &changes {
+            let described = self.describe_durably(collection, change);
+            put.push(described.inspect_err(|_| unlink(&put))?);
+        }
+        let replaced: Vec<_> = put.iter().map(|record| self.named_tombstones(record.id)).collect();
+        let retiring =
+            changes.iter().map(|(collection, _, change)| (collection.id, &*change.retires));
+        let garbage = changes.iter().flat_map(|(_, _, change)| change.garbage.clone());
+        let edit = Edit {
+            add_garbage: garbage.collect(),
+            lineage,
+            put: put.clone(),
+            ..self.edit(retiring)
+        };
+        self.commit_manifest(edit).inspect_err(|_| unlink(&put))?;
+        replaced.into_iter().for_each(|meta| self.unlink_tombstones(meta));
+        for (collection, _, change) in changes {
+            let gone = apply(&mut collection.state.write(), change);
+            self.retire(gone);
+        }
+        Ok(())
+    }
+
+    /// The collection's manifest entry after the change, whose tombstones are on disk, and every kill
+    /// among them in the synced log.
+    fn describe_durably(
+        &self,
+        collection: &CollectionCore,
+        change: &Change,
+    ) -> Result<CollectionManifest> {
+        let (mut record, tombstones, captured_at) = self.describe(collection, change)?;
+        if !planted("install.log-unsynced") {
+            self.commit.sync(captured_at).wait()?;
+        }
+        record.tombstones = self.write_tombstones(collection, &tombstones)?;
+        Ok(record)
+    }
+
     /// Makes the manifest name segments that recovery wrote and the collections hold already, and
     /// raises their flush marks. Called before anything else runs.
     ///
@@ -117,9 +164,7 @@ impl DbCore {
         let mut written = Vec::new();
         let describe = |(collection, flushed): &(Arc<CollectionCore>, Lsn)| {
             let change = Change { flushed: Some(*flushed), ..Change::default() };
-            let (mut record, tombstones, captured_at) = self.describe(collection, &change)?;
-            self.commit.sync(captured_at).wait()?;
-            record.tombstones = self.write_tombstones(collection, &tombstones)?;
+            let record = self.describe_durably(collection, &change)?;
             written.push(record.tombstones.clone());
             Ok(record)
         };

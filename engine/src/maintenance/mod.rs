@@ -10,6 +10,7 @@ mod merged;
 pub(crate) mod moves;
 mod objects;
 mod order;
+pub(crate) mod packs;
 mod pipeline;
 pub(crate) mod reindex;
 mod rows;

@@ -43,6 +43,7 @@ use crate::{
 };
 use akidb_handoff::{Claim, Refused, Tier, Turn};
 use akidb_vfs::planted;
+use akidb_wal::Lsn;
 use roaring::RoaringBitmap;
 use std::sync::Arc;
 
@@ -103,7 +104,7 @@ pub(crate) fn promote_for_read(core: &DbCore, collection: &CollectionCore) -> Re
 }
 
 /// A refusal as the callers of the API know it.
-fn refused_move(collection: &CollectionCore, refused: Refused) -> Error {
+pub(super) fn refused_move(collection: &CollectionCore, refused: Refused) -> Error {
     let name = collection.name.clone();
     let cause = match refused {
         Refused::Moving { from, to } => {
@@ -133,7 +134,11 @@ fn demote_again(core: &DbCore, collection: &CollectionCore) -> Result<bool> {
 }
 
 /// The work of a move that was claimed.
-fn carry_out(core: &DbCore, collection: &CollectionCore, claim: Claim<'_>) -> Result<bool> {
+pub(super) fn carry_out(
+    core: &DbCore,
+    collection: &CollectionCore,
+    claim: Claim<'_>,
+) -> Result<bool> {
     let _moves = collection.moves.lock();
     collection.check_exists()?;
     let to = claim.to();
@@ -143,9 +148,14 @@ fn carry_out(core: &DbCore, collection: &CollectionCore, claim: Claim<'_>) -> Re
         (_, Tier::Warm) => cool(core, collection, claim),
         (_, Tier::Hot) => heat(core, collection, claim),
     }?;
+    has_moved(core, collection, to);
+    Ok(moved)
+}
+
+/// After a move.
+pub(super) fn has_moved(core: &DbCore, collection: &CollectionCore, to: Tier) {
     collection.access.reset(core.shared.clock.monotonic());
     core.settle_dead_letter(collection.id, to);
-    Ok(moved)
 }
 
 /// Everything local to one cold object.
@@ -161,14 +171,7 @@ fn demote(core: &DbCore, collection: &CollectionCore, claim: Claim<'_>) -> Resul
     };
     let keys: Vec<_> = cold.iter().map(|object| object.key.clone()).collect();
     let (id, objects, upto) = (collection.id, cold.clone(), view.lsn);
-    let in_bucket = move |contents: &mut Contents| {
-        if let Some(entry) = contents.collections.get_mut(&id) {
-            entry.cold = objects;
-            // Else a directory that is made from the bucket would give these LSNs again.
-            entry.flushed = entry.flushed.max(upto);
-            entry.warm = true;
-        }
-    };
+    let in_bucket = move |contents: &mut Contents| names_in_bucket(contents, id, upto, objects);
     let record = |lineage| {
         let structure = collection.structure.lock();
         let change = Change { lineage, ..everything_to(collection, &view, &frozen, cold) };
@@ -191,8 +194,18 @@ fn demote(core: &DbCore, collection: &CollectionCore, claim: Claim<'_>) -> Resul
     Ok(true)
 }
 
+/// What the bucket says of a collection that was demoted as of an LSN.
+pub(super) fn names_in_bucket(contents: &mut Contents, id: u32, upto: Lsn, cold: Vec<ColdMeta>) {
+    if let Some(entry) = contents.collections.get_mut(&id) {
+        entry.cold = cold;
+        // Else a directory that is made from the bucket would give these LSNs again.
+        entry.flushed = entry.flushed.max(upto);
+        entry.warm = true;
+    }
+}
+
 /// The change by which everything of a view gives way to cold objects. The caller holds `structure`.
-fn everything_to(
+pub(super) fn everything_to(
     collection: &CollectionCore,
     view: &View,
     frozen: &[Arc<Memtable>],

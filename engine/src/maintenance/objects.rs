@@ -14,19 +14,18 @@ use crate::{
     manifest::ColdMeta,
     segment::SegmentMeta,
 };
-use akidb_tiering::{ObjectKey, ObjectSource, Outcome, PutOptions, UploadError, get_verified};
+use akidb_tiering::{
+    ObjectKey, ObjectSource, Outcome, PutOptions, UploadError, get_slice_verified, get_verified,
+};
 use akidb_vfs::planted;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
-/// Encodes the live rows of a view and puts them as one verified object.
-pub(crate) fn put_object(
+/// The live rows of a view, encoded while they are asked for.
+fn encoded(
     core: &DbCore,
     collection: &CollectionCore,
     view: &View,
-    key: &ObjectKey,
-) -> Result<ColdMeta> {
-    // A poisoned database could neither name the object nor delete it.
-    core.shared.check_writable()?;
+) -> Result<EncodedChunks<impl Iterator<Item = Result<ColdRow>> + Send>> {
     let in_memtables = view.memtables.iter().flat_map(|part| {
         let live = part.rows.iter().filter(|(_, row)| row.live_at(view.lsn));
         live.map(|(_, row)| {
@@ -50,19 +49,41 @@ pub(crate) fn put_object(
         })
     });
     let rows = in_memtables.chain(in_segments);
-    let chunks = EncodedChunks::start(&core.cold_context(collection, &view.schema), rows)?;
+    EncodedChunks::start(&core.cold_context(collection, &view.schema), rows)
+}
+
+/// Encodes the live rows of a view in memory.
+pub(crate) fn encode(
+    core: &DbCore,
+    collection: &CollectionCore,
+    view: &View,
+) -> Result<(Bytes, Totals)> {
+    let chunks = encoded(core, collection, view)?;
+    let totals = chunks.totals();
+    let mut body = BytesMut::new();
+    for chunk in chunks {
+        body.extend_from_slice(&chunk?);
+    }
+    let totals = totals.get().ok_or_else(|| Error::bug("an object was encoded without an end"))?;
+    Ok((body.freeze(), totals))
+}
+
+/// Encodes the live rows of a view and puts them as one verified object.
+pub(crate) fn put_object(
+    core: &DbCore,
+    collection: &CollectionCore,
+    view: &View,
+    key: &ObjectKey,
+) -> Result<ColdMeta> {
+    // A poisoned database could neither name the object nor delete it.
+    core.shared.check_writable()?;
+    let chunks = encoded(core, collection, view)?;
     let totals = chunks.totals();
     let sent = send(core, key, chunks);
-    sent.map_err(|error| {
-        // What is there under that key, if anything, nobody wants.
-        if matches!(&error, UploadError::Store(error) if error.outcome == Outcome::Unknown) {
-            core.discard_object(key.as_str());
-        }
-        unwrapped(error)
-    })?;
+    sent.map_err(|error| not_sent(core, key, error))?;
     let totals = totals.get().ok_or_else(|| Error::bug("an object was sent and has no length"))?;
     let Totals { len, crc32, rows, min_lsn, max_lsn } = totals;
-    Ok(ColdMeta { key: key.to_string(), len, crc32, rows, min_lsn, max_lsn })
+    Ok(ColdMeta { key: key.to_string(), len, crc32, rows, min_lsn, max_lsn, slice: None })
 }
 
 /// Sends what is encoded while it is sent, and verifies what arrived.
@@ -80,6 +101,14 @@ fn send(
     core.block_on(core.uploader.upload(ObjectSource::streamed(key.clone(), chunks))).map(drop)
 }
 
+/// What an upload failed with. What is there under its key, if anything, nobody wants.
+pub(super) fn not_sent(core: &DbCore, key: &ObjectKey, error: UploadError) -> Error {
+    if matches!(&error, UploadError::Store(error) if error.outcome == Outcome::Unknown) {
+        core.discard_object(key.as_str());
+    }
+    unwrapped(error)
+}
+
 /// An upload that failed because a row could not be read failed as that did.
 fn unwrapped(error: UploadError) -> Error {
     match error {
@@ -91,13 +120,21 @@ fn unwrapped(error: UploadError) -> Error {
     }
 }
 
-/// An object as it was put, by length and checksum; read again if the way spoilt it.
+/// A file as it was put, by length and checksum; read again if the way spoilt it.
 pub(crate) fn fetch(core: &DbCore, object: &ColdMeta) -> Result<Option<Bytes>> {
     let key = core.parse_key(&object.key)?;
-    if planted("cold.checksum-ignored") {
+    if planted("cold.checksum-ignored") && object.slice.is_none() {
         return Ok(Some(core.block_on(core.store.get(&key))?.body));
     }
-    match core.block_on(get_verified(&*core.store, &key, object.len, object.crc32)) {
+    let fetched = match object.slice {
+        None => core.block_on(get_verified(&*core.store, &key, object.len, object.crc32)),
+        Some(_) => {
+            // Checked when the manifest was read.
+            let range = object.range().ok_or_else(|| Error::bug("a slice has no range"))?;
+            core.block_on(get_slice_verified(&*core.store, &key, range, object.crc32))
+        }
+    };
+    match fetched {
         Err(_) if planted("cold.missing-object-is-empty") => Ok(None),
         fetched => Ok(Some(fetched?)),
     }
@@ -111,7 +148,7 @@ pub(crate) fn fetch_segment(
     object: &ColdMeta,
 ) -> Result<Option<SegmentMeta>> {
     let Some(bytes) = fetch(core, object)? else { return Ok(None) };
-    let reader = cold::ColdReader::open(bytes, &object.key, schema)?;
+    let reader = cold::ColdReader::open(bytes, &object.name(), schema)?;
     if object.rows == 0 {
         return Ok(None);
     }
@@ -119,7 +156,7 @@ pub(crate) fn fetch_segment(
     let mut builder = SegmentBuilder::start(site, collection, schema, None)?;
     let rows = rows::write_object(&mut builder, &reader, site.threads)?;
     if rows != object.rows {
-        return Err(Error::corruption(&object.key, 0, "row count is not the manifest's"));
+        return Err(Error::corruption(&*object.name(), 0, "row count is not the manifest's"));
     }
     builder.finish().map(Some)
 }

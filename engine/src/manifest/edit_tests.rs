@@ -43,7 +43,7 @@ fn model(state: &ManifestState, edit: &Edit) -> Option<ManifestState> {
 }
 
 fn object(key: &str) -> ColdMeta {
-    ColdMeta { key: key.to_owned(), len: 9, crc32: 1, rows: 1, min_lsn: 1, max_lsn: 1 }
+    ColdMeta { key: key.to_owned(), len: 9, crc32: 1, rows: 1, min_lsn: 1, max_lsn: 1, slice: None }
 }
 
 fn segment(number: u64, max_lsn: u64) -> SegmentMeta {

@@ -10,5 +10,7 @@ mod page_tests;
 mod state;
 mod store;
 
-pub(crate) use state::{ColdMeta, CollectionManifest, Edit, ManifestState, SnapshotManifest};
+pub(crate) use state::{
+    ColdMeta, CollectionManifest, Edit, ManifestState, Slice, SnapshotManifest,
+};
 pub(crate) use store::{FoundManifest, KIND, ManifestStore};

@@ -1,9 +1,9 @@
-//! The page `docs/format/manifest.md` and the golden file of version 2 show the same records, and
-//! the store makes the golden file; that of version 1 is read. Hostile bytes: every flip is found or harmless.
+//! The page `docs/format/manifest.md` and the golden file of version 3 show the same records, and
+//! the store makes the golden file; those of versions 1 and 2 are read. Hostile bytes: every flip is found or harmless.
 
 use super::{
-    ColdMeta, CollectionManifest, Edit, KIND, ManifestState, ManifestStore, SnapshotManifest,
-    state::Record, store::read_state,
+    ColdMeta, CollectionManifest, Edit, KIND, ManifestState, ManifestStore, Slice,
+    SnapshotManifest, state::Record, store::read_state,
 };
 use crate::{
     FieldType, Metric, Schema,
@@ -32,7 +32,15 @@ fn empty_collection() -> CollectionManifest {
 }
 
 fn object(key: &str) -> ColdMeta {
-    ColdMeta { key: key.to_owned(), len: 2773, crc32: 1, rows: 2, min_lsn: 1, max_lsn: 6 }
+    ColdMeta {
+        key: key.to_owned(),
+        len: 2773,
+        crc32: 1,
+        rows: 2,
+        min_lsn: 1,
+        max_lsn: 6,
+        slice: None,
+    }
 }
 
 fn creation() -> Edit {
@@ -51,11 +59,12 @@ fn full_edit() -> Edit {
         max_lsn: 9,
         fields: empty_collection().schema.fields,
     };
+    let slice = Slice { offset: 4096, object_len: 8192 };
     let collection = CollectionManifest {
         flushed: Lsn::new(9),
         segments: vec![segment],
         tombstones: Some(TombstoneMeta { number: 4, len: 162, crc32: 0x1234_5678, segments: 1 }),
-        cold: vec![object("c0/5f.parquet")],
+        cold: vec![ColdMeta { slice: Some(slice), ..object("packs/5f.pack") }],
         pinned: true,
         warm: true,
         namespace: Some("team-a".to_owned()),
@@ -114,7 +123,7 @@ fn the_page_and_the_golden_file_show_the_same_manifest() {
     let on_the_page: Vec<Record> =
         block.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(on_the_page, example());
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/manifest-v2.bin");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/manifest-v3.bin");
     assert_eq!(records_in(&RealFs, &golden), on_the_page);
     let bytes = read_file(&RealFs, &golden).unwrap();
     let hex = PAGE.split("```hex\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
@@ -133,7 +142,38 @@ fn the_page_and_the_golden_file_show_the_same_manifest() {
 
 #[test]
 fn the_store_makes_the_golden_manifest() {
-    check_golden("manifest-v2.bin", &written().1);
+    check_golden("manifest-v3.bin", &written().1);
+}
+
+#[test]
+fn a_manifest_of_version_2_is_read() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/manifest-v2.bin");
+    let state = read_state(&RealFs, &golden).unwrap();
+    assert_eq!(state.collections[&0].cold, [object("c0/5f.parquet")]);
+    assert_eq!(state.collections[&0].overrides.warm_idle_ms, Some(60_000));
+    assert_eq!(state.snapshots["friday"].namespace.as_deref(), Some("team-a"));
+}
+
+#[test]
+fn a_slice_that_leaves_its_object_is_refused() {
+    let bad = |offset, object_len| {
+        let slice = Some(Slice { offset, object_len });
+        ColdMeta { slice, ..object("packs/5f.pack") }
+    };
+    for bad in [bad(1, 2773), bad(u64::MAX, u64::MAX)] {
+        let in_collection = CollectionManifest { cold: vec![bad.clone()], ..empty_collection() };
+        let in_snapshot =
+            SnapshotManifest { object: bad, ..full_edit().put_snapshot.pop().unwrap() };
+        for edit in [
+            Edit { put: vec![in_collection], ..creation() },
+            Edit { put_snapshot: vec![in_snapshot], ..creation() },
+        ] {
+            let mut state = first_state();
+            let error = state.apply(&edit).unwrap_err();
+            assert!(error.to_string().contains("packs/5f.pack#"), "{error}");
+            assert_eq!(state, first_state());
+        }
+    }
 }
 
 #[test]

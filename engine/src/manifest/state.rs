@@ -16,20 +16,51 @@ use serde::{Deserialize, Serialize};
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
+    ops::Range,
 };
 use uuid::Uuid;
 
-/// One Parquet object in the object store.
+/// A Parquet file in the object store: an object, or a slice of one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ColdMeta {
     /// The object's key.
     pub(crate) key: String,
+    /// The length of the file.
     pub(crate) len: u64,
-    /// CRC-32 of the whole object.
+    /// CRC-32 of the whole file.
     pub(crate) crc32: u32,
     pub(crate) rows: u64,
     pub(crate) min_lsn: u64,
     pub(crate) max_lsn: u64,
+    /// Where the file lies, if it is not all of its object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) slice: Option<Slice>,
+}
+
+/// The place of a file in an object that holds several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Slice {
+    /// Where it begins.
+    pub(crate) offset: u64,
+    /// The length of the whole object.
+    pub(crate) object_len: u64,
+}
+
+impl ColdMeta {
+    /// The bytes of the object that are the file; `None` if they cannot be.
+    pub(crate) fn range(&self) -> Option<Range<u64>> {
+        let Some(Slice { offset, object_len }) = self.slice else { return Some(0..self.len) };
+        let end = offset.checked_add(self.len).filter(|end| *end <= object_len)?;
+        Some(offset..end)
+    }
+
+    /// The file, as errors name it: its object, and where it begins there.
+    pub(crate) fn name(&self) -> Cow<'_, str> {
+        match self.slice {
+            None => Cow::Borrowed(&self.key),
+            Some(Slice { offset, .. }) => Cow::Owned(format!("{}#{offset}", self.key)),
+        }
+    }
 }
 
 /// A collection: which files hold its rows.
@@ -157,6 +188,8 @@ pub(crate) enum ManifestError {
     BadName(String),
     #[error("collection {0} has an impossible schema")]
     BadSchema(u32),
+    #[error("{0} does not lie within its object")]
+    BadSlice(String),
 }
 
 /// What an edit changed, as it was before.
@@ -181,6 +214,7 @@ impl ManifestState {
         if edit.log_floor < self.log_floor {
             return Err(ManifestError::MarkGoesBack("log_floor"));
         }
+        edit.put_snapshot.iter().try_for_each(|snapshot| check_slice(&snapshot.object))?;
         let mut undo = Undo {
             collections: Vec::new(),
             snapshots: Vec::new(),
@@ -311,7 +345,8 @@ impl ManifestState {
     pub(crate) fn check(&self) -> Result<(), ManifestError> {
         let mut seen = Seen::default();
         let mut all = self.collections.iter();
-        all.try_for_each(|(id, collection)| self.check_one(*id, collection, &mut seen))
+        all.try_for_each(|(id, collection)| self.check_one(*id, collection, &mut seen))?;
+        self.snapshots.values().try_for_each(|snapshot| check_slice(&snapshot.object))
     }
 
     /// The rules of one collection, and beside those that were seen.
@@ -333,6 +368,7 @@ impl ManifestState {
         if !seen.names.insert(&collection.name) {
             return Err(ManifestError::DuplicateName(collection.name.clone()));
         }
+        collection.cold.iter().try_for_each(check_slice)?;
         for segment in &collection.segments {
             if segment.max_lsn > collection.flushed.get() {
                 return Err(ManifestError::SegmentAhead(segment.number));
@@ -348,6 +384,11 @@ impl ManifestState {
         }
         Ok(())
     }
+}
+
+fn check_slice(file: &ColdMeta) -> Result<(), ManifestError> {
+    let bad = || ManifestError::BadSlice(file.name().into_owned());
+    file.range().map(drop).ok_or_else(bad)
 }
 
 /// Names and file numbers that are taken.

@@ -32,7 +32,7 @@ use std::{
 };
 
 /// Magic and version of manifest files.
-pub(crate) const KIND: FileKind = FileKind { magic: *b"AKIDBMAN", version: 2, name: "manifest" };
+pub(crate) const KIND: FileKind = FileKind { magic: *b"AKIDBMAN", version: 3, name: "manifest" };
 
 const PREFIX: &str = "MANIFEST-";
 /// A fresh file has room for at least this much beside the state, and for as much as the state takes: a

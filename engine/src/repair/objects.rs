@@ -39,7 +39,7 @@ impl Worker {
         tier: &mut Tier<'_>,
     ) -> Result<()> {
         for object in std::mem::take(&mut collection.cold) {
-            if self.is_bad(&self.objects.place(&object.key)) {
+            if self.is_bad(&self.objects.place(&object)) {
                 self.salvage_object(collection, &object, tier)?;
             } else {
                 self.compare_object(collection, &object, tier)?;
@@ -56,7 +56,7 @@ impl Worker {
         object: &ColdMeta,
         tier: &mut Tier<'_>,
     ) -> Result<()> {
-        let place = self.objects.place(&object.key);
+        let place = self.objects.place(object);
         let mut loss = Loss::of_rows(&collection.name, place.clone());
         loss.lsns = Some((object.min_lsn, object.max_lsn));
         let mut unnamed = 0_u64;
@@ -124,7 +124,7 @@ impl Worker {
             min_lsn: object.min_lsn,
             max_lsn: object.max_lsn,
         };
-        match ColdReader::open(bytes, &object.key, &collection.schema) {
+        match ColdReader::open(bytes, &object.name(), &collection.schema) {
             Ok(reader) => Ok(Some(reader).filter(|reader| reader.stated() == named)),
             Err(error) if is_newer(&error) => Err(error),
             Err(error) if error.kind() == ErrorKind::Corruption => Ok(None),
@@ -141,7 +141,7 @@ impl Worker {
     ) -> Result<()> {
         // What is damaged shows in verification; here it is merely no help.
         let Fetched::Whole(bytes) = self.objects.fetch(object)? else { return Ok(()) };
-        let Ok(reader) = ColdReader::open(bytes, &object.key, &collection.schema) else {
+        let Ok(reader) = ColdReader::open(bytes, &object.name(), &collection.schema) else {
             return Ok(());
         };
         for (_, group) in reader.salvage() {
@@ -164,7 +164,7 @@ impl Worker {
 
     /// Takes an object out of what the manifest names.
     fn give_up_object(&mut self, object: &ColdMeta) {
-        let file = self.objects.place(&object.key);
+        let file = self.objects.place(object);
         self.step(RepairAction::Forget, file, "it is not what was put, or it is gone");
         if let Some(path) = self.objects.path(&object.key) {
             self.replace(path, "a Parquet file; other tools may read more of it");
@@ -173,7 +173,7 @@ impl Worker {
 
     pub(super) fn mend_snapshots(&mut self, state: &mut ManifestState) {
         let bad = |worker: &Self, object: &ColdMeta| {
-            let file = worker.objects.place(&object.key);
+            let file = worker.objects.place(object);
             worker.is_bad(&file).then_some(file)
         };
         let mut kept = std::mem::take(&mut state.snapshots);

@@ -45,8 +45,7 @@ impl Worker {
         let dir = self.paths.segments.clone();
         let path = |meta: &SegmentMeta| segment_path(&dir, meta.number);
         let bad_segments = collection.segments.iter().any(|meta| self.is_bad(&path(meta)));
-        let place = |key: &str| self.objects.place(key);
-        let bad_objects = collection.cold.iter().any(|o| self.is_bad(&place(&o.key)));
+        let bad_objects = collection.cold.iter().any(|o| self.is_bad(&self.objects.place(o)));
         let tombstones = collection.tombstones.as_ref();
         let tombstones = tombstones.map(|meta| tombstone_path(&dir, meta.number));
         let lost_tombstones = tombstones.clone().filter(|path| self.is_bad(path));

@@ -1,7 +1,7 @@
 //! The numbers of tiers: when collections move, how often that is looked at, how objects are sent.
 
 use crate::error::InputError;
-use akidb_tiering::{TierPolicy, UploadSettings};
+use akidb_tiering::{BatchSettings, TierPolicy, UploadSettings};
 use serde::{Deserialize, Serialize};
 
 /// How collections move between tiers by themselves, and how their objects are sent.
@@ -31,9 +31,18 @@ pub struct TierSettings {
     pub give_up_after: u32,
     /// The most dead letters. Default: 1,000. Beyond it moves go on being tried.
     pub dead_letters_max: usize,
+    /// When small collections that become cold together share an object, a pack: so many collections, or
+    /// so many bytes, or after so long. Default: 10, 16 MiB, 5 s; larger ones than a quarter of it go
+    /// alone. Raise the count where thousands of small collections become cold; a pack takes room in the
+    /// store until the last of its collections has left it. Each of `moves_max` moves holds one pack in
+    /// memory. Not used without an object store.
+    pub packs: BatchSettings,
     /// How objects are sent.
     pub uploads: UploadSettings,
 }
+
+/// A pack that goes in one put.
+const PACK_BYTES: u64 = 16 << 20;
 
 impl Default for TierSettings {
     fn default() -> Self {
@@ -43,6 +52,7 @@ impl Default for TierSettings {
             moves_max: 2,
             give_up_after: 3,
             dead_letters_max: 1_000,
+            packs: BatchSettings { bytes_max: PACK_BYTES, ..BatchSettings::default() },
             uploads: UploadSettings::default(),
         }
     }

@@ -4,8 +4,11 @@ use super::{TierCycle, letters};
 use crate::{
     collection::CollectionCore,
     db::DbCore,
-    error::{Cause, Error, ErrorKind},
-    maintenance::{Threads, moves},
+    error::{Cause, Error, ErrorKind, Result},
+    maintenance::{
+        moves,
+        packs::{self, Due, Watch},
+    },
     segment::Segment,
 };
 use akidb_handoff::Tier;
@@ -25,16 +28,24 @@ pub(super) fn run(core: &DbCore) -> TierCycle {
     let last_error = Mutex::new(None);
     // Demotions first: promotions may need the room that they make.
     let (down, up): (Vec<_>, Vec<_>) = due.into_iter().partition(|(_, due)| due.to > due.from);
-    let width = if core.background.is_inline() { 1 } else { settings.moves_max };
+    let (cold, down): (Vec<_>, Vec<_>) =
+        down.into_iter().partition(|(_, due)| due.to == Tier::Cold);
+    let threads = core.move_threads();
+    let together = |(collection, due): &(Arc<CollectionCore>, PlannedMove)| Due {
+        collection: collection.clone(),
+        generation: Some(due.generation),
+    };
+    let list: Vec<_> = cold.iter().map(together).collect();
+    let counting = Counting { core, moves: &cold, done: &done, last_error: &last_error };
+    packs::demote_all(core, &list, threads, &counting);
     for moves in [down, up] {
-        Threads(width).run(moves.len(), &|at| {
-            let Some((collection, due)) = moves.get(at) else { return };
-            if core.background.pause_point().is_err() {
+        let counting = Counting { core, moves: &moves, done: &done, last_error: &last_error };
+        threads.run(moves.len(), &|at| {
+            let Some((collection, due)) = moves.get(at).filter(|_| counting.begins(at)) else {
                 return;
-            }
-            if let Some(error) = make(core, collection, *due, &done) {
-                *last_error.lock() = Some(error);
-            }
+            };
+            let moved = moves::move_to(core, collection, due.to, Some(due.generation));
+            counting.ended(at, moved);
         });
     }
     core.tend_store();
@@ -81,15 +92,40 @@ fn candidate(collection: &CollectionCore, now: Duration) -> Candidate {
     }
 }
 
-/// Makes one move and counts what came of it. Returns its failure.
-fn make(
+/// Counts what comes of the moves of a cycle.
+struct Counting<'a> {
+    core: &'a DbCore,
+    moves: &'a [(Arc<CollectionCore>, PlannedMove)],
+    done: &'a Mutex<TierCycle>,
+    last_error: &'a Mutex<Option<Error>>,
+}
+
+impl Watch for Counting<'_> {
+    fn begins(&self, at: usize) -> bool {
+        let Some((collection, _)) = self.moves.get(at) else { return false };
+        if self.core.background.pause_point().is_err() {
+            return false;
+        }
+        self.core.tiers.status.lock().moving.insert(collection.name.clone());
+        true
+    }
+
+    fn ended(&self, at: usize, moved: Result<bool>) {
+        let Some((collection, due)) = self.moves.get(at) else { return };
+        if let Some(error) = count(self.core, collection, *due, moved, self.done) {
+            *self.last_error.lock() = Some(error);
+        }
+    }
+}
+
+/// Counts what came of one move. Returns its failure.
+fn count(
     core: &DbCore,
     collection: &CollectionCore,
     due: PlannedMove,
+    moved: Result<bool>,
     done: &Mutex<TierCycle>,
 ) -> Option<Error> {
-    core.tiers.status.lock().moving.insert(collection.name.clone());
-    let moved = moves::move_to(core, collection, due.to, Some(due.generation));
     let mut status = core.tiers.status.lock();
     status.moving.remove(&collection.name);
     let error = match moved {

@@ -9,7 +9,7 @@ use crate::{
 use akidb_tiering::{ObjectKey, ObjectStore, StoreErrorKind};
 use akidb_vfs::{Fs, read_file};
 use bytes::Bytes;
-use std::{path::PathBuf, sync::Arc};
+use std::{ops::Range, path::PathBuf, sync::Arc};
 
 /// The objects of a database, read-only.
 #[derive(Clone, Debug)]
@@ -29,6 +29,12 @@ pub(crate) enum Fetched {
     Missing,
 }
 
+/// The bytes of a range, as far as there are any.
+fn cut(object: &Bytes, range: Range<u64>) -> Bytes {
+    let within = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(object.len());
+    object.slice(within(range.start)..within(range.end))
+}
+
 impl Objects {
     pub(crate) fn new(
         fs: &Arc<dyn Fs>,
@@ -43,9 +49,9 @@ impl Objects {
         self.store.is_none().then(|| self.root.join(key))
     }
 
-    /// Where an object is, for people: its file, or its key in the store.
-    pub(crate) fn place(&self, key: &str) -> PathBuf {
-        self.path(key).unwrap_or_else(|| PathBuf::from(key))
+    /// Where an object is, for people: its file, or its key in the store; of a slice, with its offset.
+    pub(crate) fn place(&self, meta: &ColdMeta) -> PathBuf {
+        self.path(&meta.name()).unwrap_or_else(|| PathBuf::from(&*meta.name()))
     }
 
     /// Fetches an object and compares it with what the manifest says.
@@ -53,7 +59,12 @@ impl Objects {
     /// # Errors
     /// The store's, but for an object that is not there.
     pub(crate) fn fetch(&self, meta: &ColdMeta) -> Result<Fetched> {
-        let Some(bytes) = self.get(&meta.key)? else { return Ok(Fetched::Missing) };
+        let Some(object) = self.get(&meta.key)? else { return Ok(Fetched::Missing) };
+        let bytes = match meta.slice {
+            None => object,
+            // What is left of it, if the object was cut: a repair saves what can be read.
+            Some(_) => cut(&object, meta.range().unwrap_or_default()),
+        };
         let same = bytes.len() as u64 == meta.len && crc32fast::hash(&bytes) == meta.crc32;
         Ok(if same { Fetched::Whole(bytes) } else { Fetched::Damaged(bytes) })
     }

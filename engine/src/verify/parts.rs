@@ -197,7 +197,7 @@ impl Pass<'_> {
         schema: &Schema,
         findings: &mut Vec<Finding>,
     ) -> Result<()> {
-        let name = (meta.key.clone(), meta.len, meta.crc32);
+        let name = (meta.name().into_owned(), meta.len, meta.crc32);
         if self.whole.contains(&name) {
             return Ok(());
         }
@@ -226,7 +226,7 @@ impl Pass<'_> {
         self.read(meta.len);
         if self.deep {
             let rows_of = |group: Result<Vec<crate::Record>>| group.map(|rows| rows.len() as u64);
-            let decoded: Result<u64> = ColdReader::open(bytes, &meta.key, schema)
+            let decoded: Result<u64> = ColdReader::open(bytes, &meta.name(), schema)
                 .and_then(|reader| reader.map(rows_of).sum());
             match decoded {
                 Ok(rows) if rows == meta.rows => self.report.rows += rows,
@@ -248,7 +248,7 @@ impl Pass<'_> {
 
     /// Where an object is, for people.
     fn place(&self, meta: &ColdMeta) -> PathBuf {
-        self.objects.place(&meta.key)
+        self.objects.place(meta)
     }
 
     pub(super) fn check_snapshot(

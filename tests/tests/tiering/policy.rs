@@ -92,7 +92,7 @@ fn a_worker_demotes_many_that_are_idle_and_promotes_many_that_are_busy() {
     assert_eq!(db.run_tiering().expect("a cycle").moved, 20);
     rig.clock.advance(DAY * 7);
     assert_eq!(db.run_tiering().expect("a cycle").moved, 20);
-    assert_eq!(rig.objects(), 20);
+    assert_eq!(rig.objects(), 2, "ten share one");
     for docs in &docs[..12] {
         for _ in 0..11 {
             docs.search(&[1.0; 16]).k(1).run().expect("a search");
@@ -101,7 +101,7 @@ fn a_worker_demotes_many_that_are_idle_and_promotes_many_that_are_busy() {
     let cycle = db.run_tiering().expect("a cycle");
     assert_eq!((cycle.due, cycle.moved, cycle.failed), (12, 12, 0));
     let hot = docs.iter().filter(|docs| docs.tier() == Tier::Hot).count();
-    assert_eq!((hot, rig.objects()), (12, 8));
+    assert_eq!((hot, rig.objects()), (12, 1), "one of them has nothing left");
 }
 
 #[test]

@@ -134,8 +134,13 @@ impl Rig {
     pub(crate) fn keys(&self) -> Vec<String> {
         let page = pollster::block_on(self.bucket().list("", None, 1_000)).expect("a listing");
         let keys = page.objects.into_iter().map(|object| object.key.to_string());
-        keys.filter(|key| key.ends_with(".parquet")).collect()
+        keys.filter(|key| holds_rows(key)).collect()
     }
+}
+
+/// Whether this is the key of an object of rows.
+pub(crate) fn holds_rows(key: &str) -> bool {
+    key.ends_with(".parquet") || key.ends_with(".pack")
 }
 
 fn opened(settings: S3Settings) -> S3Store {

@@ -276,7 +276,7 @@ fn add(contents: &mut Contents, keys: &[ObjectKey]) {
     collection.cold.extend(keys.iter().map(|key| {
         let len = key.as_str().len() as u64;
         let crc32 = crc32fast::hash(key.as_str().as_bytes());
-        ColdMeta { key: key.to_string(), len, crc32, rows: 1, min_lsn: 1, max_lsn: 1 }
+        ColdMeta { key: key.to_string(), len, crc32, rows: 1, min_lsn: 1, max_lsn: 1, slice: None }
     }));
 }
 

@@ -1,0 +1,325 @@
+//! Demotions that go together: small collections leave as slices of one object, a pack, which costs one
+//! put, one change of the bucket and one record of the manifest, where each alone would cost its own.
+//!
+//! Owns which collections share an object, and their way from the claims to one record. What is too large
+//! to share, or needs more than a demotion, goes the way of `moves`. Called by the cycle of tiers and by
+//! `demote_many` of the API.
+//!
+//! # Invariants
+//! - All slices of a pack are named by one record: none of them can be promoted, and the pack given up,
+//!   while another is not named yet.
+//! - A collection that may not move any more when the record is written (a pin, a drop) is left out of it,
+//!   and stays where it was; the others move.
+//! - A thread holds at most one pack in memory, of `packs.bytes_max` and one collection more.
+//! - Several `moves` are held at once only by who has the claims of all: no two wait for each other.
+
+use super::{
+    Threads,
+    install::Change,
+    moves::{self, everything_to, refused_move},
+    objects::{encode, not_sent},
+};
+use crate::{
+    bucket::{Contents, Lineage},
+    cold::Totals,
+    collection::{CollectionCore, View},
+    db::DbCore,
+    error::{Error, Result},
+    manifest::{ColdMeta, Slice},
+    memtable::Memtable,
+};
+use akidb_handoff::{Claim, Tier};
+use akidb_index::Executor;
+use akidb_tiering::{Batch, Batcher, ObjectKey, ObjectSource};
+use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// A collection that is larger than this part of a pack goes alone: a pack of few saves little.
+const SHARE_MIN: u64 = 4;
+
+/// A collection to be demoted, and the state that this was decided on, as for [`moves::move_to`].
+#[derive(Clone, Debug)]
+pub(crate) struct Due {
+    pub(crate) collection: Arc<CollectionCore>,
+    pub(crate) generation: Option<u64>,
+}
+
+/// Hears of each demotion, by its place in the list, on the thread that makes it.
+pub(crate) trait Watch: Sync {
+    /// It begins; false if it must not any more.
+    fn begins(&self, at: usize) -> bool;
+
+    /// It has ended. Not told of one that did not begin.
+    fn ended(&self, at: usize, moved: Result<bool>);
+}
+
+/// Demotes collections on some threads. Each ends as if it was demoted alone.
+pub(crate) fn demote_all(core: &DbCore, due: &[Due], threads: Threads, watch: &impl Watch) {
+    let units = units(core, due);
+    threads.run(units.len(), &|unit| {
+        let mut packing = Packing { core, watch, batcher: Batcher::new(core.packs()) };
+        for at in units.get(unit).into_iter().flatten().copied() {
+            let Some(one) = due.get(at).filter(|_| watch.begins(at)) else { continue };
+            packing.take(at, one);
+        }
+        packing.finish();
+    });
+}
+
+/// Demotes collections by name, as [`demote_all`]: what became of each, in the order of the names.
+pub(crate) fn demote_many(core: &DbCore, names: &[String]) -> Result<Vec<Result<bool>>> {
+    core.check_may_write()?;
+    let mut ends: Vec<Option<Result<bool>>> = Vec::new();
+    let (mut due, mut places) = (Vec::new(), Vec::new());
+    for (place, name) in names.iter().enumerate() {
+        match core.collection(name) {
+            Ok(collection) => {
+                due.push(Due { collection, generation: None });
+                places.push(place);
+                ends.push(None);
+            }
+            Err(error) => ends.push(Some(Err(error))),
+        }
+    }
+    let ended = Ended(Mutex::new(due.iter().map(|_| None).collect()));
+    demote_all(core, &due, core.move_threads(), &ended);
+    for (place, end) in places.into_iter().zip(ended.0.into_inner()) {
+        if let Some(slot) = ends.get_mut(place) {
+            *slot = end;
+        }
+    }
+    let missing = || Err(Error::bug("a demotion has no end"));
+    Ok(ends.into_iter().map(|end| end.unwrap_or_else(missing)).collect())
+}
+
+/// Keeps what became of each demotion.
+struct Ended(Mutex<Vec<Option<Result<bool>>>>);
+
+impl Watch for Ended {
+    fn begins(&self, _: usize) -> bool {
+        true
+    }
+
+    fn ended(&self, at: usize, moved: Result<bool>) {
+        if let Some(slot) = self.0.lock().get_mut(at) {
+            *slot = Some(moved);
+        }
+    }
+}
+
+/// What one thread does in one go: as many small collections as a pack takes, or a large one.
+fn units(core: &DbCore, due: &[Due]) -> Vec<Vec<usize>> {
+    let most = core.packs().items_max.max(1) as usize;
+    let (mut units, mut small) = (Vec::new(), Vec::new());
+    for (at, due) in due.iter().enumerate() {
+        if !is_small(core, &due.collection) {
+            units.push(vec![at]);
+            continue;
+        }
+        small.push(at);
+        if small.len() == most {
+            units.push(std::mem::take(&mut small));
+        }
+    }
+    units.extend(Some(small).filter(|small| !small.is_empty()));
+    units
+}
+
+/// Whether a collection shares an object.
+fn is_small(core: &DbCore, collection: &CollectionCore) -> bool {
+    let packs = core.packs();
+    let (view, _) = collection.view_and_whole_object();
+    packs.enabled && view.bytes() <= packs.bytes_max / SHARE_MIN
+}
+
+/// A collection on its way into a pack. Its rows are encoded; nothing says so yet.
+struct Item<'a> {
+    at: usize,
+    collection: &'a CollectionCore,
+    // Given up before `_moves`.
+    claim: Claim<'a>,
+    _moves: MutexGuard<'a, ()>,
+    view: View,
+    frozen: Vec<Arc<Memtable>>,
+    body: Bytes,
+    totals: Totals,
+}
+
+/// What became of a collection that was to be demoted.
+enum Taken<'a> {
+    /// It has its own end already.
+    Ended(bool),
+    Item(Box<Item<'a>>),
+}
+
+/// The packs of one thread.
+struct Packing<'a, W> {
+    core: &'a DbCore,
+    watch: &'a W,
+    batcher: Batcher<(), Item<'a>>,
+}
+
+impl<'a, W: Watch> Packing<'a, W> {
+    fn take(&mut self, at: usize, due: &'a Due) {
+        match take(self.core, at, due) {
+            Ok(Taken::Ended(moved)) => self.watch.ended(at, Ok(moved)),
+            Err(error) => self.watch.ended(at, Err(error)),
+            Ok(Taken::Item(item)) => {
+                let bytes = item.body.len() as u64;
+                let full = self.batcher.push((), *item, bytes, self.now());
+                full.into_iter().for_each(|batch| self.ship(batch));
+            }
+        }
+        let late = self.batcher.due(self.now());
+        late.into_iter().for_each(|batch| self.ship(batch));
+    }
+
+    fn finish(mut self) {
+        let rest = self.batcher.flush_all();
+        rest.into_iter().for_each(|batch| self.ship(batch));
+    }
+
+    fn now(&self) -> std::time::Duration {
+        self.core.shared.clock.monotonic()
+    }
+
+    /// Ships a batch, and tells what became of each of it.
+    fn ship(&self, batch: Batch<(), Item<'a>>) {
+        let mut items = batch.items;
+        // The order in which everybody would take several `structure` locks.
+        items.sort_unstable_by_key(|item| item.collection.id);
+        let places: Vec<_> = items.iter().map(|item| item.at).collect();
+        let mut ends = BTreeMap::new();
+        let shipped = ship(self.core, items, &mut ends);
+        for at in places {
+            let failed = || shipped.clone().and(Err(Error::bug("a demotion has no end")));
+            self.watch.ended(at, ends.remove(&at).unwrap_or_else(failed));
+        }
+    }
+}
+
+/// Claims a collection and encodes it; or demotes it alone, if it cannot share an object.
+fn take<'a>(core: &DbCore, at: usize, due: &'a Due) -> Result<Taken<'a>> {
+    core.check_may_write()?;
+    let Due { collection, generation } = due;
+    let alone = || moves::move_to(core, collection, Tier::Cold, *generation).map(Taken::Ended);
+    if !is_small(core, collection) {
+        return alone();
+    }
+    let claimed = match generation {
+        Some(generation) => collection.tier.claim_at(*generation, Tier::Cold),
+        None => collection.tier.claim(Tier::Cold),
+    };
+    // It knows what a refusal is called, and when a cold collection goes again.
+    let Ok(claim) = claimed else { return alone() };
+    // A poisoned database could neither name the object nor delete it.
+    core.shared.check_writable()?;
+    let moves = collection.moves.lock();
+    collection.check_exists()?;
+    let (view, frozen) = collection.freeze_and_view();
+    if view.live_rows() == 0 {
+        // Nothing to ship, and maybe something to record.
+        drop(moves);
+        return moves::carry_out(core, collection, claim).map(Taken::Ended);
+    }
+    core.commit.sync(view.lsn).wait()?;
+    let (body, totals) = encode(core, collection, &view)?;
+    let item = Item { at, collection, claim, _moves: moves, view, frozen, body, totals };
+    Ok(Taken::Item(Box::new(item)))
+}
+
+/// What became of each collection of a pack that has an end of its own; the others share the failure.
+type Ends = BTreeMap<usize, Result<bool>>;
+
+/// Puts the files of all as one object, names it, and lets go of what is local.
+fn ship(core: &DbCore, items: Vec<Item<'_>>, ends: &mut Ends) -> Result<()> {
+    let key = match items.as_slice() {
+        [only] => core.cold_key(only.collection.id)?,
+        _ => core.pack_key()?,
+    };
+    put(core, &key, &items)?;
+    let files = files(&key, &items);
+    let named = items.iter().zip(files.clone());
+    let named: Vec<_> =
+        named.map(|(item, file)| (item.collection.id, item.view.lsn, file)).collect();
+    let in_bucket = move |contents: &mut Contents| {
+        for (id, upto, file) in named {
+            moves::names_in_bucket(contents, id, upto, vec![file]);
+        }
+    };
+    let record = |lineage| record(core, items, files, lineage, ends);
+    let retired = core.name_objects(&[key.to_string()], in_bucket, record)?;
+    retired.iter().for_each(|memtable| memtable.leave(&core.shared.pool));
+    core.trim_log();
+    if ends.values().any(Result::is_err) {
+        // The bucket names what was left out: it hears of that now.
+        core.collect_garbage();
+    }
+    Ok(())
+}
+
+/// One verified object of all files, one behind the other.
+fn put(core: &DbCore, key: &ObjectKey, items: &[Item<'_>]) -> Result<()> {
+    let bodies: Vec<_> = items.iter().map(|item| Ok(item.body.clone())).collect();
+    let len = Some(items.iter().map(|item| item.body.len() as u64).sum());
+    let chunks = Box::new(bodies.into_iter());
+    let source = ObjectSource { key: key.clone(), chunks, len, tag: Vec::new() };
+    let sent = core.block_on(core.uploader.upload(source));
+    sent.map(drop).map_err(|error| not_sent(core, key, error))
+}
+
+/// Where each file lies.
+fn files(key: &ObjectKey, items: &[Item<'_>]) -> Vec<ColdMeta> {
+    let object_len = items.iter().map(|item| item.totals.len).sum();
+    let mut offset = 0;
+    let place = |item: &Item<'_>| {
+        let Totals { len, crc32, rows, min_lsn, max_lsn } = item.totals;
+        let slice = (items.len() > 1).then_some(Slice { offset, object_len });
+        offset += len;
+        ColdMeta { key: key.to_string(), len, crc32, rows, min_lsn, max_lsn, slice }
+    };
+    items.iter().map(place).collect()
+}
+
+/// The one record of a pack. An error if nothing of it was recorded. Returns the memtables that go.
+fn record(
+    core: &DbCore,
+    items: Vec<Item<'_>>,
+    files: Vec<ColdMeta>,
+    lineage: Option<Lineage>,
+    ends: &mut Ends,
+) -> Result<Vec<Arc<Memtable>>> {
+    let collections: Vec<_> = items.iter().map(|item| item.collection).collect();
+    let structures: Vec<_> = collections.iter().map(|one| one.structure.lock()).collect();
+    let (mut sealed, mut changes, mut guards) = (Vec::new(), Vec::new(), Vec::new());
+    let mut refused = None;
+    for ((item, file), structure) in items.into_iter().zip(files).zip(&structures) {
+        let Item { at, collection, claim, _moves: moves, view, frozen, .. } = item;
+        match claim.seal() {
+            Ok(seal) => sealed.push((at, collection, seal)),
+            Err(why) => {
+                let error = refused_move(collection, why);
+                ends.insert(at, Err(error.clone()));
+                refused = Some(error);
+                continue;
+            }
+        }
+        let change = everything_to(collection, &view, &frozen, vec![file]);
+        changes.push((collection, structure, change));
+        guards.push(moves);
+    }
+    if let (true, Some(error)) = (sealed.is_empty(), refused) {
+        return Err(error);
+    }
+    let retired = changes.iter().flat_map(|(_, _, change): &(_, _, Change)| &change.retires);
+    let retired: Vec<_> = retired.cloned().collect();
+    core.install_together(changes, lineage)?;
+    for (at, collection, sealed) in sealed {
+        sealed.finish();
+        moves::has_moved(core, collection, Tier::Cold);
+        ends.insert(at, Ok(true));
+    }
+    drop((structures, guards));
+    Ok(retired)
+}
