@@ -40,7 +40,7 @@ pub(crate) struct BenchTierArgs {
 /// The server runs in this process, the shipping in a child process of its own, whose memory is what is
 /// reported. Two levels: `store` sends objects that the engine has encoded through the batcher and the
 /// uploader, each verified; `engine` demotes collections of a database, log, manifest and all. Modes:
-/// one at a time, parallel, batched (several collections in one object), and both.
+/// one at a time, parallel, batched (several collections in one object, a pack), and both.
 #[cfg(feature = "bench-s3")]
 #[derive(Debug, Args)]
 pub(crate) struct BenchShipArgs {

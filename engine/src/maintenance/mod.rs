@@ -13,6 +13,7 @@ mod order;
 pub(crate) mod packs;
 mod pipeline;
 pub(crate) mod reindex;
+pub(crate) mod repack;
 mod rows;
 pub(crate) mod snapshot;
 mod threads;

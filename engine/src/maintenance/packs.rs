@@ -238,8 +238,9 @@ fn ship(core: &DbCore, items: Vec<Item<'_>>, ends: &mut Ends) -> Result<()> {
         [only] => core.cold_key(only.collection.id)?,
         _ => core.pack_key()?,
     };
-    put(core, &key, &items)?;
-    let files = files(&key, &items);
+    put(core, &key, items.iter().map(|item| item.body.clone()).collect())?;
+    let totals: Vec<_> = items.iter().map(|item| item.totals).collect();
+    let files = files(&key, &totals);
     let named = items.iter().zip(files.clone());
     let named: Vec<_> =
         named.map(|(item, file)| (item.collection.id, item.view.lsn, file)).collect();
@@ -260,26 +261,24 @@ fn ship(core: &DbCore, items: Vec<Item<'_>>, ends: &mut Ends) -> Result<()> {
 }
 
 /// One verified object of all files, one behind the other.
-fn put(core: &DbCore, key: &ObjectKey, items: &[Item<'_>]) -> Result<()> {
-    let bodies: Vec<_> = items.iter().map(|item| Ok(item.body.clone())).collect();
-    let len = Some(items.iter().map(|item| item.body.len() as u64).sum());
-    let chunks = Box::new(bodies.into_iter());
+pub(super) fn put(core: &DbCore, key: &ObjectKey, files: Vec<Bytes>) -> Result<()> {
+    let len = Some(files.iter().map(|file| file.len() as u64).sum());
+    let chunks = Box::new(files.into_iter().map(Ok));
     let source = ObjectSource { key: key.clone(), chunks, len, tag: Vec::new() };
     let sent = core.block_on(core.uploader.upload(source));
     sent.map(drop).map_err(|error| not_sent(core, key, error))
 }
 
-/// Where each file lies.
-fn files(key: &ObjectKey, items: &[Item<'_>]) -> Vec<ColdMeta> {
-    let object_len = items.iter().map(|item| item.totals.len).sum();
+/// Where each file lies in the object of all.
+pub(super) fn files(key: &ObjectKey, totals: &[Totals]) -> Vec<ColdMeta> {
+    let object_len = totals.iter().map(|totals| totals.len).sum();
     let mut offset = 0;
-    let place = |item: &Item<'_>| {
-        let Totals { len, crc32, rows, min_lsn, max_lsn } = item.totals;
-        let slice = (items.len() > 1).then_some(Slice { offset, object_len });
+    let place = |&Totals { len, crc32, rows, min_lsn, max_lsn }: &Totals| {
+        let slice = (totals.len() > 1).then_some(Slice { offset, object_len });
         offset += len;
         ColdMeta { key: key.to_string(), len, crc32, rows, min_lsn, max_lsn, slice }
     };
-    items.iter().map(place).collect()
+    totals.iter().map(place).collect()
 }
 
 /// The one record of a pack. An error if nothing of it was recorded. Returns the memtables that go.

@@ -8,6 +8,7 @@ use crate::{
     maintenance::{
         moves,
         packs::{self, Due, Watch},
+        repack,
     },
     segment::Segment,
 };
@@ -48,12 +49,17 @@ pub(super) fn run(core: &DbCore) -> TierCycle {
             counting.ended(at, moved);
         });
     }
+    let repacked = repack::repack(core).unwrap_or_else(|error| {
+        *last_error.lock() = Some(error);
+        0
+    });
     core.tend_store();
     let done = done.into_inner();
     let mut status = core.tiers.status.lock();
     status.cycles += 1;
     status.moved += done.moved;
     status.failed += done.failed;
+    status.repacked += repacked;
     status.last_cycle = Some(done);
     status.last_error = last_error.into_inner();
     done

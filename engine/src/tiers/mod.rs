@@ -57,6 +57,8 @@ pub struct TieringStats {
     pub moved: u64,
     /// Moves of cycles that failed.
     pub failed: u64,
+    /// Cold collections that moved into another object because most of their pack had left it.
+    pub repacked: u64,
     /// Collections that a cycle is moving now.
     pub moving: Vec<String>,
     /// What the last cycle did.
@@ -92,6 +94,7 @@ struct Status {
     cycles: u64,
     moved: u64,
     failed: u64,
+    repacked: u64,
     moving: BTreeSet<String>,
     last_cycle: Option<TierCycle>,
     last_error: Option<Error>,
@@ -127,6 +130,7 @@ impl DbCore {
             cycles: status.cycles,
             moved: status.moved,
             failed: status.failed,
+            repacked: status.repacked,
             moving: status.moving.iter().cloned().collect(),
             last_cycle: status.last_cycle,
             last_error: status

@@ -107,7 +107,7 @@ struct Plan {
     batch: usize,
 }
 
-/// Every combination once. The engine has no batches: a collection is an object there.
+/// Every combination once.
 fn plans(args: &BenchShipArgs) -> Vec<Plan> {
     let mode = |concurrency, batch| match (concurrency > 1, batch > 1) {
         (false, false) => "one",
@@ -117,8 +117,7 @@ fn plans(args: &BenchShipArgs) -> Vec<Plan> {
     };
     let mut plans = Vec::new();
     for &level in &args.level {
-        let batches: &[usize] = if level == Level::Store { &args.batch } else { &[] };
-        for &batch in [1].iter().chain(batches.iter().filter(|batch| **batch > 1)) {
+        for &batch in [1].iter().chain(args.batch.iter().filter(|batch| **batch > 1)) {
             for &concurrency in &args.concurrency {
                 plans.push(Plan { level, mode: mode(concurrency, batch), concurrency, batch });
             }

@@ -1,5 +1,5 @@
 //! What is shipped a second against how much is under way at once, as a picture: a line for each number
-//! of collections in an object, and one for the whole engine.
+//! of collections in an object, at each level.
 
 use super::Point;
 use crate::{
@@ -27,7 +27,8 @@ fn lines(points: &[Point]) -> Vec<(&'static str, usize)> {
 
 fn name((level, batch): (&str, usize)) -> String {
     match (level, batch) {
-        ("engine", _) => "demotions of a database".to_owned(),
+        ("engine", 1) => "demotions of a database".to_owned(),
+        ("engine", batch) => format!("demotions, {batch} in a pack"),
         (_, 1) => "an object each".to_owned(),
         (_, batch) => format!("{batch} in an object"),
     }

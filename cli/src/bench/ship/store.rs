@@ -8,6 +8,7 @@ use crate::{
     machine,
 };
 use akidb::{
+    TierSettings,
     tiering::{
         Answer, BatchSettings, MemoryStore, NameBatch, ObjectKey, ObjectStore, ShipError, Shipper,
         ShipperDriver, ShipperParts, ShipperSettings, TimerSleep, UploadSettings, Uploader,
@@ -41,7 +42,7 @@ fn samples(args: &ShipWorkerArgs) -> Result<Vec<Bytes>> {
     let dir = tempfile::Builder::new().prefix("ship-").tempdir_in(&args.dir);
     let dir = dir.map_err(CliError::TempDir)?;
     let memory = Arc::new(MemoryStore::new());
-    let db = worker::open(dir.path(), memory.clone())?;
+    let db = worker::open(dir.path(), memory.clone(), TierSettings::default())?;
     let mut keys = Vec::new();
     for collection in fill(&db, args, 0..SAMPLES.min(args.collections))? {
         collection.demote()?;
