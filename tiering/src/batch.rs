@@ -25,7 +25,7 @@ pub struct BatchSettings {
     /// A batch of this many items leaves. Default: 10; 0 counts as 1. Raise it for fewer requests;
     /// items wait longer, and one failure concerns more of them.
     pub items_max: u32,
-    /// A batch of this many bytes leaves. Default: 64 MiB.
+    /// A batch of this many bytes leaves. Default: 16 MiB, what goes in one put by default.
     pub bytes_max: u64,
     /// A batch leaves after so many milliseconds, however small it is. Default: 5,000.
     pub age_max_ms: u64,
@@ -33,7 +33,7 @@ pub struct BatchSettings {
 
 impl Default for BatchSettings {
     fn default() -> Self {
-        Self { enabled: true, items_max: 10, bytes_max: 64 << 20, age_max_ms: 5_000 }
+        Self { enabled: true, items_max: 10, bytes_max: 16 << 20, age_max_ms: 5_000 }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The one way in which the set of a collection's segments changes: tombstones written, manifest
-//! appended, then the new set shown to readers. Every job ends here, holding `structure`.
+//! appended, then the new set shown to readers; of one collection, or of several in one record. Every job
+//! ends here, holding `structure`.
 //!
 //! # Invariants
 //! - The manifest never names a file that is not synced (M1).

@@ -41,9 +41,6 @@ pub struct TierSettings {
     pub uploads: UploadSettings,
 }
 
-/// A pack that goes in one put.
-const PACK_BYTES: u64 = 16 << 20;
-
 impl Default for TierSettings {
     fn default() -> Self {
         Self {
@@ -52,7 +49,7 @@ impl Default for TierSettings {
             moves_max: 2,
             give_up_after: 3,
             dead_letters_max: 1_000,
-            packs: BatchSettings { bytes_max: PACK_BYTES, ..BatchSettings::default() },
+            packs: BatchSettings::default(),
             uploads: UploadSettings::default(),
         }
     }
