@@ -289,3 +289,69 @@ fn demotions_that_come_at_once_share_their_changes_of_the_bucket() {
         (0..20).map(|n| all(&db.collection(&format!("c{n}")).expect("it is there"))).collect();
     assert_eq!(after, before);
 }
+
+#[test]
+fn packs_are_made_emptied_read_written_dropped_and_snapshotted_at_once() {
+    let rig = Rig::new();
+    let db = rig.open_with_threads();
+    db.pause_tiering();
+    let names: Vec<_> = (0..8).map(|n| format!("c{n}")).collect();
+    let docs: Vec<_> = names.iter().map(|name| filled(&db, name, 20)).collect();
+    let (handles, owner, known) = (docs.clone(), db.clone(), names.clone());
+    let ends = together(6, move |number| -> Result<(), akidb::Error> {
+        let mut rng = fastrand::Rng::with_seed(number as u64);
+        for round in 0..12 {
+            let docs = &handles[rng.usize(0..handles.len())];
+            match number {
+                // Some of all, in any order: two that overlap tell each other.
+                0 | 1 => {
+                    let mut some = known.clone();
+                    rng.shuffle(&mut some);
+                    some.truncate(6);
+                    for end in owner.demote_many(some)? {
+                        told(end)?;
+                    }
+                }
+                2 => assert!(docs.count(None)? >= 20),
+                3 => drop(docs.upsert([row(1_000 + round)]).run()?),
+                4 => {
+                    let name = format!("s{round}");
+                    assert!(docs.snapshot(&name)?.rows >= 20);
+                    if rng.bool() {
+                        owner.delete_snapshot(&name)?;
+                    }
+                }
+                _ => {
+                    let name = format!("gone{round}");
+                    filled(&owner, &name, 5);
+                    let ends = owner.demote_many([&*name, &*known[0]])?;
+                    ends.into_iter().try_for_each(told)?;
+                    owner.drop_collection(&name)?;
+                    assert_eq!(owner.run_tiering()?.failed, 0);
+                }
+            }
+        }
+        Ok(())
+    });
+    assert!(ends.iter().all(Result::is_ok), "{ends:?}");
+    let rows: Vec<Rows> = docs.iter().map(all).collect();
+    for rows in &rows {
+        let ids = (0..20_u64).filter(|id| rows.contains_key(&(*id).into())).count();
+        assert_eq!(ids, 20);
+    }
+    assert_eq!(
+        rows.iter().map(|rows| rows.len() - 20).sum::<usize>(),
+        12,
+        "the writer's, once each"
+    );
+    for snapshot in db.list_snapshots() {
+        assert_eq!(db.verify_snapshot(&snapshot.name).expect("it is whole"), snapshot.rows);
+        db.delete_snapshot(&snapshot.name).expect("it is listed");
+    }
+    db.run_tiering().expect("a cycle tidies up");
+    let ends = db.demote_many(&names).expect("an open database");
+    ends.into_iter().for_each(|end| assert!(end.expect("a demotion")));
+    assert_eq!(rig.objects(), 1, "{:?}", rig.keys());
+    assert_eq!(docs.iter().map(all).collect::<Vec<_>>(), rows);
+    assert_eq!(rig.objects(), 0);
+}
