@@ -11,6 +11,7 @@ pub(crate) mod moves;
 mod objects;
 mod order;
 mod pipeline;
+mod reading;
 pub(crate) mod reindex;
 mod rows;
 pub(crate) mod snapshot;
