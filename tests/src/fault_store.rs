@@ -1,8 +1,8 @@
 //! An object store that misbehaves on request, over one in memory.
 
 use akidb::tiering::{
-    BoxFuture, Head, ListPage, MemoryStore, Object, ObjectKey, ObjectStore, PageToken, PutOptions,
-    PutReceipt, StoreError, StoreErrorKind, StoreResult,
+    BoxFuture, Capabilities, Head, ListPage, MemoryStore, Object, ObjectKey, ObjectStore,
+    PageToken, PutOptions, PutReceipt, StoreError, StoreErrorKind, StoreResult,
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -85,6 +85,16 @@ impl FaultStore {
         true
     }
 
+    fn check_read(&self, key: &ObjectKey) -> StoreResult<()> {
+        if self.does(Mischief::GetFails) {
+            return Err(unavailable(key));
+        }
+        if self.does(Mischief::GetFindsNothing) {
+            return Err(StoreError::not_done(StoreErrorKind::NotFound, key));
+        }
+        Ok(())
+    }
+
     /// How many objects there are.
     ///
     /// # Panics
@@ -137,12 +147,7 @@ impl ObjectStore for FaultStore {
 
     fn get<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, StoreResult<Object>> {
         Box::pin(async move {
-            if self.does(Mischief::GetFails) {
-                return Err(unavailable(key));
-            }
-            if self.does(Mischief::GetFindsNothing) {
-                return Err(StoreError::not_done(StoreErrorKind::NotFound, key));
-            }
+            self.check_read(key)?;
             let object = self.inner.get(key).await?;
             if self.does(Mischief::GetReturnsOtherBytes) {
                 return Ok(Object::new(flipped(&object.body), object.head.etag));
@@ -156,7 +161,14 @@ impl ObjectStore for FaultStore {
         key: &'a ObjectKey,
         ranges: &'a [Range<u64>],
     ) -> BoxFuture<'a, StoreResult<Vec<Bytes>>> {
-        self.inner.get_ranges(key, ranges)
+        Box::pin(async move {
+            self.check_read(key)?;
+            let mut parts = self.inner.get_ranges(key, ranges).await?;
+            if self.does(Mischief::GetReturnsOtherBytes) {
+                parts = parts.iter().map(flipped).collect();
+            }
+            Ok(parts)
+        })
     }
 
     fn head<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, StoreResult<Head>> {
@@ -184,5 +196,11 @@ impl ObjectStore for FaultStore {
         limit: usize,
     ) -> BoxFuture<'a, StoreResult<ListPage>> {
         self.inner.list(prefix, after, limit)
+    }
+    /// Ranges, and nothing else that a caller could rely on.
+    fn capabilities(&self) -> Capabilities {
+        let mut can = Capabilities::default();
+        can.ranges = true;
+        can
     }
 }

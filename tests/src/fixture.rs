@@ -5,7 +5,7 @@ use crate::{
     ops::plain_schema,
     oracle::Rows,
     run::scan_all,
-    world::{World, tiny_settings},
+    world::{PIECE_BYTES, World, tiny_settings},
 };
 use akidb::{Point, ReadMode};
 use akidb_tiering::{DeadLetterQueue, JournalEntry, ObjectKey, Upload, UploadId, UploadJournal};
@@ -66,6 +66,10 @@ fn build(read_mode: ReadMode, short_log: bool) -> (World, AllRows) {
     let mut settings = tiny_settings();
     settings.read_mode = read_mode;
     settings.compaction_auto = false;
+    if read_mode == ReadMode::Pread {
+        // So that both ways of reading an object meet the damage.
+        settings.tiers.read_bytes = PIECE_BYTES;
+    }
     let world = World::new(31, settings);
     let mut db = world.open().expect("an empty disk opens");
     let cold = db.create_collection("cold", plain_schema()).expect("a new name");

@@ -104,6 +104,9 @@ impl World {
     }
 }
 
+/// The pieces in which objects are read where that is to be seen: shorter than any object.
+pub const PIECE_BYTES: u64 = 1 << 10;
+
 /// Settings under which a few dozen rows flush, compact, roll the log and fill the manifest.
 pub fn tiny_settings() -> Settings {
     Settings {
@@ -130,6 +133,10 @@ pub fn settings_for(rng: &mut fastrand::Rng) -> Settings {
     settings.compaction_auto = rng.u8(0..4) > 0;
     settings.read_mode = if rng.bool() { ReadMode::Mmap } else { ReadMode::Pread };
     settings.durability = any_durability(rng);
+    // In every third world objects come back in pieces. Not drawn: what follows from a seed stays.
+    if settings.wal_file_bytes == 8192 {
+        settings.tiers.read_bytes = PIECE_BYTES;
+    }
     settings
 }
 

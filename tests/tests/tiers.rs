@@ -9,7 +9,7 @@ use akidb_tests::{
     fault_store::{FaultStore, Mischief},
     ops::plain_schema,
     run::scan_all,
-    world::{World, tiny_settings},
+    world::{PIECE_BYTES, World, tiny_settings},
 };
 use akidb_vfs::sim::CrashPolicy;
 use std::sync::Arc;
@@ -19,8 +19,15 @@ fn row(n: u64) -> Point {
 }
 
 fn fixture() -> (World, Arc<FaultStore>, Db, Collection) {
+    fixture_reading(tiny_settings().tiers.read_bytes)
+}
+
+/// The same, where objects longer than this are read in pieces.
+fn fixture_reading(read_bytes: u64) -> (World, Arc<FaultStore>, Db, Collection) {
     let store = Arc::new(FaultStore::default());
-    let mut world = World::new(21, tiny_settings());
+    let mut settings = tiny_settings();
+    settings.tiers.read_bytes = read_bytes;
+    let mut world = World::new(21, settings);
     world.store = Some(store.clone());
     let db = world.open().expect("an empty disk opens");
     let docs = db.create_collection("docs", plain_schema()).expect("a new name");
@@ -72,17 +79,22 @@ fn d10_an_answer_that_is_lost_is_no_failure_where_the_object_is_what_was_put() {
 
 #[test]
 fn d8_an_object_that_is_damaged_or_gone_is_named_and_nothing_is_lost() {
-    for (mischief, kind) in [
+    let mischiefs = [
         (Mischief::GetReturnsOtherBytes, ErrorKind::Corruption),
         (Mischief::GetFindsNothing, ErrorKind::Corruption),
         (Mischief::GetFails, ErrorKind::Unavailable),
-    ] {
-        let (_world, store, db, docs) = fixture();
+    ];
+    for (read_bytes, (mischief, kind)) in
+        [PIECE_BYTES, 1 << 20].into_iter().flat_map(|bytes| mischiefs.map(|one| (bytes, one)))
+    {
+        let (world, store, db, docs) = fixture_reading(read_bytes);
         let before = scan_all(&docs, 5).expect("a scan");
         docs.snapshot("s").map(drop).expect("a snapshot");
         assert!(docs.demote().expect("a demotion"));
         store.set(mischief);
-        let key = docs.stats().cold[0].key.clone();
+        let (key, bytes) = (docs.stats().cold[0].key.clone(), docs.stats().cold[0].bytes);
+        assert_eq!(bytes > read_bytes, read_bytes == PIECE_BYTES, "{bytes} bytes");
+        let files = world.files_with("/segments/");
         for error in [
             docs.promote().map(drop).expect_err("no object"),
             docs.search(&[1.0; 4]).run().map(drop).expect_err("no object"),
@@ -97,12 +109,51 @@ fn d8_an_object_that_is_damaged_or_gone_is_named_and_nothing_is_lost() {
         assert_eq!(error.kind(), kind, "{mischief:?}: {error:?}");
         assert_eq!(db.list_collections().expect("a list"), ["docs"], "half a restore is left");
         assert_eq!(docs.stats().tier, "cold");
+        assert_eq!(world.files_with("/segments/"), files, "a half segment is left");
         // Upserts and deletes need no old rows.
         docs.upsert([row(60)]).run().expect("a write");
         docs.delete([60_u64]).run().expect("a delete");
         store.set(Mischief::None);
         assert_eq!(scan_all(&docs, 5).expect("a scan"), before, "{mischief:?}");
     }
+}
+
+#[test]
+fn a_byte_that_changed_on_its_way_is_read_again_and_nobody_sees_it() {
+    let (world, store, db, docs) = fixture_reading(PIECE_BYTES);
+    docs.upsert((10..300).map(row)).run().expect("rows for some pieces");
+    let before = scan_all(&docs, 50).expect("a scan");
+    docs.snapshot("s").map(drop).expect("a snapshot");
+    db.copy_snapshot("s", &*store, "copies/s.parquet").expect("a copy");
+    // One answer after the other, the end of the object first, until there is none so late.
+    for nth in 1.. {
+        assert!(docs.demote().expect("a demotion"));
+        let fired = store.fired();
+        let spoil = || store.arm(Mischief::GetReturnsOtherBytes, nth, false);
+        spoil();
+        assert_eq!(db.verify_snapshot("s").expect("the second read is whole"), 298);
+        spoil();
+        assert!(docs.promote().expect("the second read is whole"), "answer {nth}");
+        assert_eq!(scan_all(&docs, 50).expect("a scan"), before, "answer {nth}");
+        spoil();
+        let copy = db.restore_copy(&*store, "copies/s.parquet", "copy").expect("as well");
+        assert_eq!(copy.count(None).expect("a count"), 298, "answer {nth}");
+        store.set(Mischief::None);
+        db.drop_collection("copy").expect("it is there");
+        if store.fired() == fired {
+            assert!(nth > 5, "{nth} answers are few pieces");
+            break;
+        }
+        assert!(store.fired() == fired + 3 || nth > 5, "answer {nth}");
+    }
+    store.set(Mischief::GetReturnsOtherBytes);
+    let error = db.restore_copy(&*store, "copies/s.parquet", "copy").map(drop);
+    assert_eq!(error.expect_err("damaged").kind(), ErrorKind::Corruption);
+    assert_eq!(db.list_collections().expect("a list"), ["docs"], "half a restore is left");
+    store.set(Mischief::None);
+    drop((docs, db));
+    let docs = world.open().expect("it opens").collection("docs").expect("it is there");
+    assert_eq!(scan_all(&docs, 50).expect("a scan"), before);
 }
 
 #[test]

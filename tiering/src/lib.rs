@@ -41,6 +41,7 @@ mod limit;
 mod local;
 mod memory;
 mod multipart;
+mod pieces;
 mod policy;
 mod probe;
 #[cfg(feature = "s3")]
@@ -75,6 +76,7 @@ pub use multipart::{
     ListedPart, ListedUpload, MultipartStore, PART_NUMBER_MAX, PartLimits, PartPage, PartReceipt,
     Upload, UploadId, UploadOptions, UploadPage, joined,
 };
+pub use pieces::Pieces;
 pub use policy::{Candidate, MoveReason, PlannedMove, TierOverrides, TierPolicy, plan};
 pub use probe::probe;
 pub use records::RecordsError;
@@ -93,4 +95,4 @@ pub use upload::{
     ObjectSource, Recovered, RecoveredEnd, SourceError, SweepReport, UploadError, UploadSettings,
     Uploaded, Uploader,
 };
-pub use verified::{get_slice_verified, get_verified, put_verified};
+pub use verified::{Misreads, get_slice_verified, get_verified, put_verified};

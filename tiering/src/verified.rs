@@ -18,8 +18,8 @@ use std::ops::Range;
 /// for damage, and neither must two in a row; more would only make real damage slower to tell.
 const READS_MAX: u32 = 3;
 
-/// Gets an object and checks that it is the one a manifest names. This is the only way data leaves
-/// a store for the engine.
+/// Gets an object and checks that it is the one a manifest names. Data leaves a store for the engine
+/// in this way, or piece by piece with the same check ([`Misreads`]).
 ///
 /// An object whose length or checksum is another is read again, at once, three times in all. Damage
 /// in the store reads the same each time: then it fails with [`StoreErrorKind::Corrupt`]. A body that
@@ -31,11 +31,14 @@ pub async fn get_verified(
     len: u64,
     crc32: u32,
 ) -> StoreResult<Bytes> {
-    read_until_right(key, (len, crc32), async || {
+    let mut misreads = Misreads::of(len, crc32);
+    loop {
         let Object { body, head } = store.get(key).await?;
-        Ok((body, (head.len, head.crc32)))
-    })
-    .await
+        if misreads.passes(head.len, head.crc32) {
+            return Ok(body);
+        }
+        misreads.note(key, head.len, head.crc32)?;
+    }
 }
 
 /// Gets a part of an object, and checks that it is the one a manifest names; as [`get_verified`].
@@ -46,44 +49,64 @@ pub async fn get_slice_verified(
     range: Range<u64>,
     crc32: u32,
 ) -> StoreResult<Bytes> {
-    let len = range.end.saturating_sub(range.start);
-    read_until_right(key, (len, crc32), async || {
+    let mut misreads = Misreads::of(range.end.saturating_sub(range.start), crc32);
+    loop {
         let mut parts = match store.get_ranges(key, std::slice::from_ref(&range)).await {
             Err(error) if error.kind == StoreErrorKind::InvalidRange => Vec::new(),
             parts => parts?,
         };
         let body = parts.pop().unwrap_or_default();
-        let found = (body.len() as u64, crc32fast::hash(&body));
-        Ok((body, found))
-    })
-    .await
-}
-
-/// Reads, up to three times, until the bytes have this length and checksum. A read returns what it found
-/// of both beside the bytes.
-async fn read_until_right(
-    key: &ObjectKey,
-    (len, crc32): (u64, u32),
-    read: impl AsyncFn() -> StoreResult<(Bytes, (u64, u32))>,
-) -> StoreResult<Bytes> {
-    let mut found: Option<(u64, u32)> = None;
-    let mut differ = false;
-    for _ in 0..READS_MAX {
-        let (body, read) = read().await?;
-        if read == (len, crc32) || planted("verified.get-unchecked") {
+        let (len, crc32) = (body.len() as u64, crc32fast::hash(&body));
+        if misreads.passes(len, crc32) {
             return Ok(body);
         }
-        differ |= found.is_some_and(|before| before != read);
-        found = Some(read);
+        misreads.note(key, len, crc32)?;
     }
-    let kind = if differ { StoreErrorKind::Unavailable } else { StoreErrorKind::Corrupt };
-    let (found_len, found_crc32) = found.unwrap_or_default();
-    let how = if differ { "other bytes in each of" } else { "the same in all of" };
-    let detail = format!(
-        "expected {len} bytes with CRC-32 {crc32:08x}, found {found_len} with {found_crc32:08x}, \
-         {how} {READS_MAX} reads"
-    );
-    Err(StoreError::not_done(kind, key).with_source(detail))
+}
+
+/// Reads of one object whose bytes were not those that a manifest names: how many there were, and
+/// whether to read once more. For those who read an object otherwise than [`get_verified`] does.
+#[derive(Clone, Copy, Debug)]
+pub struct Misreads {
+    expected: (u64, u32),
+    reads: u32,
+    found: Option<(u64, u32)>,
+    differ: bool,
+}
+
+impl Misreads {
+    /// None yet, of an object of this length and checksum.
+    pub fn of(len: u64, crc32: u32) -> Self {
+        Self { expected: (len, crc32), reads: 0, found: None, differ: false }
+    }
+
+    /// True if what a read found is the object.
+    pub fn passes(&self, len: u64, crc32: u32) -> bool {
+        (len, crc32) == self.expected || planted("verified.get-unchecked")
+    }
+
+    /// Notes a read that did not pass. `Ok` if it is worth another.
+    ///
+    /// # Errors
+    /// After the third: [`StoreErrorKind::Corrupt`] if all found the same, else
+    /// [`StoreErrorKind::Unavailable`].
+    pub fn note(&mut self, key: &ObjectKey, len: u64, crc32: u32) -> StoreResult<()> {
+        self.reads += 1;
+        self.differ |= self.found.is_some_and(|before| before != (len, crc32));
+        self.found = Some((len, crc32));
+        if self.reads < READS_MAX {
+            return Ok(());
+        }
+        let differ = self.differ;
+        let kind = if differ { StoreErrorKind::Unavailable } else { StoreErrorKind::Corrupt };
+        let how = if differ { "other bytes in each of" } else { "the same in all of" };
+        let (expected_len, expected_crc32) = self.expected;
+        let detail = format!(
+            "expected {expected_len} bytes with CRC-32 {expected_crc32:08x}, found {len} with \
+             {crc32:08x}, {how} {READS_MAX} reads"
+        );
+        Err(StoreError::not_done(kind, key).with_source(detail))
+    }
 }
 
 /// Puts an object and checks what is stored: `Ok` means that these bytes are under the key,

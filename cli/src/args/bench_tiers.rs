@@ -29,6 +29,10 @@ pub(crate) struct BenchTierArgs {
     #[arg(long, default_value_t = 0, value_name = "MS")]
     pub(crate) latency_ms: u64,
 
+    /// Objects longer than this are read in pieces of so many bytes, while they are decoded.
+    #[arg(long, default_value_t = 8 << 20, value_name = "BYTES")]
+    pub(crate) read_bytes: u64,
+
     /// Where the databases are made, which must be new or empty; they are kept [default: a temporary
     /// directory, removed at the end].
     #[arg(long, value_name = "DIR")]

@@ -32,6 +32,7 @@ struct TierResult {
     dim: u32,
     rounds: usize,
     latency_ms: u64,
+    read_bytes: u64,
     /// Of the collection's segment, and of its object.
     segment_bytes: u64,
     object_bytes: u64,
@@ -116,8 +117,17 @@ pub(super) fn run(args: &BenchTierArgs, output: Output) -> Result<()> {
     drop(progress);
     let moves = sites.iter().flat_map(Site::moves).collect();
     sites.into_iter().try_for_each(|site| site.db.close())?;
-    let &BenchTierArgs { rows, dim, rounds, latency_ms, .. } = args;
-    let result = TierResult { rows, dim, rounds, latency_ms, segment_bytes, object_bytes, moves };
+    let &BenchTierArgs { rows, dim, rounds, latency_ms, read_bytes, .. } = args;
+    let result = TierResult {
+        rows,
+        dim,
+        rounds,
+        latency_ms,
+        read_bytes,
+        segment_bytes,
+        object_bytes,
+        moves,
+    };
     output.report(&Measured::new("bench tier", place.path(), result))
 }
 
@@ -135,7 +145,8 @@ impl Site {
         rows: &Rows,
     ) -> Result<Self> {
         let policy = TierPolicy { enabled: false, ..TierPolicy::default() };
-        let tiers = TierSettings { policy, ..TierSettings::default() };
+        let read_bytes = args.read_bytes;
+        let tiers = TierSettings { policy, read_bytes, ..TierSettings::default() };
         let settings = Settings { tiers, ..Settings::default() };
         let builder = DbBuilder::new(dir.join(store)).settings(settings).object_store(objects);
         let db = builder.open_blocking()?;

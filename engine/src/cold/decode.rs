@@ -1,7 +1,8 @@
 //! The bytes of a cold object to rows, one row group at a time.
 //!
 //! # Protocol
-//! 1. The caller has compared length and CRC-32 of the whole object with the manifest.
+//! 1. The caller has compared length and CRC-32 of the whole object with the manifest, or does so
+//!    before anything becomes of the rows.
 //! 2. `open` checks the footer's size, parses it, and checks key-values, schema, row counts and
 //!    column extents, before anything is allocated by them.
 //! 3. Each row group is decoded, compared with its checksum, and only then turned into rows.
@@ -26,76 +27,73 @@ use bytes::Bytes;
 use parquet::{
     arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder},
     errors::ParquetError,
-    file::metadata::ParquetMetaData,
+    file::{metadata::ParquetMetaData, reader::ChunkReader},
 };
 
 /// The most bytes that a row group may decode to. The encoder ends groups at a sixteenth of it.
 const GROUP_DECODED_BYTES_MAX: i64 = 1 << 30;
 
-/// Reads a cold object: by its row groups, each a batch of whole rows in the order they were encoded. As an
-/// iterator it yields nothing more after an error.
-#[derive(Debug)]
-pub(crate) struct ColdReader {
-    bytes: Bytes,
-    key: String,
-    metadata: ArrowReaderMetadata,
-    pub(super) footer: Footer,
-    fields: Vec<FieldColumn>,
-    next_group: usize,
+/// The rows of an object by its row groups, wherever its bytes are.
+pub(crate) trait RowGroups: Sync {
+    /// The schema that the rows were encoded under.
+    fn schema(&self) -> &Schema;
+
+    /// How many rows it says it has.
+    fn rows(&self) -> u64;
+
+    /// How many row groups there are.
+    fn groups(&self) -> usize;
+
+    /// The rows of one of them. Several may be asked for at once, each once.
+    fn group(&self, index: usize) -> Result<Vec<Record>>;
 }
 
-impl ColdReader {
-    /// Opens the object `key`. Its dimension and metric must be those of `schema`; its fields may
-    /// be others, for fields are added while objects stay as they are.
-    pub(crate) fn open(bytes: Bytes, key: &str, schema: &Schema) -> Result<Self> {
+/// What the footer of an object says, checked: all that it takes to decode a row group from its bytes.
+#[derive(Debug)]
+pub(super) struct ColdTable {
+    key: String,
+    pub(super) metadata: ArrowReaderMetadata,
+    pub(super) footer: Footer,
+    fields: Vec<FieldColumn>,
+}
+
+impl ColdTable {
+    /// Opens the object `key`, of which at least the footer is there. Its dimension and metric must be
+    /// those of `schema`, if one is given; its fields may be others, for fields are added while
+    /// objects stay as they are.
+    pub(super) fn open(
+        input: &impl ChunkReader,
+        key: &str,
+        schema: Option<&Schema>,
+    ) -> Result<Self> {
         let damaged = |detail: String| Error::corruption(key, 0, detail);
-        let (metadata, footer) = Footer::read(&bytes, key)?;
-        if (footer.schema.dim, footer.schema.metric) != (schema.dim, schema.metric) {
+        let (metadata, footer) = Footer::read(input, key)?;
+        let own = (footer.schema.dim, footer.schema.metric);
+        if schema.is_some_and(|schema| (schema.dim, schema.metric) != own) {
             return Err(damaged("it has another dimension or metric than its collection".into()));
         }
         check_table(&metadata, &footer.schema).map_err(damaged)?;
         guard::contain(|| {
-            Ok::<_, ParquetError>(check_groups(metadata.metadata(), &footer, bytes.len() as u64))
+            Ok::<_, ParquetError>(check_groups(metadata.metadata(), &footer, input.len()))
         })
         .and_then(|checked| checked)
         .map_err(damaged)?;
         let fields = columns::field_columns(&footer.schema.fields);
-        Ok(Self { bytes, key: key.to_owned(), metadata, footer, fields, next_group: 0 })
+        Ok(Self { key: key.to_owned(), metadata, footer, fields })
     }
 
-    /// Opens an object of which only its bytes are known.
-    pub(crate) fn open_alone(bytes: Bytes, key: &str) -> Result<Self> {
-        let (_, footer) = Footer::read(&bytes, key)?;
-        footer.schema.validate()?;
-        Self::open(bytes, key, &footer.schema)
-    }
-
-    /// The schema that the rows were encoded under.
-    pub(crate) fn schema(&self) -> &Schema {
-        &self.footer.schema
-    }
-
-    /// How many rows it says it has.
-    pub(crate) fn rows(&self) -> u64 {
-        self.footer.rows
-    }
-
-    /// How many row groups there are.
-    pub(crate) fn groups(&self) -> usize {
-        self.footer.row_groups.len()
-    }
-
-    /// The rows of one of them. Several may be asked for at once.
-    pub(crate) fn group(&self, index: usize) -> Result<Vec<Record>> {
+    /// The rows of a row group, whose bytes at least are in `input`.
+    pub(super) fn group(
+        &self,
+        index: usize,
+        input: impl ChunkReader + 'static,
+    ) -> Result<Vec<Record>> {
         let group = self.footer.row_groups.get(index).copied();
-        self.read_group(index, group.ok_or_else(|| Error::bug("no such row group"))?)
-    }
-
-    pub(super) fn read_group(&self, index: usize, group: RowGroup) -> Result<Vec<Record>> {
+        let group = group.ok_or_else(|| Error::bug("no such row group"))?;
         let damaged = |detail: String| {
             Error::corruption(&self.key, 0, format!("row group {index}: {detail}"))
         };
-        let batch = guard::contain(|| self.decode_group(index, group)).map_err(damaged)?;
+        let batch = guard::contain(|| self.decode(index, group, input)).map_err(damaged)?;
         if batch.num_rows() as u64 != group.rows {
             return Err(damaged(format!("{} of {} rows", batch.num_rows(), group.rows)));
         }
@@ -110,10 +108,14 @@ impl ColdReader {
     }
 
     /// Decodes a row group as one batch.
-    fn decode_group(&self, index: usize, group: RowGroup) -> Result<RecordBatch, ParquetError> {
+    fn decode(
+        &self,
+        index: usize,
+        group: RowGroup,
+        input: impl ChunkReader + 'static,
+    ) -> Result<RecordBatch, ParquetError> {
         // At most `GROUP_ROWS_MAX`, checked when the object was opened.
         let batch_rows = usize::try_from(group.rows).unwrap_or(GROUP_ROWS_MAX);
-        let input = self.bytes.clone();
         let mut reader =
             ParquetRecordBatchReaderBuilder::new_with_metadata(input, self.metadata.clone())
                 .with_row_groups(vec![index])
@@ -124,15 +126,62 @@ impl ColdReader {
     }
 }
 
+/// Reads a cold object: by its row groups, each a batch of whole rows in the order they were encoded. As an
+/// iterator it yields nothing more after an error.
+#[derive(Debug)]
+pub(crate) struct ColdReader {
+    bytes: Bytes,
+    pub(super) table: ColdTable,
+    next_group: usize,
+}
+
+impl ColdReader {
+    /// Opens the object `key`. Its dimension and metric must be those of `schema`; its fields may
+    /// be others.
+    pub(crate) fn open(bytes: Bytes, key: &str, schema: &Schema) -> Result<Self> {
+        Self::over(bytes, key, Some(schema))
+    }
+
+    /// Opens an object of which only its bytes are known.
+    pub(crate) fn open_alone(bytes: Bytes, key: &str) -> Result<Self> {
+        Self::over(bytes, key, None)
+    }
+
+    fn over(bytes: Bytes, key: &str, schema: Option<&Schema>) -> Result<Self> {
+        let table = ColdTable::open(&bytes, key, schema)?;
+        Ok(Self { bytes, table, next_group: 0 })
+    }
+}
+
+impl RowGroups for ColdReader {
+    fn schema(&self) -> &Schema {
+        &self.table.footer.schema
+    }
+
+    fn rows(&self) -> u64 {
+        self.table.footer.rows
+    }
+
+    fn groups(&self) -> usize {
+        self.table.footer.row_groups.len()
+    }
+
+    fn group(&self, index: usize) -> Result<Vec<Record>> {
+        self.table.group(index, self.bytes.clone())
+    }
+}
+
 impl Iterator for ColdReader {
     type Item = Result<Vec<Record>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let group = self.footer.row_groups.get(self.next_group).copied()?;
-        let batch = self.read_group(self.next_group, group);
+        if self.next_group >= self.groups() {
+            return None;
+        }
+        let batch = self.group(self.next_group);
         self.next_group = match batch {
             Ok(_) => self.next_group + 1,
-            Err(_) => self.footer.row_groups.len(),
+            Err(_) => self.groups(),
         };
         Some(batch)
     }

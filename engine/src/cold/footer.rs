@@ -14,7 +14,7 @@ use crate::{
 use bytes::Bytes;
 use parquet::{
     arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions},
-    file::metadata::KeyValue,
+    file::{metadata::KeyValue, reader::ChunkReader},
 };
 use uuid::Uuid;
 
@@ -52,16 +52,22 @@ pub(super) struct Footer {
 }
 
 impl Footer {
-    /// Parses the footer of a whole object, called `name` in errors: Parquet's own part and ours.
-    /// Its size is checked before anything is allocated by it.
-    pub(super) fn read(bytes: &Bytes, name: &str) -> Result<(ArrowReaderMetadata, Self)> {
+    /// Parses the footer of an object, called `name` in errors: Parquet's own part and ours. Its size is
+    /// checked before anything is allocated by it. Nothing before the footer is looked at.
+    pub(super) fn read(
+        input: &impl ChunkReader,
+        name: &str,
+    ) -> Result<(ArrowReaderMetadata, Self)> {
         let damaged = |detail: String| Error::corruption(name, 0, detail);
-        let tail = bytes.len().saturating_sub(guard::TAIL_BYTES);
-        guard::check_tail(bytes.get(tail..).unwrap_or_default(), bytes.len() as u64)
-            .map_err(damaged)?;
+        let len = input.len();
+        let tail = match len.checked_sub(guard::TAIL_BYTES as u64) {
+            Some(at) => guard::contain(|| input.get_bytes(at, guard::TAIL_BYTES)),
+            None => Ok(Bytes::new()),
+        };
+        tail.and_then(|tail| guard::check_tail(&tail, len)).map_err(damaged)?;
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let metadata =
-            guard::contain(|| ArrowReaderMetadata::load(bytes, options)).map_err(damaged)?;
+            guard::contain(|| ArrowReaderMetadata::load(input, options)).map_err(damaged)?;
         let pairs = metadata.metadata().file_metadata().key_value_metadata();
         let footer = Self::from_key_values(name, pairs.map_or(&[], Vec::as_slice))?;
         Ok((metadata, footer))

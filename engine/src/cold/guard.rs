@@ -17,9 +17,9 @@ const FOOTER_BYTES_MAX: u32 = 16 << 20;
 /// The most row groups of a file.
 pub(crate) const ROW_GROUPS_MAX: usize = 100_000;
 
-/// Checks the end of a file of `len` bytes before its footer is allocated and parsed. The error
-/// says what is wrong.
-pub(crate) fn check_tail(tail: &[u8], len: u64) -> Result<(), String> {
+/// Checks the end of a file of `len` bytes before its footer is allocated and parsed. Returns how long
+/// the footer is, this end included; the error says what is wrong.
+pub(crate) fn check_tail(tail: &[u8], len: u64) -> Result<u64, String> {
     let (footer, magic) = match tail.split_first_chunk::<4>() {
         Some((footer, magic)) if len >= FILE_BYTES_MIN => (u32::from_le_bytes(*footer), magic),
         _ => return Err(format!("{len} bytes are too few for a Parquet file")),
@@ -30,7 +30,7 @@ pub(crate) fn check_tail(tail: &[u8], len: u64) -> Result<(), String> {
     if footer > FOOTER_BYTES_MAX || u64::from(footer) > len - FILE_BYTES_MIN {
         return Err(format!("a footer of {footer} bytes is not possible in {len} bytes"));
     }
-    Ok(())
+    Ok(u64::from(footer) + TAIL_BYTES as u64)
 }
 
 /// Runs a call into the Parquet reader; an error or panic comes back as text.
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_tail_is_checked_before_the_footer_is_read() {
-        assert!(check_tail(b"\x10\0\0\0PAR1", 100).is_ok());
+        assert_eq!(check_tail(b"\x10\0\0\0PAR1", 100), Ok(24));
         assert!(check_tail(b"\x10\0\0\0PAR1", 20).is_err(), "longer than the file");
         assert!(check_tail(b"\xff\xff\xff\xffPAR1", u64::MAX).is_err(), "above the limit");
         assert!(check_tail(b"\x10\0\0\0PARE", 100).is_err(), "another magic");

@@ -20,6 +20,7 @@ mod describe;
 mod encode;
 mod footer;
 pub(crate) mod guard;
+mod ranged;
 #[cfg(feature = "testing")]
 pub(crate) mod reseal;
 mod salvage;
@@ -29,10 +30,11 @@ mod values;
 mod tests;
 
 pub(crate) use chunks::{EncodedChunks, Totals};
-pub(crate) use decode::ColdReader;
+pub(crate) use decode::{ColdReader, RowGroups};
 pub(crate) use describe::describe;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use encode::encode;
+pub(crate) use ranged::{ColdRanges, Window, footer_bytes};
 pub(crate) use salvage::Stated;
 pub(crate) use values::timestamp_text;
 

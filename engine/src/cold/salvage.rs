@@ -4,7 +4,7 @@
 
 #![deny(clippy::indexing_slicing)]
 
-use super::decode::ColdReader;
+use super::decode::{ColdReader, RowGroups};
 use crate::{Record, Result};
 use std::ops::Range;
 use uuid::Uuid;
@@ -25,7 +25,7 @@ pub(crate) type SalvagedGroup = (Range<u64>, Result<Vec<Record>>);
 impl ColdReader {
     /// What the object says of itself.
     pub(crate) fn stated(&self) -> Stated {
-        let footer = &self.footer;
+        let footer = &self.table.footer;
         Stated {
             database: footer.database,
             collection: footer.collection,
@@ -38,10 +38,10 @@ impl ColdReader {
     /// Every row group, whatever became of the others.
     pub(crate) fn salvage(&self) -> impl Iterator<Item = SalvagedGroup> + '_ {
         let mut next = 0_u64;
-        self.footer.row_groups.iter().copied().enumerate().map(move |(index, group)| {
+        self.table.footer.row_groups.iter().enumerate().map(move |(index, group)| {
             let first = next;
             next = next.saturating_add(group.rows);
-            (first..next, self.read_group(index, group))
+            (first..next, self.group(index))
         })
     }
 }

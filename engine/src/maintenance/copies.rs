@@ -4,10 +4,14 @@
 //! the checksums of its rows, so it needs nothing beside it. Never touches the manifest: the collection
 //! that a copy is restored into is made and written as by any caller.
 
-use super::{objects, snapshot};
+use super::{
+    objects,
+    reading::{self, Place},
+    snapshot,
+};
 use crate::{
     Point,
-    cold::ColdReader,
+    cold::{ColdReader, RowGroups},
     collection::CollectionCore,
     db::{DbCore, Waiting, Write},
     error::{Cause, Error, InputError, Result},
@@ -27,11 +31,11 @@ pub(crate) fn verify(core: &DbCore, name: &str) -> Result<u64> {
     core.shared.check_open()?;
     let found = snapshot::find(core, name)?;
     let gone = || Error::corruption(&*found.object.name(), 0, "it is not there");
-    let bytes = objects::fetch(core, &found.object)?.ok_or_else(gone)?;
-    let mut rows = 0;
-    for batch in ColdReader::open(bytes, &found.object.name(), &found.schema)? {
-        rows += batch?.len() as u64;
-    }
+    let counted = objects::with_rows(core, &found.object, &found.schema, |groups| {
+        let counts = (0..groups.groups()).map(|index| Ok(groups.group(index)?.len() as u64));
+        counts.sum::<Result<u64>>()
+    })?;
+    let rows = counted.ok_or_else(gone)?;
     if rows != found.object.rows {
         let detail = format!("{rows} rows, the manifest says {}", found.object.rows);
         return Err(Error::corruption(&*found.object.name(), 0, detail));
@@ -82,28 +86,65 @@ pub(crate) fn restore(
         StoreErrorKind::NotFound => Cause::ObjectNotFound { key: key.to_owned() },
         _ => error.into(),
     })?;
-    let bytes = core.block_on(get_verified(from, &parsed, head.len, head.crc32))?;
-    let reader = ColdReader::open_alone(bytes, key)?;
-    let collection = core.create_collection(name, reader.schema().clone(), None)?;
-    let rows = reader.rows();
-    let filled = fill(core, &collection, reader).and_then(|written| match written == rows {
-        true => core.flush(&collection),
-        false => Err(Error::corruption(key, 0, format!("{written} rows of {rows}"))),
-    });
-    if let Err(error) = filled {
-        // What made it fail may make this fail too; then an incomplete collection is left, and said.
-        drop(core.drop_collection(name));
-        return Err(error);
-    }
-    Ok(collection)
+    let place = Place { store: from, key: &parsed, start: 0, len: head.len, crc32: head.crc32 };
+    // Nobody keeps what was written if its bytes turn out to be others: it is dropped and made anew.
+    let make = |groups: &dyn RowGroups| {
+        let collection = core.create_collection(name, groups.schema().clone(), None)?;
+        let made = Made { core, name, collection: Some(collection) };
+        match fill(core, made.collection()?, groups)? {
+            written if written == groups.rows() => Ok(made),
+            written => {
+                let detail = format!("{written} rows of {}", groups.rows());
+                Err(Error::corruption(key, 0, detail))
+            }
+        }
+    };
+    let piece_bytes = core.shared.settings.tiers.read_bytes;
+    let made = if place.is_long(piece_bytes) {
+        reading::read(place, piece_bytes, None, |stream| make(stream))?
+    } else {
+        let bytes = core.block_on(get_verified(from, &parsed, head.len, head.crc32))?;
+        make(&ColdReader::open_alone(bytes, key)?)?
+    };
+    core.flush(made.collection()?)?;
+    made.keep()
 }
 
-fn fill(core: &DbCore, collection: &Arc<CollectionCore>, reader: ColdReader) -> Result<u64> {
-    let row_bytes = reader.schema().dim as usize * size_of::<f32>();
+/// A collection that is dropped again unless it is kept.
+struct Made<'a> {
+    core: &'a DbCore,
+    name: &'a str,
+    collection: Option<Arc<CollectionCore>>,
+}
+
+impl Made<'_> {
+    fn collection(&self) -> Result<&Arc<CollectionCore>> {
+        self.collection
+            .as_ref()
+            .ok_or_else(|| Error::bug("a collection was kept before it was full"))
+    }
+
+    fn keep(mut self) -> Result<Arc<CollectionCore>> {
+        let collection = self.collection.take();
+        collection.ok_or_else(|| Error::bug("a collection was kept twice"))
+    }
+}
+
+impl Drop for Made<'_> {
+    fn drop(&mut self) {
+        if self.collection.take().is_some() {
+            // What made it fail may make this fail too; then an incomplete collection is left, and said.
+            drop(self.core.drop_collection(self.name));
+        }
+    }
+}
+
+fn fill(core: &DbCore, collection: &Arc<CollectionCore>, object: &dyn RowGroups) -> Result<u64> {
+    let row_bytes = object.schema().dim as usize * size_of::<f32>();
     let batch_rows = (BATCH_BYTES / row_bytes.max(1)).clamp(1, BATCH_ROWS);
     let mut written = 0;
-    for group in reader {
-        let mut points = group?.into_iter().map(|row| Point {
+    for index in 0..object.groups() {
+        let mut points = object.group(index)?.into_iter().map(|row| Point {
             id: row.id,
             vector: row.vector,
             metadata: serde_json::Value::Object(row.metadata),

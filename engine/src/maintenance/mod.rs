@@ -12,6 +12,7 @@ mod objects;
 mod order;
 pub(crate) mod packs;
 mod pipeline;
+mod reading;
 pub(crate) mod reindex;
 pub(crate) mod repack;
 mod rows;

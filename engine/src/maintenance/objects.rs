@@ -4,10 +4,14 @@
 //! Never decides that anything moves and never names an object in the manifest: a demotion or a
 //! snapshot does, after [`put_object`] has returned. Called by `moves` and `snapshot`.
 
-use super::{build::SegmentBuilder, rows};
+use super::{
+    build::SegmentBuilder,
+    reading::{self, Place},
+    rows,
+};
 use crate::{
     Schema,
-    cold::{self, ColdRow, EncodedChunks, Totals},
+    cold::{ColdReader, ColdRow, EncodedChunks, RowGroups, Totals},
     collection::{CollectionCore, View, parse_metadata},
     db::DbCore,
     error::{Error, Result},
@@ -140,23 +144,49 @@ pub(crate) fn fetch(core: &DbCore, object: &ColdMeta) -> Result<Option<Bytes>> {
     }
 }
 
-/// Writes the rows of a cold object as a segment; `None` if it has no rows.
+/// Writes the rows of a cold object as a segment; `None` if it has no rows. A long object is read, decoded
+/// and written at the same time, and no longer than that in memory.
 pub(crate) fn fetch_segment(
     core: &DbCore,
     collection: u32,
     schema: &Schema,
     object: &ColdMeta,
 ) -> Result<Option<SegmentMeta>> {
-    let Some(bytes) = fetch(core, object)? else { return Ok(None) };
-    let reader = cold::ColdReader::open(bytes, &object.name(), schema)?;
-    if object.rows == 0 {
-        return Ok(None);
-    }
     let site = core.site();
-    let mut builder = SegmentBuilder::start(site, collection, schema, None)?;
-    let rows = rows::write_object(&mut builder, &reader, site.threads)?;
-    if rows != object.rows {
-        return Err(Error::corruption(&*object.name(), 0, "row count is not the manifest's"));
+    let write = |groups: &dyn RowGroups| {
+        if object.rows == 0 {
+            return Ok(None);
+        }
+        let mut builder = SegmentBuilder::start(site, collection, schema, None)?;
+        let rows = rows::write_object(&mut builder, groups, site.threads)?;
+        if rows != object.rows {
+            return Err(Error::corruption(&*object.name(), 0, "row count is not the manifest's"));
+        }
+        Ok(Some(builder))
+    };
+    // Finished only now, when the object is known to be the one that the manifest names.
+    let builder = with_rows(core, object, schema, write)?.flatten();
+    builder.map(SegmentBuilder::finish).transpose()
+}
+
+/// Has the rows of an object taken, and gives what was made of them once all of it was verified: before
+/// anybody sees a row of one that is read whole, after the last of one that is read in pieces.
+pub(super) fn with_rows<T>(
+    core: &DbCore,
+    object: &ColdMeta,
+    schema: &Schema,
+    take: impl Fn(&dyn RowGroups) -> Result<T>,
+) -> Result<Option<T>> {
+    let (key, piece_bytes) = (core.parse_key(&object.key)?, core.shared.settings.tiers.read_bytes);
+    let (len, crc32) = (object.len, object.crc32);
+    let start = object.slice.map_or(0, |slice| slice.offset);
+    let place = Place { store: &*core.store, key: &key, start, len, crc32 };
+    if !place.is_long(piece_bytes) {
+        let Some(bytes) = fetch(core, object)? else { return Ok(None) };
+        return take(&ColdReader::open(bytes, &object.name(), schema)?).map(Some);
     }
-    builder.finish().map(Some)
+    match reading::read(place, piece_bytes, Some(schema), |stream| take(stream)) {
+        Err(_) if planted("cold.missing-object-is-empty") => Ok(None),
+        taken => taken.map(Some),
+    }
 }

@@ -16,7 +16,7 @@ use super::{
     pipeline::{self, Errand, Stages},
 };
 use crate::{
-    cold::ColdReader,
+    cold::RowGroups,
     collection::{canonical, parse_metadata},
     error::{Error, Result},
     ivf::Clustering,
@@ -99,7 +99,7 @@ pub(crate) fn write_rows(
 /// Writes the rows of a cold object into a segment without cells. Returns how many there were.
 pub(crate) fn write_object(
     builder: &mut SegmentBuilder,
-    object: &ColdReader,
+    object: &dyn RowGroups,
     threads: Threads,
 ) -> Result<u64> {
     let indexed = builder.has_fields();

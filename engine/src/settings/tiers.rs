@@ -39,7 +39,15 @@ pub struct TierSettings {
     pub packs: BatchSettings,
     /// How objects are sent.
     pub uploads: UploadSettings,
+    /// Objects longer than this are read in pieces of so many bytes, while they are decoded and written,
+    /// instead of whole. Default: 8 MiB; at least 1 KiB. A few pieces are under way at once, beside one
+    /// row group (8,192 rows) for each of the `build_threads`: raise it where the store is far away;
+    /// memory grows with it.
+    pub read_bytes: u64,
 }
+
+/// The shortest pieces: below, requests would be most of the work.
+const READ_BYTES_MIN: u64 = 1 << 10;
 
 impl Default for TierSettings {
     fn default() -> Self {
@@ -51,12 +59,18 @@ impl Default for TierSettings {
             dead_letters_max: 1_000,
             packs: BatchSettings::default(),
             uploads: UploadSettings::default(),
+            read_bytes: 8 << 20,
         }
     }
 }
 
 impl TierSettings {
     pub(super) fn validate(&self) -> Result<(), InputError> {
+        let read_bytes = self.read_bytes;
+        if read_bytes < READ_BYTES_MIN {
+            let (name, rule) = ("tiers.read_bytes", "at least 1024");
+            return Err(InputError::BadSetting { name, value: read_bytes.to_string(), rule });
+        }
         let rule = |ok: bool, name, rule| match ok {
             true => Ok(()),
             false => Err(InputError::BadSetting { name, value: "0".to_owned(), rule }),

@@ -44,7 +44,17 @@ fn throttling_for_a_while_delays_and_does_not_fail() {
 
 #[test]
 fn a_connection_lost_in_mid_transfer_is_no_failure_of_the_move() {
-    let rig = Rig::of_our_own();
+    a_lost_connection_is_no_failure(&Rig::of_our_own());
+}
+
+#[test]
+fn nor_is_one_that_is_lost_between_the_pieces_of_an_object() {
+    let mut rig = Rig::of_our_own();
+    rig.settings.tiers.read_bytes = 4 << 10;
+    a_lost_connection_is_no_failure(&rig);
+}
+
+fn a_lost_connection_is_no_failure(rig: &Rig) {
     let db = rig.open();
     let docs = filled(&db, "docs", 500);
     let before = all(&docs);
@@ -138,7 +148,17 @@ fn a_server_that_nobody_listens_at_is_a_failure_that_passes() {
 
 #[test]
 fn an_object_that_is_damaged_is_named_and_never_served() {
-    let rig = Rig::of_our_own();
+    damage_is_named(&Rig::of_our_own());
+}
+
+#[test]
+fn an_object_that_is_damaged_is_named_when_it_is_read_in_pieces_too() {
+    let mut rig = Rig::of_our_own();
+    rig.settings.tiers.read_bytes = 1 << 10;
+    damage_is_named(&rig);
+}
+
+fn damage_is_named(rig: &Rig) {
     let db = rig.open();
     let docs = filled(&db, "docs", 40);
     docs.snapshot("before").expect("a snapshot");

@@ -251,7 +251,20 @@ fn a_snapshot_is_checked_and_a_damaged_one_is_named() {
 
 #[test]
 fn a_copy_of_a_snapshot_needs_nothing_beside_it() {
-    let (rig, other) = (Rig::new(), Rig::new());
+    restored_from_a_copy(Rig::new());
+}
+
+#[test]
+fn a_copy_is_restored_piece_by_piece_too() {
+    let mut rig = Rig::new();
+    rig.settings.tiers.read_bytes = 16 << 10;
+    restored_from_a_copy(rig);
+}
+
+/// Into a database with the same settings.
+fn restored_from_a_copy(rig: Rig) {
+    let mut other = Rig::new();
+    other.settings = rig.settings.clone();
     let db = rig.open();
     let docs = filled(&db, "docs", 2_500);
     docs.delete([4_u64]).run().expect("a delete");

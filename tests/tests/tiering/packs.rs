@@ -212,6 +212,19 @@ fn a_store_that_is_down_leaves_all_where_they_were_and_says_so_to_each() {
 }
 
 #[test]
+fn slices_are_read_in_pieces_as_whole_objects_are() {
+    let mut rig = Rig::new();
+    rig.settings.tiers.read_bytes = 1024;
+    let db = rig.open();
+    let (names, docs, before) = many(&db, 6);
+    assert_eq!(demoted(&db, &names), 6);
+    assert!(docs[5].stats().cold[0].bytes > 2 * 1024, "{:?}", docs[5].stats().cold);
+    let after: Vec<_> = docs.iter().map(all).collect();
+    assert_eq!(after, before);
+    assert_eq!(rig.objects(), 0);
+}
+
+#[test]
 fn a_damaged_slice_is_named_and_its_neighbours_are_well() {
     let rig = Rig::of_our_own();
     let db = rig.open();
