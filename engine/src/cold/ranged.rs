@@ -14,7 +14,10 @@ use crate::{
 use bytes::{Buf, Bytes};
 use parquet::{
     errors::ParquetError,
-    file::reader::{ChunkReader, Length},
+    file::{
+        metadata::{ColumnChunkMetaData, RowGroupMetaData},
+        reader::{ChunkReader, Length},
+    },
 };
 use std::{
     io::{self, Read},
@@ -121,14 +124,17 @@ impl ColdRanges {
     pub(crate) fn open(end: &Window, key: &str, schema: Option<&Schema>) -> Result<Self> {
         let table = ColdTable::open(end, key, schema)?;
         // `open` has seen each range and that it lies in the file.
-        let extents: Vec<Range<u64>> = (table.metadata.metadata().row_groups().iter())
-            .map(|group| {
-                let ranges = group.columns().iter().map(|column| column.byte_range());
-                ranges.fold(u64::MAX..0, |all, (start, length)| {
-                    all.start.min(start)..all.end.max(start.saturating_add(length))
-                })
-            })
-            .collect();
+        let extent = |group: &RowGroupMetaData| {
+            let columns = group.columns().iter().map(ColumnChunkMetaData::byte_range);
+            let (mut begins, mut ends) = (u64::MAX, 0);
+            for (start, length) in columns {
+                begins = begins.min(start);
+                ends = ends.max(start.saturating_add(length));
+            }
+            begins..ends
+        };
+        let groups = table.metadata.metadata().row_groups();
+        let extents: Vec<Range<u64>> = groups.iter().map(extent).collect();
         let mut before = 0;
         for extent in &extents {
             if extent.start < before || extent.end < extent.start {

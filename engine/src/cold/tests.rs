@@ -13,6 +13,7 @@ use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use std::ops::Range;
 
 const KEY: &str = "db/c1/x.parquet";
 
@@ -24,10 +25,38 @@ fn encode_rows(schema: &Schema, rows: &[ColdRow]) -> (Bytes, Totals) {
     encode(&context(schema), rows.iter().cloned().map(Ok)).unwrap()
 }
 
+/// The rows of an object, whole and from ranges alike; an error if either way gives one.
 fn decode(bytes: Bytes, schema: &Schema) -> Result<Vec<Record>> {
+    let whole = decode_whole(bytes.clone(), schema);
+    let ranged = decode_ranges(&bytes, schema)?;
+    let rows = whole.as_ref().map(|rows| exact_out(rows.clone()));
+    assert_eq!(rows.ok(), Some(exact_out(ranged)), "less of an object cannot tell more");
+    whole
+}
+
+fn decode_whole(bytes: Bytes, schema: &Schema) -> Result<Vec<Record>> {
     let mut rows = Vec::new();
     for batch in ColdReader::open(bytes, KEY, schema)? {
         rows.extend(batch?);
+    }
+    Ok(rows)
+}
+
+/// Each row group from its own bytes, which come in small pieces, as those of the footer do.
+fn decode_ranges(bytes: &Bytes, schema: &Schema) -> Result<Vec<Record>> {
+    let len = bytes.len() as u64;
+    let window = |range: Range<u64>| {
+        let pieces = range.clone().step_by(99).map(|at| {
+            let end = range.end.min(at + 99).min(len);
+            (at, bytes.slice(at as usize..end as usize))
+        });
+        Window::new(len, pieces.collect())
+    };
+    let footer = footer_bytes(bytes, len).unwrap_or_default();
+    let object = ColdRanges::open(&window(len - footer..len), KEY, Some(schema))?;
+    let mut rows = Vec::new();
+    for (index, extent) in object.extents().iter().enumerate() {
+        rows.extend(object.group(index, window(extent.clone()))?);
     }
     Ok(rows)
 }
