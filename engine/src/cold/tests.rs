@@ -26,9 +26,11 @@ fn encode_rows(schema: &Schema, rows: &[ColdRow]) -> (Bytes, Totals) {
 }
 
 /// The rows of an object, whole and from ranges alike; an error if either way gives one.
-fn decode(bytes: Bytes, schema: &Schema) -> Result<Vec<Record>> {
-    let whole = decode_whole(bytes.clone(), schema);
-    let ranged = decode_ranges(&bytes, schema)?;
+fn decode(bytes: impl Into<Bytes>, schema: &Schema) -> Result<Vec<Record>> {
+    let bytes = bytes.into();
+    let ranged = decode_ranges(&bytes, schema);
+    let whole = decode_whole(bytes, schema);
+    let ranged = ranged?;
     let rows = whole.as_ref().map(|rows| exact_out(rows.clone()));
     assert_eq!(rows.ok(), Some(exact_out(ranged)), "less of an object cannot tell more");
     whole
@@ -185,7 +187,7 @@ proptest! {
             let at = at.index(bytes.len());
             bytes[at] ^= mask;
         }
-        if let Ok(found) = decode(bytes.into(), &schema) {
+        if let Ok(found) = decode(bytes, &schema) {
             prop_assert_eq!(exact_out(found), exact_in(&rows));
         }
     }
@@ -200,7 +202,7 @@ fn every_flipped_byte_gives_an_error_or_the_same_rows() {
         for mask in [0x01, 0x80, 0xff] {
             let mut bytes = good.to_vec();
             bytes[at] ^= mask;
-            match decode(bytes.into(), &schema) {
+            match decode(bytes, &schema) {
                 Ok(found) => assert_eq!(exact_out(found), exact_in(&rows), "byte {at} ^ {mask:#x}"),
                 Err(error) => {
                     let kinds = [ErrorKind::Corruption, ErrorKind::Incompatible];
