@@ -3,8 +3,12 @@
 //! which answers the same. Collections of other tiers have none.
 
 use super::DbCore;
-use crate::{collection::CollectionCore, error::Result};
+use crate::{
+    collection::{CollectionCore, SegmentPart},
+    error::Result,
+};
 use akidb_handoff::Tier;
+use std::sync::Arc;
 
 /// Copies the codes of one segment that is not hot yet. False if there is none that fits.
 ///
@@ -30,9 +34,17 @@ impl DbCore {
     /// # Errors
     /// What the copying of some segment met; the others were tried.
     fn make_hot(&self, collection: &CollectionCore, one: bool) -> Result<bool> {
+        // All collections are looked at after each flush of one: those with nothing to do cost next to
+        // nothing.
+        if collection.tier.tier() != Tier::Hot {
+            return Ok(false);
+        }
         let (segments, known) = {
             let state = collection.state.read();
-            (state.parts.segments().to_vec(), state.clusterings.clone())
+            let has_codes = |part: &&Arc<SegmentPart>| part.segment.code_bytes() > 0;
+            let segments: Vec<_> =
+                state.parts.segments().iter().filter(has_codes).cloned().collect();
+            (segments, state.clusterings.clone())
         };
         let (mut failed, mut any) = (None, false);
         for part in segments {

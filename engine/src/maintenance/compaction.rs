@@ -79,9 +79,13 @@ fn lacks_cells(core: &DbCore, part: &SegmentPart) -> bool {
     live >= core.shared.settings.index_rows_min.max(1) && !part.segment.has_cells()
 }
 
-/// Runs one due pick, if there is one. Returns whether it did.
+/// Runs one due pick, if there is one. Returns whether it did. A collection that is moving is for the next
+/// round: a demotion takes as long as its store, and the others must not wait for it.
 pub(crate) fn compact_due(core: &DbCore, collection: &CollectionCore) -> Result<bool> {
-    let _moves = collection.moves.lock();
+    if collection.state.read().parts.segments().is_empty() {
+        return Ok(false);
+    }
+    let Some(_moves) = collection.moves.try_lock() else { return Ok(false) };
     let mut refused = None;
     for pick in due(core, collection) {
         match core.claim_merge(collection, &pick.inputs) {

@@ -1,7 +1,14 @@
 //! Many at once: moves against moves, reads, writes, snapshots and the worker.
 
 use crate::rig::{Rig, all, filled, row};
-use akidb::{Cause, ErrorKind, Tier, blocking::Collection};
+use akidb::{
+    Cause, ErrorKind, Tier,
+    blocking::Collection,
+    tiering::{
+        MemoryStore,
+        faulty::{FaultyStore, Verb},
+    },
+};
 use akidb_tests::oracle::Rows;
 use akidb_vfs::thread::spawn;
 use parking_lot::Mutex;
@@ -354,4 +361,46 @@ fn packs_are_made_emptied_read_written_dropped_and_snapshotted_at_once() {
     assert_eq!(rig.objects(), 1, "{:?}", rig.keys());
     assert_eq!(docs.iter().map(all).collect::<Vec<_>>(), rows);
     assert_eq!(rig.objects(), 0);
+}
+
+#[test]
+fn other_collections_are_compacted_while_one_waits_for_its_store() {
+    let mut rig = Rig::of_our_own();
+    rig.settings.compaction_fanout = 2;
+    let held = Arc::new(AtomicBool::new(true));
+    let (until, reached) = (held.clone(), Arc::new(AtomicBool::new(false)));
+    let there = reached.clone();
+    let wait = move |verb| {
+        there.fetch_or(verb == Verb::Put, Ordering::SeqCst);
+        while verb == Verb::Put && until.load(Ordering::SeqCst) {
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    };
+    let store = FaultyStore::new(Arc::new(MemoryStore::new()), 1);
+    // The bucket is taken before anything waits.
+    held.store(false, Ordering::SeqCst);
+    let store = Arc::new(store.with_before_each(wait));
+    let db = rig.builder().object_store(store).open_blocking().expect("it opens");
+    let (first, second) = (filled(&db, "first", 20), filled(&db, "second", 20));
+    held.store(true, Ordering::SeqCst);
+    reached.store(false, Ordering::SeqCst);
+    let moving = first.clone();
+    let demote = move || assert!(moving.demote().expect("a demotion"));
+    let demotion = spawn("demoter", demote).expect("a thread");
+    let wait_for = |what: &dyn Fn() -> bool| {
+        while !what() {
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    };
+    wait_for(&|| reached.load(Ordering::SeqCst));
+    for round in 0..4 {
+        second.upsert([row(100 + round)]).run().expect("a row");
+        second.flush().expect("a flush");
+    }
+    // Two of one row are due. It would wait for ever if the first collection were waited for.
+    wait_for(&|| second.stats().segments.len() < 4);
+    held.store(false, Ordering::SeqCst);
+    demotion.join().expect("no panic");
+    assert_eq!(first.tier(), Tier::Cold);
+    assert_eq!(all(&second).len(), 24);
 }
