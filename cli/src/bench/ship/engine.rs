@@ -30,7 +30,7 @@ pub(super) fn ship(args: &ShipWorkerArgs, store: Arc<dyn ObjectStore>) -> Result
     let dir = dir.map_err(CliError::TempDir)?;
     let packs = BatchSettings { items_max: args.batch as u32, ..TierSettings::default().packs };
     let tiers = TierSettings { packs, moves_max: args.concurrency, ..TierSettings::default() };
-    let db = open(dir.path(), store, tiers)?;
+    let db = open(dir.path(), store, &tiers)?;
     let collections = fill(&db, args, 0..args.collections)?;
     if args.flushed {
         db.flush()?;

@@ -42,7 +42,7 @@ fn samples(args: &ShipWorkerArgs) -> Result<Vec<Bytes>> {
     let dir = tempfile::Builder::new().prefix("ship-").tempdir_in(&args.dir);
     let dir = dir.map_err(CliError::TempDir)?;
     let memory = Arc::new(MemoryStore::new());
-    let db = worker::open(dir.path(), memory.clone(), TierSettings::default())?;
+    let db = worker::open(dir.path(), memory.clone(), &TierSettings::default())?;
     let mut keys = Vec::new();
     for collection in fill(&db, args, 0..SAMPLES.min(args.collections))? {
         collection.demote()?;

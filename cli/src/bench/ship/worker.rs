@@ -71,9 +71,9 @@ pub(super) fn failed(error: StoreError) -> CliError {
 }
 
 /// A database on this store, whose collections stay where they are unless they are told.
-pub(super) fn open(dir: &Path, store: Arc<dyn ObjectStore>, tiers: TierSettings) -> Result<Db> {
+pub(super) fn open(dir: &Path, store: Arc<dyn ObjectStore>, tiers: &TierSettings) -> Result<Db> {
     let policy = TierPolicy { enabled: false, ..TierPolicy::default() };
-    let tiers = TierSettings { policy, ..tiers };
+    let tiers = TierSettings { policy, ..tiers.clone() };
     let settings = Settings { tiers, ..Settings::default() };
     Ok(DbBuilder::new(dir).settings(settings).object_store(store).open_blocking()?)
 }
