@@ -151,6 +151,8 @@ fn shipping_is_measured_at_both_levels_and_in_every_mode() {
             ("store", "both"),
             ("engine", "one"),
             ("engine", "parallel"),
+            ("engine", "batched"),
+            ("engine", "both"),
         ];
         assert_eq!(modes, expected.map(|(level, mode)| (Some(level), Some(mode))));
         for point in points {
@@ -165,9 +167,13 @@ fn shipping_is_measured_at_both_levels_and_in_every_mode() {
         let svg = read_file(&RealFs, &picture).expect("a picture");
         let svg = String::from_utf8(svg).expect("it is text");
         assert!(svg.ends_with("</svg>\n"));
-        for text in
-            ["uploads at once", "an object each", "4 in an object", "demotions of a database"]
-        {
+        for text in [
+            "uploads at once",
+            "an object each",
+            "4 in an object",
+            "demotions of a database",
+            "demotions, 4 in a pack",
+        ] {
             assert!(svg.contains(text), "{text}");
         }
         // 12 collections in fours are 3 objects, each put and verified.
