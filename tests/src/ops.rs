@@ -7,7 +7,9 @@ use crate::{
 };
 use akidb::{Durability, FieldType, Metric, Point, PointId, Schema};
 use akidb_vfs::sim::{CrashPolicy, FaultKind};
+use parking_lot::{Condvar, Mutex};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// Dimension of every generated vector.
 pub const DIM: usize = 4;
@@ -228,6 +230,12 @@ pub fn moved_or_told(result: akidb::Result<bool>) -> akidb::Result<()> {
         Err(error) if matches!(error.cause(), akidb::Cause::Moving { .. }) => Ok(()),
         other => other.map(drop),
     }
+}
+
+/// Waits, and does not park the thread: inside of a poll that would swallow the wake-up that another
+/// future of the same poll has sent it, and whoever waits for both would wait for ever.
+pub fn pause(time: Duration) {
+    Condvar::new().wait_for(&mut Mutex::new(()).lock(), time);
 }
 
 /// The schema that a sequence begins with when the shape does not matter.

@@ -5,7 +5,7 @@ use akidb::tiering::{
     ObjectStore,
     faulty::{FaultyStore, Verb},
 };
-use akidb_tests::real_server;
+use akidb_tests::{ops::pause, real_server};
 use akidb_vfs::thread::spawn;
 use parking_lot::Mutex;
 use std::{net::TcpStream, sync::Arc, thread::JoinHandle, time::Duration};
@@ -80,6 +80,6 @@ fn wait_for_its_death(restart: &JoinHandle<()>) {
     let address = endpoint.strip_prefix("http://").expect("plain HTTP on loopback");
     while TcpStream::connect(address).is_ok() && !restart.is_finished() {
         // A server that is asked without a pause has no room left for those who come to talk.
-        std::thread::park_timeout(Duration::from_millis(5));
+        pause(Duration::from_millis(5));
     }
 }

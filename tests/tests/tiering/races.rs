@@ -9,7 +9,7 @@ use akidb::{
         faulty::{FaultyStore, Verb},
     },
 };
-use akidb_tests::oracle::Rows;
+use akidb_tests::{ops::pause, oracle::Rows};
 use akidb_vfs::thread::spawn;
 use parking_lot::Mutex;
 use std::{
@@ -373,7 +373,7 @@ fn other_collections_are_compacted_while_one_waits_for_its_store() {
     let wait = move |verb| {
         there.fetch_or(verb == Verb::Put, Ordering::SeqCst);
         while verb == Verb::Put && until.load(Ordering::SeqCst) {
-            std::thread::park_timeout(Duration::from_millis(5));
+            pause(Duration::from_millis(5));
         }
     };
     let store = FaultyStore::new(Arc::new(MemoryStore::new()), 1);
@@ -389,7 +389,7 @@ fn other_collections_are_compacted_while_one_waits_for_its_store() {
     let demotion = spawn("demoter", demote).expect("a thread");
     let wait_for = |what: &dyn Fn() -> bool| {
         while !what() {
-            std::thread::park_timeout(Duration::from_millis(5));
+            pause(Duration::from_millis(5));
         }
     };
     wait_for(&|| reached.load(Ordering::SeqCst));
