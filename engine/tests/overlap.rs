@@ -49,7 +49,12 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    fn pass(&self) {
+    /// Only calls about rows wait: the worker of the tiers reads and writes the bucket's manifest when it
+    /// likes, and a test that took its call for that of a move hung, for `close` waits for the worker.
+    fn pass(&self, key: &ObjectKey) {
+        if !key.as_str().ends_with(".parquet") {
+            return;
+        }
         let mut state = self.state.lock();
         state.1 += 1;
         self.changed.notify_all();
@@ -67,7 +72,7 @@ impl Gate {
     }
 }
 
-/// A store in memory whose puts and gets wait before a gate.
+/// A store in memory whose puts and gets of rows wait before a gate.
 #[derive(Debug, Default)]
 struct GatedStore {
     inner: MemoryStore,
@@ -81,12 +86,12 @@ impl ObjectStore for GatedStore {
         body: Bytes,
         options: PutOptions,
     ) -> BoxFuture<'a, StoreResult<PutReceipt>> {
-        self.gate.pass();
+        self.gate.pass(key);
         self.inner.put(key, body, options)
     }
 
     fn get<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, StoreResult<Object>> {
-        self.gate.pass();
+        self.gate.pass(key);
         self.inner.get(key)
     }
 
