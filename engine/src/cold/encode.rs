@@ -39,8 +39,7 @@ use std::{fmt, mem, sync::Arc};
 /// memory that is touched for the first time costs more than the work.
 const WRITE_ROWS: usize = 1024;
 
-/// Encodes rows in one piece, in their order: the joined [`EncodedChunks`], for tests.
-#[cfg(any(test, feature = "testing"))]
+/// Encodes rows in one piece, in their order: the joined [`super::EncodedChunks`].
 pub(crate) fn encode(
     context: &ColdContext<'_>,
     rows: impl IntoIterator<Item = Result<ColdRow>>,

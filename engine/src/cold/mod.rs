@@ -32,7 +32,6 @@ mod tests;
 pub(crate) use chunks::{EncodedChunks, Totals};
 pub(crate) use decode::{ColdReader, RowGroups};
 pub(crate) use describe::describe;
-#[cfg(any(test, feature = "testing"))]
 pub(crate) use encode::encode;
 pub(crate) use ranged::{ColdRanges, Window, footer_bytes};
 pub(crate) use salvage::Stated;

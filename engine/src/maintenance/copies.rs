@@ -90,8 +90,8 @@ pub(crate) fn restore(
     // Nobody keeps what was written if its bytes turn out to be others: it is dropped and made anew.
     let make = |groups: &dyn RowGroups| {
         let collection = core.create_collection(name, groups.schema().clone(), None)?;
-        let made = Made { core, name, collection: Some(collection) };
-        match fill(core, made.collection()?, groups)? {
+        let made = Made { core, collection, kept: false };
+        match fill(core, &made.collection, groups)? {
             written if written == groups.rows() => Ok(made),
             written => {
                 let detail = format!("{written} rows of {}", groups.rows());
@@ -100,41 +100,29 @@ pub(crate) fn restore(
         }
     };
     let piece_bytes = core.shared.settings.tiers.read_bytes;
-    let made = if place.is_long(piece_bytes) {
+    let mut made = if place.is_long(piece_bytes) {
         reading::read(place, piece_bytes, None, |stream| make(stream))?
     } else {
         let bytes = core.block_on(get_verified(from, &parsed, head.len, head.crc32))?;
         make(&ColdReader::open_alone(bytes, key)?)?
     };
-    core.flush(made.collection()?)?;
-    made.keep()
+    core.flush(&made.collection)?;
+    made.kept = true;
+    Ok(made.collection.clone())
 }
 
 /// A collection that is dropped again unless it is kept.
 struct Made<'a> {
     core: &'a DbCore,
-    name: &'a str,
-    collection: Option<Arc<CollectionCore>>,
-}
-
-impl Made<'_> {
-    fn collection(&self) -> Result<&Arc<CollectionCore>> {
-        self.collection
-            .as_ref()
-            .ok_or_else(|| Error::bug("a collection was kept before it was full"))
-    }
-
-    fn keep(mut self) -> Result<Arc<CollectionCore>> {
-        let collection = self.collection.take();
-        collection.ok_or_else(|| Error::bug("a collection was kept twice"))
-    }
+    collection: Arc<CollectionCore>,
+    kept: bool,
 }
 
 impl Drop for Made<'_> {
     fn drop(&mut self) {
-        if self.collection.take().is_some() {
+        if !self.kept {
             // What made it fail may make this fail too; then an incomplete collection is left, and said.
-            drop(self.core.drop_collection(self.name));
+            drop(self.core.drop_collection(&self.collection.name));
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Schema,
-    cold::{ColdReader, ColdRow, EncodedChunks, RowGroups, Totals},
+    cold::{self, ColdReader, ColdRow, EncodedChunks, RowGroups, Totals},
     collection::{CollectionCore, View, parse_metadata},
     db::DbCore,
     error::{Error, Result},
@@ -22,14 +22,10 @@ use akidb_tiering::{
     ObjectKey, ObjectSource, Outcome, PutOptions, UploadError, get_slice_verified, get_verified,
 };
 use akidb_vfs::planted;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
-/// The live rows of a view, encoded while they are asked for.
-fn encoded(
-    core: &DbCore,
-    collection: &CollectionCore,
-    view: &View,
-) -> Result<EncodedChunks<impl Iterator<Item = Result<ColdRow>> + Send>> {
+/// The live rows of a view, read while they are asked for.
+fn live_rows(view: &View) -> impl Iterator<Item = Result<ColdRow>> + Send {
     let in_memtables = view.memtables.iter().flat_map(|part| {
         let live = part.rows.iter().filter(|(_, row)| row.live_at(view.lsn));
         live.map(|(_, row)| {
@@ -52,24 +48,16 @@ fn encoded(
             })
         })
     });
-    let rows = in_memtables.chain(in_segments);
-    EncodedChunks::start(&core.cold_context(collection, &view.schema), rows)
+    in_memtables.chain(in_segments)
 }
 
 /// Encodes the live rows of a view in memory.
-pub(crate) fn encode(
+pub(super) fn encode(
     core: &DbCore,
     collection: &CollectionCore,
     view: &View,
 ) -> Result<(Bytes, Totals)> {
-    let chunks = encoded(core, collection, view)?;
-    let totals = chunks.totals();
-    let mut body = BytesMut::new();
-    for chunk in chunks {
-        body.extend_from_slice(&chunk?);
-    }
-    let totals = totals.get().ok_or_else(|| Error::bug("an object was encoded without an end"))?;
-    Ok((body.freeze(), totals))
+    cold::encode(&core.cold_context(collection, &view.schema), live_rows(view))
 }
 
 /// Encodes the live rows of a view and puts them as one verified object.
@@ -81,7 +69,8 @@ pub(crate) fn put_object(
 ) -> Result<ColdMeta> {
     // A poisoned database could neither name the object nor delete it.
     core.shared.check_writable()?;
-    let chunks = encoded(core, collection, view)?;
+    let context = core.cold_context(collection, &view.schema);
+    let chunks = EncodedChunks::start(&context, live_rows(view))?;
     let totals = chunks.totals();
     let sent = send(core, key, chunks);
     sent.map_err(|error| not_sent(core, key, error))?;

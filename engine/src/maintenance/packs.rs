@@ -70,31 +70,27 @@ pub(crate) fn demote_all(core: &DbCore, due: &[Due], threads: Threads, watch: &i
 /// Demotes collections by name, as [`demote_all`]: what became of each, in the order of the names.
 pub(crate) fn demote_many(core: &DbCore, names: &[String]) -> Result<Vec<Result<bool>>> {
     core.check_may_write()?;
-    let mut ends: Vec<Option<Result<bool>>> = Vec::new();
-    let (mut due, mut places) = (Vec::new(), Vec::new());
-    for (place, name) in names.iter().enumerate() {
-        match core.collection(name) {
-            Ok(collection) => {
-                due.push(Due { collection, generation: None });
-                places.push(place);
-                ends.push(None);
-            }
-            Err(error) => ends.push(Some(Err(error))),
-        }
-    }
-    let ended = Ended(Mutex::new(due.iter().map(|_| None).collect()));
+    let found: Vec<_> = names.iter().map(|name| core.collection(name)).collect();
+    let there = found.iter().filter_map(|found| found.as_ref().ok());
+    let due: Vec<_> =
+        there.map(|collection| Due { collection: collection.clone(), generation: None }).collect();
+    let ended = Ended::default();
     demote_all(core, &due, core.move_threads(), &ended);
-    for (place, end) in places.into_iter().zip(ended.0.into_inner()) {
-        if let Some(slot) = ends.get_mut(place) {
-            *slot = end;
-        }
-    }
-    let missing = || Err(Error::bug("a demotion has no end"));
-    Ok(ends.into_iter().map(|end| end.unwrap_or_else(missing)).collect())
+    let mut ended = ended.0.into_inner();
+    let mut ends = (0..due.len()).map(|at| ended.remove(&at).unwrap_or_else(no_end));
+    Ok(found
+        .into_iter()
+        .map(|found| found.and_then(|_| ends.next().unwrap_or_else(no_end)))
+        .collect())
+}
+
+fn no_end() -> Result<bool> {
+    Err(Error::bug("a demotion has no end"))
 }
 
 /// Keeps what became of each demotion.
-struct Ended(Mutex<Vec<Option<Result<bool>>>>);
+#[derive(Default)]
+struct Ended(Mutex<Ends>);
 
 impl Watch for Ended {
     fn begins(&self, _: usize) -> bool {
@@ -102,9 +98,7 @@ impl Watch for Ended {
     }
 
     fn ended(&self, at: usize, moved: Result<bool>) {
-        if let Some(slot) = self.0.lock().get_mut(at) {
-            *slot = Some(moved);
-        }
+        self.0.lock().insert(at, moved);
     }
 }
 
@@ -113,7 +107,7 @@ fn units(core: &DbCore, due: &[Due]) -> Vec<Vec<usize>> {
     let most = core.packs().items_max.max(1) as usize;
     let (mut units, mut small) = (Vec::new(), Vec::new());
     for (at, due) in due.iter().enumerate() {
-        if !is_small(core, &due.collection) {
+        if !is_small(core, &due.collection.view()) {
             units.push(vec![at]);
             continue;
         }
@@ -126,10 +120,9 @@ fn units(core: &DbCore, due: &[Due]) -> Vec<Vec<usize>> {
     units
 }
 
-/// Whether a collection shares an object.
-fn is_small(core: &DbCore, collection: &CollectionCore) -> bool {
+/// Whether what a view holds shares an object.
+fn is_small(core: &DbCore, view: &View) -> bool {
     let packs = core.packs();
-    let (view, _) = collection.view_and_whole_object();
     packs.enabled && view.bytes() <= packs.bytes_max / SHARE_MIN
 }
 
@@ -193,7 +186,7 @@ impl<'a, W: Watch> Packing<'a, W> {
         let mut ends = BTreeMap::new();
         let shipped = ship(self.core, items, &mut ends);
         for at in places {
-            let failed = || shipped.clone().and(Err(Error::bug("a demotion has no end")));
+            let failed = || shipped.clone().and_then(|()| no_end());
             self.watch.ended(at, ends.remove(&at).unwrap_or_else(failed));
         }
     }
@@ -203,23 +196,21 @@ impl<'a, W: Watch> Packing<'a, W> {
 fn take<'a>(core: &DbCore, at: usize, due: &'a Due) -> Result<Taken<'a>> {
     core.check_may_write()?;
     let Due { collection, generation } = due;
-    let alone = || moves::move_to(core, collection, Tier::Cold, *generation).map(Taken::Ended);
-    if !is_small(core, collection) {
-        return alone();
-    }
     let claimed = match generation {
         Some(generation) => collection.tier.claim_at(*generation, Tier::Cold),
         None => collection.tier.claim(Tier::Cold),
     };
     // It knows what a refusal is called, and when a cold collection goes again.
-    let Ok(claim) = claimed else { return alone() };
+    let Ok(claim) = claimed else {
+        return moves::move_to(core, collection, Tier::Cold, *generation).map(Taken::Ended);
+    };
     // A poisoned database could neither name the object nor delete it.
     core.shared.check_writable()?;
     let moves = collection.moves.lock();
     collection.check_exists()?;
     let (view, frozen) = collection.freeze_and_view();
-    if view.live_rows() == 0 {
-        // Nothing to ship, and maybe something to record.
+    if view.live_rows() == 0 || !is_small(core, &view) {
+        // Nothing to ship, and maybe something to record; or too much to hold.
         drop(moves);
         return moves::carry_out(core, collection, claim).map(Taken::Ended);
     }
@@ -234,13 +225,8 @@ type Ends = BTreeMap<usize, Result<bool>>;
 
 /// Puts the files of all as one object, names it, and lets go of what is local.
 fn ship(core: &DbCore, items: Vec<Item<'_>>, ends: &mut Ends) -> Result<()> {
-    let key = match items.as_slice() {
-        [only] => core.cold_key(only.collection.id)?,
-        _ => core.pack_key()?,
-    };
-    put(core, &key, items.iter().map(|item| item.body.clone()).collect())?;
-    let totals: Vec<_> = items.iter().map(|item| item.totals).collect();
-    let files = files(&key, &totals);
+    let file = |item: &Item<'_>| (item.collection.id, item.totals, item.body.clone());
+    let (key, files) = put(core, items.iter().map(file).collect())?;
     let named = items.iter().zip(files.clone());
     let named: Vec<_> =
         named.map(|(item, file)| (item.collection.id, item.view.lsn, file)).collect();
@@ -260,25 +246,30 @@ fn ship(core: &DbCore, items: Vec<Item<'_>>, ends: &mut Ends) -> Result<()> {
     Ok(())
 }
 
-/// One verified object of all files, one behind the other.
-pub(super) fn put(core: &DbCore, key: &ObjectKey, files: Vec<Bytes>) -> Result<()> {
-    let len = Some(files.iter().map(|file| file.len() as u64).sum());
-    let chunks = Box::new(files.into_iter().map(Ok));
+/// Puts files as one verified object, one behind the other, and says where each lies in it. Each comes with
+/// the collection that it belongs to: one alone is an object like any other.
+pub(super) fn put(
+    core: &DbCore,
+    files: Vec<(u32, Totals, Bytes)>,
+) -> Result<(ObjectKey, Vec<ColdMeta>)> {
+    let key = match files.as_slice() {
+        [(collection, ..)] => core.cold_key(*collection)?,
+        _ => core.pack_key()?,
+    };
+    let object_len = files.iter().map(|(_, totals, _)| totals.len).sum();
+    let (mut offset, mut placed, mut bodies) = (0, Vec::new(), Vec::new());
+    let alone = files.len() == 1;
+    for (_, Totals { len, crc32, rows, min_lsn, max_lsn }, body) in files {
+        let slice = (!alone).then_some(Slice { offset, object_len });
+        placed.push(ColdMeta { key: key.to_string(), len, crc32, rows, min_lsn, max_lsn, slice });
+        bodies.push(Ok(body));
+        offset += len;
+    }
+    let (chunks, len) = (Box::new(bodies.into_iter()), Some(object_len));
     let source = ObjectSource { key: key.clone(), chunks, len, tag: Vec::new() };
     let sent = core.block_on(core.uploader.upload(source));
-    sent.map(drop).map_err(|error| not_sent(core, key, error))
-}
-
-/// Where each file lies in the object of all.
-pub(super) fn files(key: &ObjectKey, totals: &[Totals]) -> Vec<ColdMeta> {
-    let object_len = totals.iter().map(|totals| totals.len).sum();
-    let mut offset = 0;
-    let place = |&Totals { len, crc32, rows, min_lsn, max_lsn }: &Totals| {
-        let slice = (totals.len() > 1).then_some(Slice { offset, object_len });
-        offset += len;
-        ColdMeta { key: key.to_string(), len, crc32, rows, min_lsn, max_lsn, slice }
-    };
-    totals.iter().map(place).collect()
+    sent.map_err(|error| not_sent(core, &key, error))?;
+    Ok((key, placed))
 }
 
 /// The one record of a pack. An error if nothing of it was recorded. Returns the memtables that go.

@@ -8,17 +8,13 @@
 //! - A collection stays cold, and its rows are named by the manifests at any time, here or there.
 //! - Whoever is busy with a collection is not waited for: what is left behind is for the next cycle.
 
-use super::{
-    install::Change,
-    objects,
-    packs::{files, put},
-};
+use super::{install::Change, objects, packs::put};
 use crate::{
     bucket::{Contents, Lineage},
     cold::Totals,
     collection::CollectionCore,
     db::DbCore,
-    error::Result,
+    error::{Error, Result},
     manifest::{ColdMeta, ManifestState},
 };
 use akidb_tiering::{Batch, Batcher};
@@ -73,36 +69,47 @@ struct Item<'a> {
     body: Bytes,
 }
 
-/// Empties sparse packs. Returns how many collections were moved out of one.
-pub(crate) fn repack(core: &DbCore) -> Result<u64> {
+/// Empties sparse packs. Returns how many collections were moved out of one, and the last failure: what it
+/// concerns stays where it is, and keeps nothing else from moving.
+pub(crate) fn repack(core: &DbCore) -> (u64, Option<Error>) {
     let sparse = core.with_manifest(|manifest| sparse(manifest.state()));
     if sparse.is_empty() {
-        return Ok(0);
+        return (0, None);
     }
     let collections: BTreeSet<u32> = sparse.values().flatten().copied().collect();
     let all = core.all_collections();
     let mut batcher: Batcher<(), Item<'_>> = Batcher::new(core.packs());
-    let mut moved = 0;
+    let (mut moved, mut failed) = (0, None);
+    let mut ship = |batch| match ship(core, batch) {
+        Ok(count) => moved += count,
+        Err(error) => failed = Some(error),
+    };
+    let mut unread = None;
     for collection in all.iter().filter(|collection| collections.contains(&collection.id)) {
-        core.background.pause_point()?;
+        if core.background.pause_point().is_err() {
+            break;
+        }
         let Some(moves) = collection.moves.try_lock() else { continue };
         let cold = collection.state.read().cold.clone();
         let [from] = cold.as_slice() else { continue };
         if !sparse.contains_key(&from.key) || collection.check_exists().is_err() {
             continue;
         }
-        let Some(body) = objects::fetch(core, from)? else { continue };
+        let body = match objects::fetch(core, from) {
+            Ok(Some(body)) => body,
+            Ok(None) => continue,
+            Err(error) => {
+                unread = Some(error);
+                continue;
+            }
+        };
         let (now, bytes) = (core.shared.clock.monotonic(), from.len);
         let item = Item { collection, _moves: moves, from: from.clone(), body };
-        for full in batcher.push((), item, bytes, now) {
-            moved += ship(core, full)?;
-        }
+        batcher.push((), item, bytes, now).into_iter().for_each(&mut ship);
     }
-    for rest in batcher.flush_all() {
-        moved += ship(core, rest)?;
-    }
+    batcher.flush_all().into_iter().for_each(&mut ship);
     core.collect_garbage();
-    Ok(moved)
+    (moved, failed.or(unread))
 }
 
 /// Puts the files of all as one object, and names it instead of those that they were in.
@@ -110,16 +117,12 @@ fn ship(core: &DbCore, batch: Batch<(), Item<'_>>) -> Result<u64> {
     let mut items = batch.items;
     // The order in which everybody would take several `structure` locks.
     items.sort_unstable_by_key(|item| item.collection.id);
-    let key = match items.as_slice() {
-        [only] => core.cold_key(only.collection.id)?,
-        _ => core.pack_key()?,
-    };
-    put(core, &key, items.iter().map(|item| item.body.clone()).collect())?;
-    let totals = |item: &Item<'_>| {
+    let file = |item: &Item<'_>| {
         let ColdMeta { len, crc32, rows, min_lsn, max_lsn, .. } = item.from;
-        Totals { len, crc32, rows, min_lsn, max_lsn }
+        let totals = Totals { len, crc32, rows, min_lsn, max_lsn };
+        (item.collection.id, totals, item.body.clone())
     };
-    let to = files(&key, &items.iter().map(totals).collect::<Vec<_>>());
+    let (key, to) = put(core, items.iter().map(file).collect())?;
     let ids = items.iter().map(|item| item.collection.id);
     let named: Vec<_> = ids.zip(to.clone()).collect();
     let in_bucket = move |contents: &mut Contents| {

@@ -49,10 +49,10 @@ pub(super) fn run(core: &DbCore) -> TierCycle {
             counting.ended(at, moved);
         });
     }
-    let repacked = repack::repack(core).unwrap_or_else(|error| {
+    let (repacked, failed) = repack::repack(core);
+    if let Some(error) = failed {
         *last_error.lock() = Some(error);
-        0
-    });
+    }
     core.tend_store();
     let done = done.into_inner();
     let mut status = core.tiers.status.lock();

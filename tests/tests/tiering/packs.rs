@@ -301,6 +301,30 @@ fn a_pack_of_which_most_has_left_is_emptied_by_the_next_cycle() {
     }
 }
 
+#[test]
+fn a_slice_that_cannot_be_read_keeps_no_other_pack_from_being_emptied() {
+    let rig = Rig::of_our_own();
+    let db = rig.open();
+    let (names, docs, before) = many(&db, 20);
+    assert_eq!(demoted(&db, &names), 20);
+    docs[..7].iter().for_each(|docs| assert!(docs.promote().expect("a promotion")));
+    docs[10..17].iter().for_each(|docs| assert!(docs.promote().expect("a promotion")));
+    let file = docs[7].stats().cold.remove(0);
+    let (key, bucket) = (ObjectKey::new(file.key).expect("a key"), rig.bucket());
+    let mut bytes = pollster::block_on(bucket.get(&key)).expect("it is there").body.to_vec();
+    bytes[file.offset as usize + 100] ^= 1;
+    pollster::block_on(bucket.put(&key, bytes.into(), PutOptions::default())).expect("a put");
+    db.run_tiering().expect("a cycle");
+    let stats = db.stats().tiering;
+    assert_eq!(stats.repacked, 5, "all of what is left, but for one: {stats:?}");
+    assert!(stats.last_error.expect("it is told").contains(key.as_str()));
+    assert_eq!(docs[7].promote().map(drop).expect_err("damaged").kind(), ErrorKind::Corruption);
+    for n in [8, 9, 17, 18, 19] {
+        assert_eq!(all(&docs[n]), before[n]);
+    }
+    assert_eq!(rig.keys(), [key.as_str()], "a repair may read of it");
+}
+
 /// Loses power at every call on the disk that `work` makes, and opens again: every row is there, once,
 /// and the store has what the manifest names and nothing else.
 fn lose_power_anywhere(
