@@ -235,7 +235,7 @@ impl Db {
     /// became of each, in the order of the names; one that fails keeps no other from moving.
     ///
     /// # Errors
-    /// `Reopen`, `Closed`, `ReadOnly`.
+    /// `Reopen`, `Closed`, `PermissionDenied` if opened for reading only; then nothing was tried.
     pub async fn demote_many<N: Into<String>>(
         &self,
         collections: impl IntoIterator<Item = N>,

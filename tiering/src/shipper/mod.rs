@@ -3,8 +3,8 @@
 //!
 //! Owns the way from an item to its answer: memory, batch, turn, answer. The pieces are elsewhere:
 //! [`Batcher`] says when a batch leaves, [`Uploader`] puts it. Knows neither what an item is nor why
-//! it is shipped. Called by the engine, which drives [`ShipperDriver::run`] on a thread of its own or
-//! beside its work.
+//! it is shipped. Called by programs that ship what callers hand in one by one, and by the measurement of
+//! shipping. The engine knows what goes together, and hands its packs to the uploader itself.
 //!
 //! # Invariants
 //! - Every item gets one answer: where it lies, or why not. If the driver goes away, that it did.
