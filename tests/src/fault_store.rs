@@ -197,6 +197,7 @@ impl ObjectStore for FaultStore {
     ) -> BoxFuture<'a, StoreResult<ListPage>> {
         self.inner.list(prefix, after, limit)
     }
+
     /// Ranges, and nothing else that a caller could rely on.
     fn capabilities(&self) -> Capabilities {
         let mut can = Capabilities::default();

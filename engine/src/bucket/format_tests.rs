@@ -4,13 +4,13 @@
 use super::{
     error::BucketError,
     format::{HEADER_CRC_AT, HEADER_LEN, MAGIC, decode, encode},
-    protocol_tests::{collection, object},
+    protocol_tests::collection,
     state::{BucketState, Contents, Nonce, Version},
 };
 use crate::{
     FieldType, Metric, Schema,
     error::{Error, ErrorKind},
-    manifest::{Slice, SnapshotManifest},
+    manifest::{Slice, SnapshotManifest, page_tests::object},
     segment::tests::golden::{check_golden, example_in},
 };
 use akidb_vfs::{RealFs, read_file};

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     Metric, Schema,
     error::{Cause, Error, ErrorKind, Result},
-    manifest::{ColdMeta, CollectionManifest, ManifestState},
+    manifest::{CollectionManifest, ManifestState, page_tests::object},
 };
 use akidb_tiering::{
     Conditions, MemoryStore, ObjectKey, ObjectStore, PutOptions,
@@ -27,18 +27,6 @@ use uuid::Uuid;
 
 const DATABASE: Uuid = Uuid::from_u128(0xa1);
 const DAY: Duration = Duration::from_secs(24 * 3600);
-
-pub(super) fn object(key: &str) -> ColdMeta {
-    ColdMeta {
-        key: key.to_owned(),
-        len: 2773,
-        crc32: 1,
-        rows: 2,
-        min_lsn: 1,
-        max_lsn: 6,
-        slice: None,
-    }
-}
 
 pub(super) fn collection(id: u32, name: &str, keys: &[&str]) -> CollectionManifest {
     let schema = Schema::new(2, Metric::Dot);

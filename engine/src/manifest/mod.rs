@@ -6,7 +6,7 @@
 #[cfg(test)]
 mod edit_tests;
 #[cfg(test)]
-mod page_tests;
+pub(crate) mod page_tests;
 mod state;
 mod store;
 

@@ -31,7 +31,7 @@ fn empty_collection() -> CollectionManifest {
     CollectionManifest::new(0, "docs", schema)
 }
 
-fn object(key: &str) -> ColdMeta {
+pub(crate) fn object(key: &str) -> ColdMeta {
     ColdMeta {
         key: key.to_owned(),
         len: 2773,
