@@ -314,8 +314,13 @@ fn stored(rows: u64, data_bytes: u64, dim: u32) -> u64 {
     data_bytes + rows * (codes + ROW_OVERHEAD_BYTES) as u64
 }
 
+/// What the rows of a collection take, wherever they lie.
+pub(crate) fn storage_bytes(collection: &CollectionCore) -> u64 {
+    measure(collection).storage_bytes
+}
+
 /// What one collection takes.
-fn measure(collection: &Arc<CollectionCore>) -> Usage {
+fn measure(collection: &CollectionCore) -> Usage {
     let state = collection.state.read();
     let segments = || state.parts.segments().iter().map(|part| &part.segment);
     let memtables = || state.parts.memtables();

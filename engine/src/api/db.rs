@@ -151,8 +151,13 @@ impl Db {
     }
 
     /// Puts what a snapshot holds in the place of a collection, in one step: whoever looks finds the one
-    /// or the other. Handles of the old one get `NotFound`; the new one is in its namespace, and has the
-    /// schema of the snapshot. Until the step the disk holds both.
+    /// or the other. Handles of the old one get `NotFound`; the new one is in its namespace, has its pin and
+    /// its rules for tiers, and the schema of the snapshot.
+    ///
+    /// The disk never holds both: the snapshot is read and checked, the step puts its object in the place of
+    /// the old rows, and then it is read again to bring the rows here, hot if the old ones were, else warm. If
+    /// they cannot come, as where the disk is full of other things, the collection is restored and cold, and
+    /// each read of it tries again.
     ///
     /// # Errors
     /// `NotFound` (no such snapshot or collection), `Corruption` naming the object; nothing is changed

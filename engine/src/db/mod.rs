@@ -3,12 +3,13 @@
 //! [`DbCore`] is the synchronous heart; the async and the blocking API are thin layers over it.
 //! `open` builds it, `replay` reads its log, `strays` removes what crashes left, `read_only` opens
 //! without writing, `backend` picks how its log writes, `background` runs flush and compaction,
-//! `paths` names files.
+//! `create` makes, replaces and drops collections, `paths` names files.
 
 mod backend;
 pub(crate) mod background;
 mod bucket;
 mod counters;
+mod create;
 mod edits;
 mod hot;
 pub(crate) mod open;
@@ -28,6 +29,7 @@ mod tests;
 pub use bucket::BucketStats;
 use bucket::Shipping;
 pub(crate) use counters::Counters;
+pub(crate) use create::NewCollection;
 pub(crate) use open::{Components, open};
 pub(crate) use ops::{Waiting, Write};
 pub(crate) use read_only::open_read_only;
@@ -45,10 +47,9 @@ use crate::{
     commit::{CommitSink, Shared},
     error::{Cause, Error, Result},
     maintenance::{Threads, build::SegmentSite},
-    manifest::{CollectionManifest, Edit, ManifestStore},
+    manifest::{Edit, ManifestStore},
     memtable::Memtable,
-    quota::{Quotas, Usage},
-    schema::validate_name,
+    quota::Quotas,
     segment::{Segment, SegmentMeta, SegmentParams},
     tiers::Tiers,
     tombstones::{TombstoneMeta, tombstone_path},
@@ -110,23 +111,6 @@ pub(crate) struct DbCore {
     lock: Mutex<Option<Box<dyn FsLock>>>,
     /// Set if this database is only read.
     read_only: Option<ReadOnly>,
-}
-
-/// A collection to be.
-#[derive(Clone, Debug)]
-pub(crate) struct NewCollection<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) schema: Schema,
-    pub(crate) namespace: Option<&'a str>,
-    /// About what its rows take.
-    pub(crate) bytes: u64,
-}
-
-/// The edit that drops a collection, without the marks.
-fn dropping(collection: &CollectionCore) -> Edit {
-    let cold = &collection.state.read().cold;
-    let add_garbage = cold.iter().map(|object| object.key.clone()).collect();
-    Edit { drop: vec![collection.id], add_garbage, ..Edit::default() }
 }
 
 impl std::fmt::Debug for DbCore {
@@ -220,85 +204,6 @@ impl DbCore {
         }
     }
 
-    /// Creates an empty collection; durable when it returns.
-    pub(crate) fn create_collection(
-        &self,
-        name: &str,
-        schema: Schema,
-        namespace: Option<&str>,
-    ) -> Result<Arc<CollectionCore>> {
-        self.create_collection_with(
-            NewCollection { name, schema, namespace, bytes: 0 },
-            None,
-            |_| Ok(Vec::new()),
-        )
-    }
-
-    /// Creates a collection with the parts that `fill` makes for its id. One manifest record
-    /// names all of it, so it exists whole or not at all. It takes the place of `replaces`, of which the
-    /// caller holds `moves`, `flushing` and `structure`.
-    pub(crate) fn create_collection_with(
-        &self,
-        new: NewCollection<'_>,
-        replaces: Option<&CollectionCore>,
-        fill: impl FnOnce(u32) -> Result<Vec<Arc<SegmentPart>>>,
-    ) -> Result<Arc<CollectionCore>> {
-        let NewCollection { name, schema, namespace, bytes } = new;
-        validate_name(name)?;
-        namespace.map_or(Ok(()), validate_name)?;
-        schema.validate()?;
-        let _creating = self.creating.lock();
-        // After the lock, for which a close may have been waiting: see `wait_for_jobs`.
-        self.check_may_write()?;
-        let goes = |id: u32| replaces.is_some_and(|old| old.id == id);
-        if self.collections.read().values().any(|c| c.name == name && !goes(c.id)) {
-            return Err(Cause::CollectionExists { name: name.to_owned() }.into());
-        }
-        let _let_in = self.let_in(
-            namespace,
-            match replaces {
-                Some(_) => Usage::of_storage(bytes),
-                None => Usage::of_collection(bytes),
-            },
-        )?;
-        let id = self.with_manifest(|manifest| manifest.state().next_collection);
-        let parts = fill(id)?;
-        let rows_upto = parts.iter().map(|part| part.segment.meta().max_lsn).max().unwrap_or(0);
-        let record = CollectionManifest {
-            // Not the applied mark: unsynced writes below it may be lost, their LSNs given anew,
-            // and a record of this collection under such an LSN must not be skipped by replay.
-            flushed: Lsn::new(rows_upto),
-            segments: parts.iter().map(|part| part.segment.meta().clone()).collect(),
-            namespace: namespace.map(str::to_owned),
-            ..CollectionManifest::new(id, name, schema)
-        };
-        let access = self.shared.new_access();
-        let collection = Arc::new(CollectionCore::new(&record, parts.clone(), access));
-        let next_file = self.next_file.load(Ordering::Relaxed);
-        let edit =
-            Edit { put: vec![record], next_file, ..replaces.map(dropping).unwrap_or_default() };
-        let tombstones = replaces.and_then(|old| self.named_tombstones(old.id));
-        self.commit_manifest(edit).inspect_err(|_| self.discard(&parts))?;
-        // In one step: no caller finds neither.
-        let mut collections = self.collections.write();
-        collections.insert(collection.id, collection.clone());
-        if let Some(old) = replaces {
-            collections.remove(&old.id);
-        }
-        drop(collections);
-        if let Some(old) = replaces {
-            self.let_go(old, tombstones);
-        }
-        Ok(collection)
-    }
-
-    /// Gives up the files of a collection that the manifest names no more.
-    fn let_go(&self, collection: &CollectionCore, tombstones: Option<TombstoneMeta>) {
-        let segments = collection.mark_dropped(&self.shared.pool);
-        self.retire(segments);
-        self.unlink_tombstones(tombstones);
-    }
-
     /// The collection of this name.
     pub(crate) fn collection(&self, name: &str) -> Result<Arc<CollectionCore>> {
         self.shared.check_open()?;
@@ -312,29 +217,6 @@ impl DbCore {
     /// All collections, by id.
     pub(crate) fn all_collections(&self) -> Vec<Arc<CollectionCore>> {
         self.collections.read().values().cloned().collect()
-    }
-
-    /// Drops a collection with all its data; durable when it returns.
-    pub(crate) fn drop_collection(&self, name: &str) -> Result<()> {
-        self.check_may_write()?;
-        let collection = self.collection(name)?;
-        let moves = collection.moves.lock();
-        let flushing = collection.flushing.lock();
-        let structure = collection.structure.lock();
-        // Another drop, or a close, may have come first while this one waited.
-        collection.check_exists()?;
-        self.shared.check_writable()?;
-        let next_file = self.next_file.load(Ordering::Relaxed);
-        let edit = Edit { next_file, ..dropping(&collection) };
-        let tombstones = self.named_tombstones(collection.id);
-        self.commit_manifest(edit)?;
-        self.collections.write().remove(&collection.id);
-        self.let_go(&collection, tombstones);
-        drop((moves, flushing, structure));
-        // Only now: a move that has its claim may be waiting for these locks.
-        collection.tier.close();
-        self.collect_garbage();
-        Ok(())
     }
 
     /// The names of all collections, sorted.

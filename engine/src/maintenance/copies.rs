@@ -26,21 +26,10 @@ const BATCH_ROWS: usize = 1_000;
 /// Bytes of vectors that are written at a time, about.
 const BATCH_BYTES: usize = 4 << 20;
 
-/// Reads a snapshot whole: its bytes, the checksums of its rows, and their number. Returns how many.
+/// Reads a snapshot whole, and checks all of it. Returns how many rows it has.
 pub(crate) fn verify(core: &DbCore, name: &str) -> Result<u64> {
     core.shared.check_open()?;
-    let found = snapshot::find(core, name)?;
-    let gone = || Error::corruption(&*found.object.name(), 0, "it is not there");
-    let counted = objects::with_rows(core, &found.object, &found.schema, |groups| {
-        let counts = (0..groups.groups()).map(|index| Ok(groups.group(index)?.len() as u64));
-        counts.sum::<Result<u64>>()
-    })?;
-    let rows = counted.ok_or_else(gone)?;
-    if rows != found.object.rows {
-        let detail = format!("{rows} rows, the manifest says {}", found.object.rows);
-        return Err(Error::corruption(&*found.object.name(), 0, detail));
-    }
-    Ok(rows)
+    snapshot::verify(core, &snapshot::find(core, name)?)
 }
 
 /// Puts a copy of a snapshot into a store, under a key that must be free there.

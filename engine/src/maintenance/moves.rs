@@ -92,7 +92,12 @@ pub(crate) fn promote_by_hand(core: &DbCore, collection: &CollectionCore) -> Res
 /// Makes a collection local because somebody wants to read it. Waits for the move that is under
 /// way, if there is one. Returns when its rows are local or were so a moment ago.
 pub(crate) fn promote_for_read(core: &DbCore, collection: &CollectionCore) -> Result<()> {
-    match collection.tier.claim_or_wait(Tier::Warm) {
+    promote_to(core, collection, Tier::Warm)
+}
+
+/// As [`promote_for_read`], as near as `to`.
+pub(super) fn promote_to(core: &DbCore, collection: &CollectionCore, to: Tier) -> Result<()> {
+    match collection.tier.claim_or_wait(to) {
         Ok(Turn::Yours(claim)) => carry_out(core, collection, claim).map(drop),
         Ok(Turn::Done(_)) => {
             // A demotion whose parts are swapped and whose claim has not ended yet holds this.

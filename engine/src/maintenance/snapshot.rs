@@ -7,7 +7,10 @@
 //! because a write after any flush hides a row of a segment and holds its new version. Of a cold
 //! collection that nobody wrote to, its object is named: it is immutable, and whoever lets go of it last
 //! makes it garbage. Restore: fetch and verify, write a segment, then create the collection with that
-//! segment in one manifest record: it exists whole or not at all. Delete: the record drops the name and
+//! segment in one manifest record: it exists whole or not at all. Restore over a collection: verify, then put
+//! a cold collection with the snapshot's object in its place, in one record; only then, when the old rows are
+//! off the disk, bring the new ones, as a promotion does. So the object is read twice, and the disk never
+//! holds both. Delete: the record drops the name and
 //! lists the object as garbage, unless its collection is still in it, and it is deleted after.
 
 use super::{moves, objects};
@@ -16,12 +19,13 @@ use crate::{
     bucket::Contents,
     collection::{CollectionCore, SegmentPart, View},
     db::{DbCore, NewCollection},
-    error::{Cause, Result},
+    error::{Cause, Error, Result},
     manifest::{ColdMeta, Edit, SnapshotManifest},
     quota::Usage,
     schema::validate_name,
     segment::{Segment, SegmentParams},
 };
+use akidb_handoff::Tier;
 use parking_lot::MutexGuard;
 use roaring::RoaringBitmap;
 use std::sync::Arc;
@@ -127,43 +131,15 @@ pub(crate) fn restore(core: &DbCore, name: &str, new_name: &str) -> Result<Arc<C
     core.check_may_write()?;
     validate_name(new_name)?;
     let snapshot = find(core, name)?;
-    make(core, &snapshot, new_name, snapshot.namespace.as_deref(), None)
-}
-
-/// Puts what a snapshot holds in the place of a collection, in one step. The disk holds both until then.
-pub(crate) fn restore_over(
-    core: &DbCore,
-    name: &str,
-    collection: &CollectionCore,
-) -> Result<Arc<CollectionCore>> {
-    core.check_may_write()?;
-    let snapshot = find(core, name)?;
-    let moves = collection.moves.lock();
-    let flushing = collection.flushing.lock();
-    let structure = collection.structure.lock();
-    collection.check_exists()?;
-    let namespace = collection.namespace.as_deref();
-    let made = make(core, &snapshot, &collection.name, namespace, Some(collection));
-    drop((moves, flushing, structure));
-    if made.is_ok() {
-        // As for a drop: a move that has its claim may be waiting for these locks.
-        collection.tier.close();
-        core.collect_garbage();
-    }
-    made
-}
-
-fn make(
-    core: &DbCore,
-    snapshot: &SnapshotManifest,
-    name: &str,
-    namespace: Option<&str>,
-    replaces: Option<&CollectionCore>,
-) -> Result<Arc<CollectionCore>> {
-    let schema = &snapshot.schema;
-    let new = NewCollection { name, schema: schema.clone(), namespace, bytes: snapshot.object.len };
-    core.create_collection_with(new, replaces, |id| {
-        let Some(meta) = objects::fetch_segment(core, id, schema, &snapshot.object)? else {
+    let (schema, object) = (&snapshot.schema, &snapshot.object);
+    let new = NewCollection {
+        name: new_name,
+        schema: schema.clone(),
+        namespace: snapshot.namespace.as_deref(),
+        bytes: object.len,
+    };
+    core.create_collection_with(new, |id| {
+        let Some(meta) = objects::fetch_segment(core, id, schema, object)? else {
             return Ok(Vec::new());
         };
         let params = SegmentParams { collection: id, dim: schema.dim, metric: schema.metric };
@@ -171,6 +147,46 @@ fn make(
         let segment = Segment::open(&*core.fs, &core.paths.segments, &meta, params, mode)?;
         Ok(vec![Arc::new(SegmentPart::new(segment, RoaringBitmap::new()))])
     })
+}
+
+/// Puts what a snapshot holds in the place of a collection, in one step.
+pub(crate) fn restore_over(
+    core: &DbCore,
+    name: &str,
+    collection: &CollectionCore,
+) -> Result<Arc<CollectionCore>> {
+    core.check_may_write()?;
+    let snapshot = find(core, name)?;
+    // Its rows will be all that there is.
+    verify(core, &snapshot)?;
+    let to = match collection.tier.state().tier {
+        Tier::Hot => Tier::Hot,
+        Tier::Warm | Tier::Cold => Tier::Warm,
+    };
+    let restored = core.replace_collection(collection, &snapshot.schema, || {
+        if find(core, name)? != snapshot {
+            return Err(Cause::SnapshotNotFound { name: name.to_owned() }.into());
+        }
+        Ok(Some(&snapshot.object).filter(|object| object.rows > 0).into_iter().cloned().collect())
+    })?;
+    // It is restored. If its rows cannot come now, each read of it tries again, and is told why.
+    drop(moves::promote_to(core, &restored, to));
+    Ok(restored)
+}
+
+/// Reads a snapshot whole: its bytes, the checksums of its rows, and their number. Returns how many.
+pub(super) fn verify(core: &DbCore, snapshot: &SnapshotManifest) -> Result<u64> {
+    let SnapshotManifest { object, schema, .. } = snapshot;
+    let counted = objects::with_rows(core, object, schema, |groups| {
+        let counts = (0..groups.groups()).map(|index| Ok(groups.group(index)?.len() as u64));
+        counts.sum::<Result<u64>>()
+    })?;
+    let rows = counted.ok_or_else(|| Error::corruption(&*object.name(), 0, "it is not there"))?;
+    if rows != object.rows {
+        let detail = format!("{rows} rows, the manifest says {}", object.rows);
+        return Err(Error::corruption(&*object.name(), 0, detail));
+    }
+    Ok(rows)
 }
 
 /// Drops a snapshot and its object.
