@@ -34,10 +34,13 @@ use parquet::{
 };
 use std::{fmt, mem, sync::Arc};
 
-/// Rows that the Parquet writer is handed at a time. For each number of a vector it makes two levels
-/// and an index: of a whole row group at once they would be three times the size of the vectors, and
-/// memory that is touched for the first time costs more than the work.
-const WRITE_ROWS: usize = 1024;
+/// With fewer rows only metadata is compressed: for each column the encoder would make a context to compress and
+/// one to expand, which takes longer than all the rest of a hundred rows, and saves no byte in a hundred.
+const FEW_ROWS: u64 = 1024;
+/// Numbers of vectors that the Parquet writer is handed at a time, in whole rows. For each it makes two levels
+/// and an index, three times the size of the number: in pieces they stay in the cache, and in memory that was
+/// touched before, which costs more to touch for the first time than the work.
+const WRITE_NUMBERS: usize = 16 << 10;
 
 /// Encodes rows in one piece, in their order: the joined [`super::EncodedChunks`].
 pub(crate) fn encode(
@@ -46,7 +49,11 @@ pub(crate) fn encode(
 ) -> Result<(Bytes, super::Totals)> {
     let chunks = super::EncodedChunks::start(context, rows.into_iter())?;
     let totals = chunks.totals();
-    let bytes = chunks.collect::<Result<Vec<_>>>()?.concat().into();
+    let mut chunks = chunks.collect::<Result<Vec<_>>>()?;
+    let bytes = match chunks.as_mut_slice() {
+        [only] => mem::take(only),
+        several => several.concat().into(),
+    };
     let totals = totals.get().ok_or_else(|| Error::bug("an object has ended without totals"))?;
     Ok((bytes, totals))
 }
@@ -68,8 +75,9 @@ impl fmt::Debug for Encoder {
 impl Encoder {
     pub(super) fn start(context: &ColdContext<'_>) -> Result<Self> {
         let table = Arc::new(columns::table(context.schema));
-        let options =
-            ArrowWriterOptions::new().with_properties(properties()).with_skip_arrow_metadata(true);
+        let options = ArrowWriterOptions::new()
+            .with_properties(properties(context))
+            .with_skip_arrow_metadata(true);
         let writer = ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&table), options)
             .map_err(failed)?;
         let footer = Footer {
@@ -111,8 +119,9 @@ impl Encoder {
         let crc32 = checksum::row_group(&batch)
             .ok_or_else(|| Error::bug("a column of a cold object has no checksum rule"))?;
         self.footer.row_groups.push(RowGroup { rows, crc32 });
-        for first in (0..batch.num_rows()).step_by(WRITE_ROWS) {
-            let piece = batch.slice(first, WRITE_ROWS.min(batch.num_rows() - first));
+        let step = (WRITE_NUMBERS / self.footer.schema.dim.max(1) as usize).max(1);
+        for first in (0..batch.num_rows()).step_by(step) {
+            let piece = batch.slice(first, step.min(batch.num_rows() - first));
             self.writer.write(&piece).map_err(failed)?;
         }
         self.writer.flush().map_err(failed)
@@ -136,12 +145,15 @@ fn failed(_: ParquetError) -> Error {
     Error::bug("the Parquet writer refused a cold object")
 }
 
-fn properties() -> WriterProperties {
+fn properties(context: &ColdContext<'_>) -> WriterProperties {
     let vector = ColumnPath::new(columns::vector_path());
     let plain = [columns::ID, columns::LSN, columns::METADATA];
+    let zstd = Compression::ZSTD(Default::default());
+    let all = if context.rows < FEW_ROWS { Compression::UNCOMPRESSED } else { zstd };
     let builder = WriterProperties::builder()
         .set_created_by(concat!("akidb ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_compression(Compression::ZSTD(Default::default()))
+        .set_compression(all)
+        .set_column_compression(ColumnPath::from(columns::METADATA), zstd)
         .set_statistics_enabled(EnabledStatistics::Chunk)
         // Row groups end where the encoder says.
         .set_max_row_group_row_count(None)

@@ -64,4 +64,6 @@ pub(crate) struct ColdContext<'a> {
     /// The collection's number.
     pub(crate) collection: u32,
     pub(crate) schema: &'a Schema,
+    /// How many rows come: with few, not every column is compressed.
+    pub(crate) rows: u64,
 }

@@ -18,11 +18,12 @@ use std::ops::Range;
 const KEY: &str = "db/c1/x.parquet";
 
 fn context(schema: &Schema) -> ColdContext<'_> {
-    ColdContext { database: Uuid::from_u128(0xA41D), collection: 7, schema }
+    ColdContext { database: Uuid::from_u128(0xA41D), collection: 7, schema, rows: 5_000 }
 }
 
 fn encode_rows(schema: &Schema, rows: &[ColdRow]) -> (Bytes, Totals) {
-    encode(&context(schema), rows.iter().cloned().map(Ok)).unwrap()
+    let few = ColdContext { rows: rows.len() as u64, ..context(schema) };
+    encode(&few, rows.iter().cloned().map(Ok)).unwrap()
 }
 
 /// The rows of an object, whole and from ranges alike; an error if either way gives one.

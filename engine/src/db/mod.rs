@@ -40,10 +40,9 @@ pub(crate) use space::Claim;
 use space::Claims;
 
 use crate::{
-    Schema,
     budget::Budget,
     cold::ColdContext,
-    collection::{CollectionCore, SegmentPart},
+    collection::{CollectionCore, SegmentPart, View},
     commit::{CommitSink, Shared},
     error::{Cause, Error, Result},
     maintenance::{Threads, build::SegmentSite},
@@ -301,13 +300,18 @@ impl DbCore {
         read(&self.manifest.lock())
     }
 
-    /// What a cold object says of itself.
+    /// What a cold object of a view says of itself.
     pub(crate) fn cold_context<'a>(
         &self,
-        collection: &'a CollectionCore,
-        schema: &'a Schema,
+        collection: &CollectionCore,
+        view: &'a View,
     ) -> ColdContext<'a> {
-        ColdContext { database: self.database(), collection: collection.id, schema }
+        ColdContext {
+            database: self.database(),
+            collection: collection.id,
+            schema: &view.schema,
+            rows: view.live_rows(),
+        }
     }
 
     /// The id of the database.

@@ -57,7 +57,7 @@ pub(super) fn encode(
     collection: &CollectionCore,
     view: &View,
 ) -> Result<(Bytes, Totals)> {
-    cold::encode(&core.cold_context(collection, &view.schema), live_rows(view))
+    cold::encode(&core.cold_context(collection, view), live_rows(view))
 }
 
 /// Encodes the live rows of a view and puts them as one verified object.
@@ -69,7 +69,7 @@ pub(crate) fn put_object(
 ) -> Result<ColdMeta> {
     // A poisoned database could neither name the object nor delete it.
     core.shared.check_writable()?;
-    let context = core.cold_context(collection, &view.schema);
+    let context = core.cold_context(collection, view);
     let chunks = EncodedChunks::start(&context, live_rows(view))?;
     let totals = chunks.totals();
     let sent = send(core, key, chunks);

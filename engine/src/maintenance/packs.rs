@@ -18,6 +18,7 @@ use super::{
     install::Change,
     moves::{self, everything_to, refused_move},
     objects::{encode, not_sent},
+    threads::{Turn, Turns},
 };
 use crate::{
     bucket::{Contents, Lineage},
@@ -57,8 +58,11 @@ pub(crate) trait Watch: Sync {
 /// Demotes collections on some threads. Each ends as if it was demoted alone.
 pub(crate) fn demote_all(core: &DbCore, due: &[Due], threads: Threads, watch: &impl Watch) {
     let units = units(core, due);
+    // Else all encode at once and then all send at once, and as many packs lie in memory half-done.
+    let turns = Turns::new(core.site().threads.0);
     threads.run(units.len(), &|unit| {
-        let mut packing = Packing { core, watch, batcher: Batcher::new(core.packs()) };
+        let encoding = Encoding { turns: &turns, turn: None };
+        let mut packing = Packing { core, watch, encoding, batcher: Batcher::new(core.packs()) };
         for at in units.get(unit).into_iter().flatten().copied() {
             let Some(one) = due.get(at).filter(|_| watch.begins(at)) else { continue };
             packing.take(at, one);
@@ -146,16 +150,35 @@ enum Taken<'a> {
     Item(Box<Item<'a>>),
 }
 
+/// The turn at encoding, of as many as there are threads for arithmetic. It is kept from one collection of a pack
+/// to the next, so that one pack is on its way while others are encoded.
+struct Encoding<'a> {
+    turns: &'a Turns,
+    turn: Option<Turn<'a>>,
+}
+
+impl Encoding<'_> {
+    fn begin(&mut self) {
+        self.turn.get_or_insert_with(|| self.turns.take());
+    }
+
+    /// Before anything that waits for others.
+    fn pause(&mut self) {
+        self.turn = None;
+    }
+}
+
 /// The packs of one thread.
 struct Packing<'a, W> {
     core: &'a DbCore,
     watch: &'a W,
+    encoding: Encoding<'a>,
     batcher: Batcher<(), Item<'a>>,
 }
 
 impl<'a, W: Watch> Packing<'a, W> {
     fn take(&mut self, at: usize, due: &'a Due) {
-        match take(self.core, at, due) {
+        match take(self.core, at, due, &mut self.encoding) {
             Ok(Taken::Ended(moved)) => self.watch.ended(at, Ok(moved)),
             Err(error) => self.watch.ended(at, Err(error)),
             Ok(Taken::Item(item)) => {
@@ -178,7 +201,8 @@ impl<'a, W: Watch> Packing<'a, W> {
     }
 
     /// Ships a batch, and tells what became of each of it.
-    fn ship(&self, batch: Batch<(), Item<'a>>) {
+    fn ship(&mut self, batch: Batch<(), Item<'a>>) {
+        self.encoding.pause();
         let mut items = batch.items;
         // The order in which everybody would take several `structure` locks.
         items.sort_unstable_by_key(|item| item.collection.id);
@@ -193,7 +217,12 @@ impl<'a, W: Watch> Packing<'a, W> {
 }
 
 /// Claims a collection and encodes it; or demotes it alone, if it cannot share an object.
-fn take<'a>(core: &DbCore, at: usize, due: &'a Due) -> Result<Taken<'a>> {
+fn take<'a>(
+    core: &DbCore,
+    at: usize,
+    due: &'a Due,
+    encoding: &mut Encoding<'_>,
+) -> Result<Taken<'a>> {
     core.check_may_write()?;
     let Due { collection, generation } = due;
     let claimed = match generation {
@@ -202,19 +231,25 @@ fn take<'a>(core: &DbCore, at: usize, due: &'a Due) -> Result<Taken<'a>> {
     };
     // It knows what a refusal is called, and when a cold collection goes again.
     let Ok(claim) = claimed else {
+        encoding.pause();
         return moves::move_to(core, collection, Tier::Cold, *generation).map(Taken::Ended);
     };
     // A poisoned database could neither name the object nor delete it.
     core.shared.check_writable()?;
-    let moves = collection.moves.lock();
+    let moves = collection.moves.try_lock().unwrap_or_else(|| {
+        encoding.pause();
+        collection.moves.lock()
+    });
     collection.check_exists()?;
     let (view, frozen) = collection.freeze_and_view();
     if view.live_rows() == 0 || !is_small(core, &view) {
         // Nothing to ship, and maybe something to record; or too much to hold.
         drop(moves);
+        encoding.pause();
         return moves::carry_out(core, collection, claim).map(Taken::Ended);
     }
     core.commit.sync(view.lsn).wait()?;
+    encoding.begin();
     let (body, totals) = encode(core, collection, &view)?;
     let item = Item { at, collection, claim, _moves: moves, view, frozen, body, totals };
     Ok(Taken::Item(Box::new(item)))

@@ -185,7 +185,8 @@ pub fn cold(bytes: &Bytes) -> Result<u64> {
 /// # Errors
 /// A vector of another dimension than the schema's.
 pub fn cold_encode(schema: &Schema, rows: Vec<Record>) -> Result<Bytes> {
-    let context = ColdContext { database: Uuid::nil(), collection: 1, schema };
+    let (database, count) = (Uuid::nil(), rows.len() as u64);
+    let context = ColdContext { database, collection: 1, schema, rows: count };
     let rows = rows.into_iter().map(|row| {
         let Record { id, vector, metadata, lsn } = row;
         Ok(ColdRow { id, lsn, vector, metadata })

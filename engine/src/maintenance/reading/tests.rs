@@ -37,7 +37,8 @@ fn object_of(rows: u64) -> Bytes {
         metadata: Default::default(),
     };
     let schema = schema();
-    let context = ColdContext { database: Uuid::from_u128(1), collection: 1, schema: &schema };
+    let (database, schema) = (Uuid::from_u128(1), &schema);
+    let context = ColdContext { database, collection: 1, schema, rows };
     encode(&context, (0..rows).map(|n| Ok(row(n)))).unwrap().0
 }
 
