@@ -30,6 +30,11 @@ impl MemoryPool {
         self.freed.notify_waiters();
     }
 
+    /// What it holds when it is full.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
     /// True while writers may go on.
     pub(crate) fn has_room(&self) -> bool {
         self.used.load(Ordering::Relaxed) < self.limit
@@ -77,7 +82,7 @@ mod tests {
         pool.charge(100);
         let waiting = pool.clone();
         let writer = akidb_vfs::thread::spawn("test", move || {
-            pollster::block_on(waiting.wait_for_change(|| false));
+            futures_lite::future::block_on(waiting.wait_for_change(|| false));
         })
         .unwrap();
         assert!(!writer.is_finished());
@@ -89,6 +94,6 @@ mod tests {
     fn a_writer_does_not_wait_for_what_will_never_come() {
         let pool = MemoryPool::new(100);
         pool.charge(100);
-        pollster::block_on(pool.wait_for_change(|| true));
+        futures_lite::future::block_on(pool.wait_for_change(|| true));
     }
 }

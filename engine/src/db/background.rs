@@ -14,6 +14,7 @@ use crate::{
 use akidb_wal::Lsn;
 use parking_lot::{Condvar, Mutex};
 use std::{
+    cmp::Reverse,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Weak,
@@ -28,17 +29,40 @@ const TICK: Duration = Duration::from_millis(100);
 /// The longest pause after a failure. A flush does not wait for its end once there is space again.
 const PAUSE_MAX: Duration = Duration::from_secs(3);
 
+/// What is rung for a flush is looked at by all: those whose work has no hurry look for a part of the time only,
+/// one in so many. With thousands of collections a look takes long, and their small memtables ring often.
+const LOOK_SHARE: u32 = 10;
+
+/// A full pool has at least one in so many of its bytes flushed.
+const FREEZE_SHARE: u64 = 8;
+
 /// A bell: rung when there may be work.
 #[derive(Debug, Default)]
 pub(crate) struct Bell {
     rings: Mutex<u64>,
     rung: Condvar,
+    over: Mutex<bool>,
+    ended: Condvar,
 }
 
 impl Bell {
     pub(crate) fn ring(&self) {
         *self.rings.lock() += 1;
         self.rung.notify_all();
+    }
+
+    /// Wakes those who rest, and lets nobody rest any more.
+    fn end(&self) {
+        *self.over.lock() = true;
+        self.ended.notify_all();
+    }
+
+    /// Hears nothing for so long.
+    fn rest(&self, time: Duration) {
+        let mut over = self.over.lock();
+        if !*over {
+            self.ended.wait_for(&mut over, time);
+        }
     }
 
     /// Waits for a ring after the `seen`-th, at most a tick. Returns the rings so far.
@@ -147,6 +171,7 @@ impl Background {
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         self.bell.ring();
+        self.bell.end();
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
             // The last handle may be dropped by a worker itself, which must not wait for itself.
@@ -182,6 +207,11 @@ fn work(core: &Weak<DbCore>, bell: &Bell, job: Job) {
             // before it fails must not run all the time.
             pause = (pause * 2).min(PAUSE_MAX);
             resume_at = now + pause;
+        }
+        let took = core.shared.clock.monotonic().saturating_sub(now);
+        drop(core);
+        if !matches!(job, Job::Flush) {
+            bell.rest((took * (LOOK_SHARE - 1)).min(TICK));
         }
     }
 }
@@ -365,14 +395,23 @@ impl DbCore {
         }
     }
 
+    /// Freezes the largest memtables, so many that they make a part of the pool: where thousands are small, one at a
+    /// time would have every write look at all of them.
     fn freeze_largest(&self) {
         let collections = self.all_collections();
         if collections.iter().any(|c| !c.state.read().parts.frozen().is_empty()) {
             return; // a flush is on its way already
         }
         let bytes = |c: &Arc<CollectionCore>| c.state.read().parts.active().bytes();
-        if let Some(largest) = collections.iter().max_by_key(|c| bytes(c)) {
+        let mut sized: Vec<_> = collections.iter().map(|c| (bytes(c), c)).collect();
+        sized.sort_by_key(|(bytes, _)| Reverse(*bytes));
+        let mut wanted = self.shared.pool.limit() / FREEZE_SHARE;
+        for (bytes, largest) in sized.into_iter().take_while(|(bytes, _)| *bytes > 0) {
             largest.freeze();
+            wanted = wanted.saturating_sub(bytes);
+            if wanted == 0 {
+                return;
+            }
         }
     }
 }
