@@ -178,7 +178,7 @@ fn find_copy(
     let source = store::open_at(from, store, Use::Read)?;
     let key = ObjectKey::new(&*args.snapshot)
         .map_err(|_| akidb::Error::from(InputError::BadKey { key: args.snapshot.clone() }))?;
-    let found = pollster::block_on(source.head(&key)).map(drop);
+    let found = futures_lite::future::block_on(source.head(&key)).map(drop);
     found.map(|()| source).map_err(|error| CliError::Store(Box::new(error)))
 }
 

@@ -84,7 +84,7 @@ fn open_bucket(
         // No put, no condition to rely on: and who may only read could not try any.
         settings = settings.assume(Capabilities::ALL_BUT_AGES);
     }
-    let store = pollster::block_on(S3Store::open(settings));
+    let store = futures_lite::future::block_on(S3Store::open(settings));
     let store = store.map_err(|error| CliError::Store(Box::new(error)))?;
     let surroundings = Surroundings::of_machine().map_err(CliError::Thread)?;
     Ok(Arc::new(RetryingStore::new(Arc::new(store), EndpointSettings::default(), surroundings)))
@@ -155,7 +155,7 @@ pub(crate) fn check(args: &StoreArgs, output: Output) -> Result<ExitCode> {
     let Some(store) = open(args, Use::Write)? else { return Err(CliError::WhichStore) };
     let scratch = format!("akidb-probe/{:032x}", SystemRandom::new().next_u128());
     let scratch = ObjectKey::new(scratch).expect("hexadecimal digits are a key");
-    let found = pollster::block_on(probe(&*store, &scratch));
+    let found = futures_lite::future::block_on(probe(&*store, &scratch));
     let found = found.map_err(|error| CliError::Store(Box::new(error)))?;
     // The probe races within one process, where a directory keeps its word.
     let directory = matches!(args.store, Some(StorePlace::File(_)));

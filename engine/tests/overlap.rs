@@ -345,7 +345,7 @@ fn a_flush_that_fails_again_and_again_takes_no_more_space() {
         assert_eq!(docs.flush().unwrap_err().kind(), ErrorKind::NoSpace);
         assert_eq!(files(), before, "{:?}", fs.files());
     }
-    let objects = pollster::block_on(store.list("", None, usize::MAX)).unwrap().objects;
+    let objects = futures_lite::future::block_on(store.list("", None, usize::MAX)).unwrap().objects;
     assert!(objects.iter().all(|object| object.key.as_str() == "manifest"), "{objects:?}");
     fs.clear_faults();
     docs.flush().unwrap();

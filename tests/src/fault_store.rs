@@ -100,7 +100,7 @@ impl FaultStore {
     /// # Panics
     /// Never: a store in memory lists.
     pub fn objects(&self) -> usize {
-        let page = pollster::block_on(self.inner.list("", None, usize::MAX));
+        let page = futures_lite::future::block_on(self.inner.list("", None, usize::MAX));
         let objects = page.expect("memory lists").objects;
         objects.iter().filter(|object| object.key.as_str().ends_with(".parquet")).count()
     }

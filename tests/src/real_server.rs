@@ -86,7 +86,7 @@ pub fn bucket(prefix: &str) -> Result<S3Store, String> {
         .credentials(credentials)
         .assume(capabilities()?)
         .allow_plain_http();
-    pollster::block_on(S3Store::open(settings)).map_err(|error| error.to_string())
+    futures_lite::future::block_on(S3Store::open(settings)).map_err(|error| error.to_string())
 }
 
 /// The same, which tries again for as long as a server takes to start.

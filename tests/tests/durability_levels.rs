@@ -295,9 +295,10 @@ fn d11_a_clock_that_jumps_back_and_forth_changes_no_answer() {
 #[test]
 fn d4_a_dropped_future_never_tears_its_batch() {
     let dir = tempfile::tempdir().expect("a directory");
-    let db = pollster::block_on(akidb::Db::open(dir.path())).expect("it opens");
+    let db = futures_lite::future::block_on(akidb::Db::open(dir.path())).expect("it opens");
     let schema = plain_schema();
-    let docs = pollster::block_on(db.create_collection("docs", schema)).expect("a new name");
+    let docs =
+        futures_lite::future::block_on(db.create_collection("docs", schema)).expect("a new name");
     for batch in 0..60_u64 {
         let rows = (0..20).map(|n| row(batch * 100 + n, batch));
         let mut write = docs.upsert(rows).into_future();
@@ -308,7 +309,8 @@ fn d4_a_dropped_future_never_tears_its_batch() {
         drop(write);
     }
     // A write behind them all has them all before it.
-    pollster::block_on(docs.upsert([row(1_000_000, 1)]).into_future()).expect("a write");
+    futures_lite::future::block_on(docs.upsert([row(1_000_000, 1)]).into_future())
+        .expect("a write");
     let check = |docs: &Collection, wanted: &[u64]| {
         for batch in 0..60_u64 {
             let ids = (0..20).map(|n| batch * 100 + n);
@@ -318,7 +320,7 @@ fn d4_a_dropped_future_never_tears_its_batch() {
             assert_eq!(found, if queued { 20 } else { 0 }, "batch {batch}, queued: {queued}");
         }
     };
-    pollster::block_on(db.close()).expect("it closes");
+    futures_lite::future::block_on(db.close()).expect("it closes");
     let db = Db::open(dir.path()).expect("it opens");
     check(&db.collection("docs").expect("it is there"), &[0, 20]);
 }

@@ -41,7 +41,7 @@ mod tests {
             .await
         };
         let futures: Vec<BoxFuture<'_, i32>> = vec![Box::pin(slow), Box::pin(ready(2))];
-        assert_eq!(pollster::block_on(all(futures)), [1, 2]);
-        assert!(pollster::block_on(all(Vec::<BoxFuture<'_, ()>>::new())).is_empty());
+        assert_eq!(futures_lite::future::block_on(all(futures)), [1, 2]);
+        assert!(futures_lite::future::block_on(all(Vec::<BoxFuture<'_, ()>>::new())).is_empty());
     }
 }

@@ -17,8 +17,8 @@
 //! let store = MemoryStore::new();
 //! let key = ObjectKey::new("c/1/rows.parquet")?;
 //! let put = store.put(&key, "bytes".into(), PutOptions::if_absent());
-//! let receipt = pollster::block_on(put)?;
-//! let head = pollster::block_on(store.head(&key))?;
+//! let receipt = futures_lite::future::block_on(put)?;
+//! let head = futures_lite::future::block_on(store.head(&key))?;
 //! assert_eq!((head.len, head.crc32), (receipt.len, receipt.crc32));
 //! # Ok(())
 //! # }

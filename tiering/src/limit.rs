@@ -97,7 +97,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn take(limit: &AdaptiveLimit, count: u32) -> Vec<Permit<'_>> {
-        (0..count).map(|_| pollster::block_on(limit.acquire())).collect()
+        (0..count).map(|_| futures_lite::future::block_on(limit.acquire())).collect()
     }
 
     #[test]
@@ -129,13 +129,13 @@ mod tests {
         ) {
             let limit = AdaptiveLimit::new(max);
             for answered in answers {
-                let permit = pollster::block_on(limit.acquire());
+                let permit = futures_lite::future::block_on(limit.acquire());
                 if answered { permit.answered() } else { permit.throttled() }
                 prop_assert!((1..=max.max(1)).contains(&limit.limit()));
             }
             // Whatever happened, it comes back to what is allowed.
             for _ in 0..max * max + 1 {
-                pollster::block_on(limit.acquire()).answered();
+                futures_lite::future::block_on(limit.acquire()).answered();
             }
             prop_assert_eq!(limit.limit(), max.max(1));
         }

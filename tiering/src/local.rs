@@ -71,8 +71,8 @@ const TEMP_MARK: char = '~';
 /// let dir = tempfile::tempdir()?;
 /// let store = LocalStore::open(Arc::new(RealFs), dir.path().join("bucket"))?;
 /// let key = ObjectKey::new("c/1/rows.parquet")?;
-/// pollster::block_on(store.put(&key, "bytes".into(), PutOptions::default()))?;
-/// assert_eq!(pollster::block_on(store.get(&key))?.body, "bytes");
+/// futures_lite::future::block_on(store.put(&key, "bytes".into(), PutOptions::default()))?;
+/// assert_eq!(futures_lite::future::block_on(store.get(&key))?.body, "bytes");
 /// # Ok(())
 /// # }
 /// ```

@@ -30,10 +30,10 @@ use std::{
 /// use akidb_tiering::{MemoryStore, ObjectKey, ObjectStore, Pieces};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let (store, key) = (MemoryStore::new(), ObjectKey::new("a")?);
-/// pollster::block_on(store.put(&key, "the rows".into(), Default::default()))?;
+/// futures_lite::future::block_on(store.put(&key, "the rows".into(), Default::default()))?;
 /// let ranges = [0..4, 4..8];
 /// let mut pieces = Pieces::new(&store, &key, &ranges, 2);
-/// let mut next = || pollster::block_on(pieces.next()).transpose();
+/// let mut next = || futures_lite::future::block_on(pieces.next()).transpose();
 /// assert_eq!((next()?, next()?), (Some("the ".into()), Some("rows".into())));
 /// assert_eq!(next()?, None);
 /// # Ok(())
@@ -131,7 +131,7 @@ mod tests {
         faulty::{Fault, FaultyStore, Verb},
         sleep::TimerSleep,
     };
-    use pollster::block_on;
+    use futures_lite::future::block_on;
     use std::{sync::Arc, time::Duration};
 
     const BODY: &[u8] = b"0123456789";

@@ -27,7 +27,7 @@ const RACING_CREATES: u8 = 8;
 /// use akidb_tiering::{MemoryStore, ObjectKey, ObjectStore, probe};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let store = MemoryStore::new();
-/// let found = pollster::block_on(probe(&store, &ObjectKey::new("probe/1f")?))?;
+/// let found = futures_lite::future::block_on(probe(&store, &ObjectKey::new("probe/1f")?))?;
 /// assert_eq!(found, store.capabilities());
 /// # Ok(())
 /// # }

@@ -29,7 +29,7 @@ pub trait Sleep: Send + Sync + Debug {
 /// use akidb_tiering::{Sleep, TimerSleep};
 /// use std::time::Duration;
 /// let timer = TimerSleep::start()?;
-/// pollster::block_on(timer.sleep(Duration::from_millis(1)));
+/// futures_lite::future::block_on(timer.sleep(Duration::from_millis(1)));
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
@@ -188,7 +188,7 @@ mod tests {
                 woken.lock().push(millis);
             })
         };
-        pollster::block_on(join::all([60, 1, 30].map(sleeper).into()));
+        futures_lite::future::block_on(join::all([60, 1, 30].map(sleeper).into()));
         // In which order is the scheduler's to say on a busy machine.
         let mut woken = woken.into_inner();
         woken.sort_unstable();
@@ -200,7 +200,7 @@ mod tests {
         let timer = TimerSleep::start().unwrap();
         let pause = timer.sleep(Duration::from_secs(1_000_000));
         drop(timer);
-        pollster::block_on(pause);
+        futures_lite::future::block_on(pause);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use akidb_tiering::{
     StoreErrorKind, contract, probe,
 };
 use akidb_vfs::{RealFs, sim::SimFs, thread::spawn_scoped};
-use pollster::block_on;
+use futures_lite::future::block_on;
 use std::sync::Arc;
 
 #[test]

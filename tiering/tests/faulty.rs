@@ -8,7 +8,7 @@ use akidb_tiering::{
     get_verified, probe, put_verified,
 };
 use bytes::Bytes;
-use pollster::block_on;
+use futures_lite::future::block_on;
 use proptest::prelude::*;
 use std::{sync::Arc, time::Duration};
 

@@ -9,7 +9,7 @@ use akidb_vfs::{
     Fs, FsOp,
     sim::{CrashPolicy, Fault, FaultKind, PowerMoment, SimFs},
 };
-use pollster::block_on;
+use futures_lite::future::block_on;
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 const MANY_BYTES: usize = 3000;

@@ -9,7 +9,7 @@ use akidb_vfs::{
     SystemRandom,
     sim::{CrashPolicy, PowerMoment, SimFs},
 };
-use pollster::block_on;
+use futures_lite::future::block_on;
 use std::sync::Arc;
 
 const LENS: [usize; 3] = [3_000, 700, 1];

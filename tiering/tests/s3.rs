@@ -12,7 +12,7 @@ use akidb_tiering::{
 };
 use akidb_vfs::{RealFs, SystemRandom, sim::SimClock};
 use bytes::Bytes;
-use pollster::block_on;
+use futures_lite::future::block_on;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 fn server() -> S3Server {

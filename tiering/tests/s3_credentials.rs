@@ -6,8 +6,8 @@ use akidb_tiering::{
     s3::{Credentials, S3Settings, S3Store},
 };
 use akidb_vfs::{RealFs, SystemClock, SystemRandom, thread::spawn, write_file_durably};
+use futures_lite::future::block_on;
 use parking_lot::Mutex;
-use pollster::block_on;
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Read, Write},

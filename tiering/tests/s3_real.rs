@@ -14,7 +14,7 @@ use akidb_tiering::{
 };
 use akidb_vfs::{RealFs, read_file};
 use bytes::Bytes;
-use pollster::block_on;
+use futures_lite::future::block_on;
 use std::{collections::BTreeMap, path::Path, process::Command};
 
 fn variable(name: &str) -> String {

@@ -281,7 +281,7 @@ mod tests {
                     // Threads, tasks, and callers that have gone, in one group.
                     let work = move || match n % 5 {
                         0 => drop(answer),
-                        1 => assert_eq!(pollster::block_on(answer), Some(n)),
+                        1 => assert_eq!(futures_lite::future::block_on(answer), Some(n)),
                         _ => assert_eq!(answer.wait(), Some(n)),
                     };
                     spawn("waiter", work).unwrap()

@@ -164,7 +164,7 @@ mod tests {
     fn a_ticket_can_be_awaited() {
         let (promise, ticket) = ticket();
         let work = akidb_vfs::thread::spawn("answer", move || promise.answer(Ok(1)));
-        assert_eq!(pollster::block_on(ticket).unwrap(), 1);
+        assert_eq!(futures_lite::future::block_on(ticket).unwrap(), 1);
         work.unwrap().join().unwrap();
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn open(endpoint: &str, requests: u32) -> Result<Arc<RetryingStore>> 
         .credentials(Credentials::new(ACCESS_KEY, SECRET_KEY))
         .allow_plain_http()
         .assume(Capabilities::ALL_BUT_AGES);
-    let store = pollster::block_on(S3Store::open(settings));
+    let store = futures_lite::future::block_on(S3Store::open(settings));
     let store = store.map_err(|error| CliError::Store(Box::new(error)))?;
     let surroundings = Surroundings::of_machine().map_err(CliError::Thread)?;
     let defaults = EndpointSettings::default();

@@ -475,6 +475,11 @@ impl Collection {
         durability: Option<Durability>,
     ) -> Result<Receipt> {
         let waiting = Waiting::Thread;
-        pollster::block_on(self.core.write(&self.collection, write, durability, waiting))
+        futures_lite::future::block_on(self.core.write(
+            &self.collection,
+            write,
+            durability,
+            waiting,
+        ))
     }
 }

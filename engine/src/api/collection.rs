@@ -289,7 +289,12 @@ impl Collection {
             // It reads first, and may promote: not on the caller's thread.
             return self
                 .job("write", move |core, collection| {
-                    pollster::block_on(core.write(collection, write, durability, Waiting::Thread))
+                    futures_lite::future::block_on(core.write(
+                        collection,
+                        write,
+                        durability,
+                        Waiting::Thread,
+                    ))
                 })
                 .await;
         }

@@ -21,7 +21,7 @@ use akidb_tiering::{
 };
 use akidb_vfs::{SystemRandom, sim::SimClock};
 use akidb_wal::Lsn;
-use pollster::block_on;
+use futures_lite::future::block_on;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use uuid::Uuid;
 

@@ -332,7 +332,7 @@ impl DbCore {
 
     /// Waits for an object-store call on this thread.
     pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
-        pollster::block_on(future)
+        futures_lite::future::block_on(future)
     }
 
     /// Stops the background work, seals the log, waits for jobs that other threads are at, and

@@ -25,7 +25,8 @@ pub(super) fn begin(
     let Some(store) = parts.store.as_ref().filter(|_| parts.from_bucket) else {
         return Ok((ManifestState::default(), None));
     };
-    let found = pollster::block_on(Root::new(store.clone(), "").look()).map_err(Cause::from)?;
+    let found =
+        futures_lite::future::block_on(Root::new(store.clone(), "").look()).map_err(Cause::from)?;
     let Some(found) = found else {
         return Err(Cause::NoDatabase { dir: PathBuf::from("the object store") }.into());
     };

@@ -15,13 +15,16 @@ use crate::{
 use akidb_vfs::{
     SystemRandom,
     sim::{SimClock, SimFs},
+    thread::spawn,
 };
 use akidb_wal::{Answer, Commit, Lsn, Sink, WalError};
 use std::{
+    future::poll_fn,
     path::Path,
     pin::pin,
-    sync::Arc,
+    sync::{Arc, mpsc},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 fn core() -> Arc<DbCore> {
@@ -109,4 +112,34 @@ fn nothing_is_refused_because_of_a_write_that_failed() {
     sink.failed(&Arc::new(WalError::Closed));
     assert_eq!(answered(&mut first), Some(Err(ErrorKind::Closed)));
     assert_eq!(answered(&mut second), Some(Err(ErrorKind::Closed)));
+}
+
+#[test]
+fn a_store_that_parks_the_thread_while_it_is_polled_loses_no_wake_up() {
+    // As one does that waits for a channel or for another client: its wait takes the token of a wake-up that
+    // came before.
+    let mut polls = 0;
+    let call = poll_fn(move |context: &mut Context<'_>| {
+        polls += 1;
+        if polls == 2 {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        let (answer, other) = mpsc::channel();
+        let late = || (0..1_000).for_each(|_| std::thread::yield_now());
+        let client = spawn("client", move || {
+            late();
+            answer.send(()).expect("somebody waits");
+        });
+        other.recv().expect("an answer");
+        client.expect("a thread").join().expect("no panic");
+        Poll::Pending
+    });
+    let (reply, ended) = mpsc::channel();
+    let waits = spawn("call", move || {
+        core().block_on(call);
+        reply.send(()).expect("somebody waits");
+    });
+    ended.recv_timeout(Duration::from_secs(60)).expect("it is polled again");
+    waits.expect("a thread").join().expect("no panic");
 }

@@ -22,8 +22,8 @@ use crate::{
 use akidb_tiering::{Misreads, ObjectKey, ObjectStore, Pieces, StoreErrorKind};
 use akidb_vfs::planted;
 use bytes::Bytes;
+use futures_lite::future::block_on;
 use parking_lot::Mutex;
-use pollster::block_on;
 use std::{
     collections::{BTreeSet, VecDeque},
     iter,

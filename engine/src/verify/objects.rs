@@ -72,7 +72,7 @@ impl Objects {
     fn get(&self, key: &str) -> Result<Option<Bytes>> {
         let key = ObjectKey::new(key).map_err(Error::from)?;
         match &self.store {
-            Some(store) => match pollster::block_on(store.get(&key)) {
+            Some(store) => match futures_lite::future::block_on(store.get(&key)) {
                 Ok(object) => Ok(Some(object.body)),
                 Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
                 Err(error) => Err(error.into()),

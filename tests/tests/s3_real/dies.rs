@@ -166,7 +166,7 @@ fn while_its_server_dies_again_and_again_no_row_is_lost_and_in_the_end_the_bucke
         let mut rng = fastrand::Rng::with_seed(1);
         let timer = TimerSleep::start().expect("a thread");
         for _ in 0..8 {
-            pollster::block_on(timer.sleep(Duration::from_millis(rng.u64(50..1_500))));
+            futures_lite::future::block_on(timer.sleep(Duration::from_millis(rng.u64(50..1_500))));
             real_server::restart().expect("the server comes back");
         }
         told.store(true, Ordering::SeqCst);

@@ -63,7 +63,8 @@ impl Rig {
 
     /// The keys of all objects of rows.
     pub(crate) fn objects(&self) -> Vec<String> {
-        let page = pollster::block_on(self.bucket().list("", None, 1_000)).expect("a listing");
+        let page =
+            futures_lite::future::block_on(self.bucket().list("", None, 1_000)).expect("a listing");
         let keys = page.objects.into_iter().map(|object| object.key.to_string());
         keys.filter(|key| key.ends_with(".parquet")).collect()
     }
@@ -72,7 +73,10 @@ impl Rig {
     pub(crate) fn uploads(&self) -> usize {
         let bucket = self.bucket();
         let parts = bucket.multipart().expect("these servers have parts");
-        pollster::block_on(parts.list_uploads("", None, 1_000)).expect("a listing").uploads.len()
+        futures_lite::future::block_on(parts.list_uploads("", None, 1_000))
+            .expect("a listing")
+            .uploads
+            .len()
     }
 }
 

@@ -176,9 +176,10 @@ fn a_bucket_of_another_database_or_with_foreign_or_cut_bytes_is_refused() {
     let key = ObjectKey::new("manifest").expect("a key");
     let store = rig.bucket();
     let put = |body: Vec<u8>| {
-        pollster::block_on(store.put(&key, body.into(), Default::default())).expect("a put");
+        futures_lite::future::block_on(store.put(&key, body.into(), Default::default()))
+            .expect("a put");
     };
-    let good = pollster::block_on(store.get(&key)).expect("it is there").body.to_vec();
+    let good = futures_lite::future::block_on(store.get(&key)).expect("it is there").body.to_vec();
     put(b"somebody's notes".to_vec());
     let other = tempfile::tempdir().expect("a directory");
     let restore = || restored(&rig, other.path()).map(drop).expect_err("not a manifest");
@@ -244,7 +245,7 @@ fn world(seed: u64) -> (World, Arc<MemoryStore>) {
 }
 
 fn objects(store: &MemoryStore) -> usize {
-    let page = pollster::block_on(store.list("", None, 1_000)).expect("a listing");
+    let page = futures_lite::future::block_on(store.list("", None, 1_000)).expect("a listing");
     page.objects.iter().filter(|object| holds_rows(object.key.as_str())).count()
 }
 

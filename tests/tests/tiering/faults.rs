@@ -319,10 +319,12 @@ fn a_server_that_takes_no_connection_is_given_up_and_is_known_to_have_done_nothi
     let (listener, _waiting) = full_address();
     let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
     let settings = rig.bucket_settings().endpoint(endpoint).assume(Capabilities::ALL_BUT_AGES);
-    let bucket = Arc::new(pollster::block_on(S3Store::open(settings)).expect("nothing is asked"));
+    let bucket = Arc::new(
+        futures_lite::future::block_on(S3Store::open(settings)).expect("nothing is asked"),
+    );
     let key = ObjectKey::new("a").expect("a key");
     let put = bucket.put(&key, "rows".into(), PutOptions::default());
-    let error = pollster::block_on(put).map(drop).expect_err("nobody is there");
+    let error = futures_lite::future::block_on(put).map(drop).expect_err("nobody is there");
     assert_eq!((error.kind, error.outcome), (StoreErrorKind::Unavailable, Outcome::NotDone));
     assert!(error.to_string().contains("connect"), "{error}");
     let builder = rig.builder().clock(Arc::new(rig.clock.clone())).inline();

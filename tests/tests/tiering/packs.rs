@@ -131,7 +131,7 @@ fn what_may_not_move_any_more_is_left_out_and_the_others_go() {
     let (left, _) = (docs[1].pin(false).expect("no pin"), docs[4].pin(false).expect("no pin"));
     *pins.lock() = vec![docs[1].clone(), docs[4].clone()];
     let packs = || {
-        let page = pollster::block_on(store.list("", None, 100)).expect("a listing");
+        let page = futures_lite::future::block_on(store.list("", None, 100)).expect("a listing");
         page.objects.iter().filter(|object| object.key.as_str().contains("/packs/")).count()
     };
     assert_eq!((left, packs()), ((), 1));
@@ -236,12 +236,13 @@ fn a_damaged_slice_is_named_and_its_neighbours_are_well() {
     assert_eq!(demoted(&db, &names), 5);
     let key = ObjectKey::new(docs[2].stats().cold[0].key.clone()).expect("a key");
     let bucket = rig.bucket();
-    let object = pollster::block_on(bucket.get(&key)).expect("it is there").body;
+    let object = futures_lite::future::block_on(bucket.get(&key)).expect("it is there").body;
     let offset = docs[2].stats().cold[0].offset;
     assert!(offset > 0, "it is the third");
     let mut bytes = object.to_vec();
     bytes[offset as usize + 100] ^= 1;
-    pollster::block_on(bucket.put(&key, bytes.into(), PutOptions::default())).expect("a put");
+    futures_lite::future::block_on(bucket.put(&key, bytes.into(), PutOptions::default()))
+        .expect("a put");
     let named = format!("{key}#{offset}");
     drop((docs, db));
     let report = Verify::new(rig.dir.path()).object_store(rig.store()).run().expect("a look");
@@ -311,9 +312,11 @@ fn a_slice_that_cannot_be_read_keeps_no_other_pack_from_being_emptied() {
     docs[10..17].iter().for_each(|docs| assert!(docs.promote().expect("a promotion")));
     let file = docs[7].stats().cold.remove(0);
     let (key, bucket) = (ObjectKey::new(file.key).expect("a key"), rig.bucket());
-    let mut bytes = pollster::block_on(bucket.get(&key)).expect("it is there").body.to_vec();
+    let mut bytes =
+        futures_lite::future::block_on(bucket.get(&key)).expect("it is there").body.to_vec();
     bytes[file.offset as usize + 100] ^= 1;
-    pollster::block_on(bucket.put(&key, bytes.into(), PutOptions::default())).expect("a put");
+    futures_lite::future::block_on(bucket.put(&key, bytes.into(), PutOptions::default()))
+        .expect("a put");
     db.run_tiering().expect("a cycle");
     let stats = db.stats().tiering;
     assert_eq!(stats.repacked, 5, "all of what is left, but for one: {stats:?}");
@@ -353,7 +356,7 @@ fn lose_power_anywhere(
         let docs: Vec<_> = names.iter().map(|name| db.collection(name).expect("there")).collect();
         let cold = docs.iter().flat_map(|docs| docs.stats().cold);
         let named: BTreeSet<_> = cold.map(|object| object.key).collect();
-        let page = pollster::block_on(store.list("", None, 1_000)).expect("a listing");
+        let page = futures_lite::future::block_on(store.list("", None, 1_000)).expect("a listing");
         let keys = page.objects.iter().map(|object| object.key.as_str());
         let there: BTreeSet<_> = keys.filter(|key| *key != "manifest").map(str::to_owned).collect();
         assert_eq!(there, named, "call {nth}");

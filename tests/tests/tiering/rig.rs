@@ -132,7 +132,8 @@ impl Rig {
     }
 
     pub(crate) fn keys(&self) -> Vec<String> {
-        let page = pollster::block_on(self.bucket().list("", None, 1_000)).expect("a listing");
+        let page =
+            futures_lite::future::block_on(self.bucket().list("", None, 1_000)).expect("a listing");
         let keys = page.objects.into_iter().map(|object| object.key.to_string());
         keys.filter(|key| holds_rows(key)).collect()
     }
@@ -144,7 +145,7 @@ pub(crate) fn holds_rows(key: &str) -> bool {
 }
 
 fn opened(settings: S3Settings) -> S3Store {
-    pollster::block_on(S3Store::open(settings)).expect("the bucket opens")
+    futures_lite::future::block_on(S3Store::open(settings)).expect("the bucket opens")
 }
 
 /// The bucket of the server that the environment names.

@@ -20,7 +20,7 @@ const PREFIX: &str = "akidb-contract/";
 ///
 /// ```
 /// let store = akidb_tiering::MemoryStore::new();
-/// pollster::block_on(akidb_tiering::contract::run(&store));
+/// futures_lite::future::block_on(akidb_tiering::contract::run(&store));
 /// ```
 ///
 /// # Panics

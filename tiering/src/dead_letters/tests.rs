@@ -6,7 +6,7 @@ use akidb_vfs::{
     FsOp, SystemRandom, read_file,
     sim::{Fault, FaultKind, SimClock, SimFs},
 };
-use pollster::block_on;
+use futures_lite::future::block_on;
 use proptest::prelude::*;
 use std::{collections::BTreeMap, time::Duration};
 

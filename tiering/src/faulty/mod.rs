@@ -36,7 +36,7 @@ pub use plan::{Fault, Verb};
 /// let store = FaultyStore::new(Arc::new(MemoryStore::new()), 1);
 /// store.fail_nth(Verb::Put, 2, Fault::Forbidden);
 /// let key = ObjectKey::new("c/1")?;
-/// let put = || pollster::block_on(store.put(&key, "rows".into(), Default::default()));
+/// let put = || futures_lite::future::block_on(store.put(&key, "rows".into(), Default::default()));
 /// assert!(put().is_ok());
 /// assert_eq!(put().unwrap_err().kind, StoreErrorKind::PermissionDenied);
 /// assert!(put().is_ok());

@@ -124,7 +124,7 @@ pub struct EndpointStats {
 /// };
 /// let store = RetryingStore::new(faulty, EndpointSettings::default(), surroundings);
 /// let key = ObjectKey::new("c/1")?;
-/// pollster::block_on(store.put(&key, "rows".into(), Default::default()))?;
+/// futures_lite::future::block_on(store.put(&key, "rows".into(), Default::default()))?;
 /// assert_eq!(store.stats().retries, 2);
 /// # Ok(())
 /// # }

@@ -7,8 +7,8 @@ use crate::{
     join,
 };
 use akidb_vfs::{SystemRandom, sim::SimClock};
+use futures_lite::future::block_on;
 use parking_lot::Mutex;
-use pollster::block_on;
 use proptest::prelude::*;
 
 /// Pauses that take no time but move the clock.

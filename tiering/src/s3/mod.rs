@@ -52,7 +52,7 @@ pub use settings::{Addressing, CredentialSource, Encryption, S3Settings, Timeout
 /// use akidb_tiering::{ObjectStore, s3::{S3Settings, S3Store}};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let settings = S3Settings::new("vectors").region("eu-west-1").prefix("production");
-/// let store = pollster::block_on(S3Store::open(settings))?;
+/// let store = futures_lite::future::block_on(S3Store::open(settings))?;
 /// for missing in store.capabilities().missing() {
 ///     println!("this server lacks {missing}");
 /// }

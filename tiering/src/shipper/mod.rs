@@ -145,12 +145,12 @@ impl<G> fmt::Debug for ShipperParts<G> {
 /// });
 /// let parts = ShipperParts { uploader, name, clock, sleep: Arc::new(TimerSleep::start()?) };
 /// let (shipper, driver) = ShipperDriver::new(ShipperSettings::default(), parts);
-/// let driving = akidb_vfs::thread::spawn("ship", || pollster::block_on(driver.run()))?;
+/// let driving = akidb_vfs::thread::spawn("ship", || futures_lite::future::block_on(driver.run()))?;
 ///
-/// let first = pollster::block_on(shipper.submit(7, "rows".into()))?;
-/// let second = pollster::block_on(shipper.submit(7, "more rows".into()))?;
+/// let first = futures_lite::future::block_on(shipper.submit(7, "rows".into()))?;
+/// let second = futures_lite::future::block_on(shipper.submit(7, "more rows".into()))?;
 /// shipper.flush(Some(7));
-/// let (first, second) = (pollster::block_on(first)?, pollster::block_on(second)?);
+/// let (first, second) = (futures_lite::future::block_on(first)?, futures_lite::future::block_on(second)?);
 /// assert_eq!(first.object, second.object);
 /// assert_eq!((second.offset, second.len), (4, 9));
 /// shipper.close();

@@ -7,7 +7,7 @@ use crate::{
     join,
 };
 use akidb_vfs::{Random, SystemRandom, sim::SimClock};
-use pollster::block_on;
+use futures_lite::future::block_on;
 use proptest::prelude::*;
 use std::{
     sync::atomic::{AtomicU64, Ordering},

@@ -176,7 +176,7 @@ pub enum UploadError {
 /// let uploader = Uploader::new(store, None, UploadSettings::default(), clock, random);
 /// let megabytes = (0..40).map(|n| Ok(vec![n; 1 << 20].into()));
 /// let source = ObjectSource::streamed(ObjectKey::new("c/1/rows")?, megabytes);
-/// let uploaded = pollster::block_on(uploader.upload(source))?;
+/// let uploaded = futures_lite::future::block_on(uploader.upload(source))?;
 /// assert_eq!((uploaded.len, uploaded.parts), (40 << 20, 5));
 /// # Ok(())
 /// # }

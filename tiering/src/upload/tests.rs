@@ -11,8 +11,8 @@ use akidb_vfs::{
     SystemRandom,
     sim::{self, SimClock, SimFs},
 };
+use futures_lite::future::block_on;
 use futures_util::future::join;
-use pollster::block_on;
 use proptest::prelude::*;
 use std::{
     future::{Future, poll_fn},

@@ -281,7 +281,7 @@ fn a_sync_request_covers_what_was_submitted_before_it() {
         for _ in 0..10 {
             drop(send(&group, b"batch", Durability::Memory));
         }
-        assert_eq!(pollster::block_on(group.sync(Lsn::MAX)).unwrap(), Lsn::new(10));
+        assert_eq!(futures_lite::future::block_on(group.sync(Lsn::MAX)).unwrap(), Lsn::new(10));
         assert_eq!(survivors_of_power_loss(&sim), 10);
         let calls = sim.calls();
         assert_eq!(group.sync(Lsn::new(4)).wait().unwrap(), Lsn::new(10));

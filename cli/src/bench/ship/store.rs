@@ -29,9 +29,10 @@ pub(super) fn ship(args: &ShipWorkerArgs, store: Arc<dyn ObjectStore>) -> Result
     let samples = samples(args)?;
     let (shipper, driver) = shipper(args, store)?;
     let rss_before_bytes = machine::resident().map(|now| now.anonymous_bytes + now.mapped_bytes);
-    let driving = thread::spawn("bench-shipper", move || pollster::block_on(driver.run()));
+    let driving =
+        thread::spawn("bench-shipper", move || futures_lite::future::block_on(driver.run()));
     let driving = driving.map_err(CliError::Thread)?;
-    let done = pollster::block_on(hand_in(args, &shipper, &samples));
+    let done = futures_lite::future::block_on(hand_in(args, &shipper, &samples));
     shipper.close();
     driving.join().unwrap_or_else(|panic| resume_unwind(panic));
     Ok(Done { rss_before_bytes, ..done? })
@@ -52,7 +53,7 @@ fn samples(args: &ShipWorkerArgs) -> Result<Vec<Bytes>> {
     let read = |key: String| {
         let key = ObjectKey::new(key)
             .map_err(|error| CliError::Check { detail: format!("an object's key: {error}") })?;
-        Ok(pollster::block_on(memory.get(&key)).map_err(failed)?.body)
+        Ok(futures_lite::future::block_on(memory.get(&key)).map_err(failed)?.body)
     };
     keys.into_iter().map(read).collect()
 }

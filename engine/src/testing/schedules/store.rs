@@ -82,7 +82,7 @@ impl TurnStore {
         let which = state.dice.below(state.late.len() as u64) as usize;
         let Late { key, body, options } = state.late.swap_remove(which);
         // Nobody hears whether its condition held.
-        drop(pollster::block_on(self.inner.put(&key, body, options)));
+        drop(futures_lite::future::block_on(self.inner.put(&key, body, options)));
         true
     }
 

@@ -68,7 +68,7 @@ impl Witness {
     pub(super) fn look(&self, store: &TurnStore) -> Result<(), String> {
         let mut seen = self.0.lock();
         let key = ObjectKey::new(MANIFEST_KEY).map_err(|error| error.to_string())?;
-        let Ok(object) = pollster::block_on(store.still().get(&key)) else {
+        let Ok(object) = futures_lite::future::block_on(store.still().get(&key)) else {
             return if seen.etag.is_none() { Ok(()) } else { Err("no manifest".to_owned()) };
         };
         let (deletes, etag) = (store.deletes(), Some(object.head.etag));
@@ -83,7 +83,7 @@ impl Witness {
         }
         for key in &seen.named {
             let key = ObjectKey::new(key.as_str()).map_err(|error| error.to_string())?;
-            if pollster::block_on(store.still().head(&key)).is_err() {
+            if futures_lite::future::block_on(store.still().head(&key)).is_err() {
                 return Err(format!("{key} is named and is not there"));
             }
         }
@@ -97,7 +97,7 @@ impl Witness {
         if let Some(lost) = seen.promised.difference(&named).next() {
             return Err(format!("{lost} was acknowledged and is lost"));
         }
-        let all = pollster::block_on(store.still().list("", None, usize::MAX));
+        let all = futures_lite::future::block_on(store.still().list("", None, usize::MAX));
         let there: BTreeSet<String> = all
             .map_err(|error| error.to_string())?
             .objects

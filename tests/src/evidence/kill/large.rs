@@ -88,10 +88,11 @@ pub(super) fn check(task: &Task, db: &Db) -> Result<(), String> {
     let store = shipped::store(prefix)?;
     let parts = store.multipart().ok_or("the store has no parts")?;
     let asked = |error: StoreError| format!("uploads: {error}");
-    let page = pollster::block_on(parts.list_uploads("", None, 100)).map_err(asked)?;
+    let page = futures_lite::future::block_on(parts.list_uploads("", None, 100)).map_err(asked)?;
     for left in page.uploads {
         // One that was begun, and of which the answer came too late to be written down, is for the sweep.
-        let sent = pollster::block_on(parts.list_parts(&left.upload, None, 1)).map_err(asked)?;
+        let sent = futures_lite::future::block_on(parts.list_parts(&left.upload, None, 1))
+            .map_err(asked)?;
         if !sent.parts.is_empty() {
             return Err(format!("an upload with parts is left open: {left:?}"));
         }

@@ -13,8 +13,8 @@ use akidb_vfs::{
 };
 use bytes::Bytes;
 use fastrand::Rng;
+use futures_lite::future::block_on;
 use parking_lot::Mutex;
-use pollster::block_on;
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
