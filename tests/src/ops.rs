@@ -232,8 +232,7 @@ pub fn moved_or_told(result: akidb::Result<bool>) -> akidb::Result<()> {
     }
 }
 
-/// Waits, and does not park the thread: inside of a poll that would swallow the wake-up that another
-/// future of the same poll has sent it, and whoever waits for both would wait for ever.
+/// Waits where there is no condition to wait on.
 pub fn pause(time: Duration) {
     Condvar::new().wait_for(&mut Mutex::new(()).lock(), time);
 }

@@ -1,6 +1,6 @@
 //! The bucket and the directory: a lost machine, two machines, crashes between the one and the other.
 
-use crate::rig::{HOUR, Rig, all, filled, holds_rows, row};
+use crate::rig::{HOUR, Rig, all, filled, holds_rows, lose_power_anywhere, row};
 use akidb::{
     Cause, DbBuilder, ErrorKind, FieldType, Tier,
     blocking::Db,
@@ -10,7 +10,7 @@ use akidb_s3server::{Fault, Strike};
 use akidb_tests::world::{World, tiny_settings};
 use akidb_vfs::{
     EntryKind, Fs, FsOp, RealFs, read_file,
-    sim::{CrashPolicy, Fault as DiskFault, FaultKind},
+    sim::{Fault as DiskFault, FaultKind},
     write_file_durably,
 };
 use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
@@ -249,24 +249,19 @@ fn objects(store: &MemoryStore) -> usize {
     page.objects.iter().filter(|object| holds_rows(object.key.as_str())).count()
 }
 
-/// Loses power at every call on the disk that `work` makes, and opens again: every row is there, once,
-/// and nothing is left in the bucket that nobody names.
+/// Loses power anywhere in `work`: every row is there, once, and nothing is left in the bucket that nobody
+/// names.
 fn crash_everywhere(work: impl Fn(&Db) -> akidb::Result<()>) {
-    let mut nth = 1;
-    loop {
+    let prepare = |nth| {
         let (world, store) = world(nth);
         let db = world.open().expect("an empty disk opens");
         let docs = filled(&db, "docs", 40);
         docs.flush().expect("a flush");
         docs.delete([3_u64]).run().expect("a delete");
         let before = all(&docs);
-        world.sim.power_off_at(nth);
-        let done = work(&db);
-        let went_off = !world.sim.is_powered();
-        assert!(went_off || done.is_ok(), "call {nth}: {done:?}");
-        drop((docs, db));
-        world.sim.crash(CrashPolicy::DropAll);
-        let db = world.open().unwrap_or_else(|error| panic!("call {nth}: {error:?}"));
+        (world, db, (store, before))
+    };
+    lose_power_anywhere(4, prepare, work, |db, (store, before), _, nth| {
         db.run_tiering().expect("a cycle tidies up");
         let docs = db.collection("docs").expect("it is there");
         let snapshots = db.list_snapshots().into_iter().map(|snapshot| snapshot.object);
@@ -275,12 +270,7 @@ fn crash_everywhere(work: impl Fn(&Db) -> akidb::Result<()>) {
         assert_eq!(objects(&store), named.len(), "call {nth}");
         assert_eq!(all(&docs), before, "call {nth}");
         assert_eq!(objects(&store), db.list_snapshots().len(), "call {nth}: {:?}", db.stats());
-        if !went_off {
-            assert!(nth > 4, "only {nth} calls");
-            return;
-        }
-        nth += 1;
-    }
+    });
 }
 
 #[test]
@@ -307,37 +297,28 @@ fn power_lost_anywhere_in_a_cycle_of_the_worker_loses_and_leaves_nothing() {
 
 /// Loses power at every call of a cycle, of which there are more than `calls_min`.
 fn crash_in_a_cycle(packs: bool, calls_min: u64) {
-    let mut nth = 1;
-    loop {
+    let names: Vec<_> = (0..3).map(|n| format!("c{n}")).collect();
+    let prepare = |nth| {
         let (mut world, store) = world(1_000 + nth);
         world.settings.tiers.packs.enabled = packs;
         let db = world.open().expect("an empty disk opens");
-        let names: Vec<_> = (0..3).map(|n| format!("c{n}")).collect();
         let before: Vec<_> = names.iter().map(|name| all(&filled(&db, name, 10))).collect();
         for name in &names {
             let docs = db.collection(name).expect("it is there");
             docs.move_to(Tier::Warm).expect("a move");
         }
         world.clock.advance(HOUR * 24 * 8);
-        world.sim.power_off_at(nth);
-        drop(db.run_tiering());
-        let went_off = !world.sim.is_powered();
-        drop(db);
-        world.sim.crash(CrashPolicy::DropAll);
-        let db = world.open().unwrap_or_else(|error| panic!("call {nth}: {error:?}"));
+        (world, db, (store, before))
+    };
+    let cycle = |db: &Db| db.run_tiering().map(drop);
+    lose_power_anywhere(calls_min, prepare, cycle, |db, (store, before), _, nth| {
         db.run_tiering().expect("the next cycle decides anew");
-        let cold = |name: &String| db.collection(name).expect("it is there").stats().cold;
-        let named: BTreeSet<_> = names.iter().flat_map(cold).map(|object| object.key).collect();
+        let docs: Vec<_> = names.iter().map(|name| db.collection(name).expect("there")).collect();
+        let cold = docs.iter().flat_map(|docs| docs.stats().cold);
+        let named: BTreeSet<_> = cold.map(|object| object.key).collect();
         assert_eq!(objects(&store), named.len(), "call {nth}");
-        let after: Vec<_> =
-            names.iter().map(|name| all(&db.collection(name).expect("it is there"))).collect();
-        assert_eq!(after, before, "call {nth}");
-        if !went_off {
-            assert!(nth > calls_min, "only {nth} calls");
-            return;
-        }
-        nth += 1;
-    }
+        assert_eq!(docs.iter().map(all).collect::<Vec<_>>(), before, "call {nth}");
+    });
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Small collections that become cold together: they share an object, and nothing else.
 
-use crate::rig::{HOUR, Rig, all, filled, row};
+use crate::rig::{HOUR, Rig, all, filled, lose_power_anywhere, row};
 use akidb::{
     Cause, DbBuilder, ErrorKind, Severity, Tier, Verify,
     blocking::{Collection, Db},
@@ -13,7 +13,6 @@ use akidb_tests::{
     oracle::Rows,
     world::{World, tiny_settings},
 };
-use akidb_vfs::sim::CrashPolicy;
 use parking_lot::Mutex;
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -328,50 +327,50 @@ fn a_slice_that_cannot_be_read_keeps_no_other_pack_from_being_emptied() {
     assert_eq!(rig.keys(), [key.as_str()], "a repair may read of it");
 }
 
-/// Loses power at every call on the disk that `work` makes, and opens again: every row is there, once,
-/// and the store has what the manifest names and nothing else.
-fn lose_power_anywhere(
+/// Loses power anywhere in `work`: every row is there, once, and the store has what the manifest names and
+/// nothing else.
+fn loses_and_leaves_nothing(
     before: impl Fn(&Db, &[String], &[Collection]),
     work: impl Fn(&Db, &[String]) -> akidb::Result<()>,
 ) {
-    let mut nth = 1;
-    loop {
+    let names: Vec<String> = (0..5).map(|n| format!("c{n:02}")).collect();
+    let prepare = |nth| {
         let store = Arc::new(MemoryStore::new());
         let mut world = World::new(nth, tiny_settings());
         world.store = Some(store.clone());
         let db = world.open().expect("an empty disk opens");
-        let (names, docs, _) = many(&db, 5);
+        let (_, docs, _) = many(&db, 5);
         docs[0].flush().expect("a flush");
         docs[0].delete([3_u64]).run().expect("a delete");
         docs[1].upsert([row(77)]).run().expect("a write");
         let rows: Vec<_> = docs.iter().map(all).collect();
         before(&db, &names, &docs);
-        world.sim.power_off_at(nth);
-        let done = work(&db, &names);
-        let went_off = !world.sim.is_powered();
-        drop((docs, db));
-        world.sim.crash(CrashPolicy::DropAll);
-        let db = world.open().unwrap_or_else(|error| panic!("call {nth}: {error:?}"));
-        db.run_tiering().expect("a cycle tidies up");
-        let docs: Vec<_> = names.iter().map(|name| db.collection(name).expect("there")).collect();
-        let cold = docs.iter().flat_map(|docs| docs.stats().cold);
-        let named: BTreeSet<_> = cold.map(|object| object.key).collect();
-        let page = futures_lite::future::block_on(store.list("", None, 1_000)).expect("a listing");
-        let keys = page.objects.iter().map(|object| object.key.as_str());
-        let there: BTreeSet<_> = keys.filter(|key| *key != "manifest").map(str::to_owned).collect();
-        assert_eq!(there, named, "call {nth}");
-        assert!(docs.iter().map(all).eq(rows), "call {nth}");
-        if !went_off {
-            assert!(nth > 3 && done.is_ok(), "{nth} calls, {done:?}");
-            return;
-        }
-        nth += 1;
-    }
+        (world, db, (store, rows))
+    };
+    lose_power_anywhere(
+        3,
+        prepare,
+        |db| work(db, &names),
+        |db, (store, rows), _, nth| {
+            db.run_tiering().expect("a cycle tidies up");
+            let docs: Vec<_> =
+                names.iter().map(|name| db.collection(name).expect("there")).collect();
+            let cold = docs.iter().flat_map(|docs| docs.stats().cold);
+            let named: BTreeSet<_> = cold.map(|object| object.key).collect();
+            let page =
+                futures_lite::future::block_on(store.list("", None, 1_000)).expect("a listing");
+            let keys = page.objects.iter().map(|object| object.key.as_str());
+            let there: BTreeSet<_> =
+                keys.filter(|key| *key != "manifest").map(str::to_owned).collect();
+            assert_eq!(there, named, "call {nth}");
+            assert!(docs.iter().map(all).eq(rows), "call {nth}");
+        },
+    );
 }
 
 #[test]
 fn power_lost_anywhere_while_a_pack_is_made_loses_and_leaves_nothing() {
-    lose_power_anywhere(|_, _, _| {}, |db, names| db.demote_many(names).map(drop));
+    loses_and_leaves_nothing(|_, _, _| {}, |db, names| db.demote_many(names).map(drop));
 }
 
 #[test]
@@ -380,5 +379,5 @@ fn power_lost_anywhere_while_a_pack_is_emptied_loses_and_leaves_nothing() {
         assert_eq!(demoted(db, names), 5);
         docs[..3].iter().for_each(|docs| assert!(docs.promote().expect("a promotion")));
     };
-    lose_power_anywhere(before, |db, _| db.run_tiering().map(drop));
+    loses_and_leaves_nothing(before, |db, _| db.run_tiering().map(drop));
 }

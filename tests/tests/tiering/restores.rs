@@ -1,6 +1,6 @@
 //! A snapshot that takes the place of a collection: in one step, with room for one of them.
 
-use crate::rig::{all, filled, row, schema};
+use crate::rig::{all, filled, lose_power_anywhere, row, schema};
 use akidb::{
     Cause, ErrorKind, Point, Settings, Tier,
     blocking::Db,
@@ -10,7 +10,6 @@ use akidb::{
     },
 };
 use akidb_tests::world::{World, tiny_settings};
-use akidb_vfs::sim::CrashPolicy;
 use parking_lot::Mutex;
 use std::sync::Arc;
 
@@ -74,8 +73,7 @@ fn where_the_disk_is_full_of_other_things_what_is_restored_is_cold() {
 
 #[test]
 fn power_lost_anywhere_in_a_restore_over_a_collection_leaves_the_one_or_the_other() {
-    let mut nth = 1;
-    loop {
+    let prepare = |nth| {
         let world = world(nth, tiny_settings());
         let db = world.open().expect("an empty disk opens");
         let docs = filled(&db, "docs", 40);
@@ -85,24 +83,17 @@ fn power_lost_anywhere_in_a_restore_over_a_collection_leaves_the_one_or_the_othe
         docs.flush().expect("a flush");
         docs.upsert([row(77)]).run().expect("a write");
         let bad = all(&docs);
-        world.sim.power_off_at(nth);
-        let done = db.restore_snapshot_over("good", "docs").map(drop);
-        let went_off = !world.sim.is_powered();
-        drop((docs, db));
-        world.sim.crash(CrashPolicy::DropAll);
-        let db = world.open().unwrap_or_else(|error| panic!("call {nth}: {error:?}"));
+        (world, db, (good, bad))
+    };
+    let restore = |db: &Db| db.restore_snapshot_over("good", "docs").map(drop);
+    lose_power_anywhere(3, prepare, restore, |db, (good, bad), done, nth| {
         let docs = db.collection("docs").expect("it is there");
         let rows = all(&docs);
         assert!(rows == good || (rows == bad && done.is_err()), "call {nth}: {}", rows.len());
         assert_eq!(db.verify_snapshot("good").expect("it is whole"), 40);
         docs.upsert([row(99)]).run().expect("a write");
         assert_eq!(all(&docs).len(), rows.len() + 1, "call {nth}");
-        if !went_off {
-            assert!(nth > 3 && done.is_ok(), "{nth} calls, {done:?}");
-            return;
-        }
-        nth += 1;
-    }
+    });
 }
 
 #[test]

@@ -19,9 +19,10 @@ use akidb_tests::{
     oracle::Rows,
     real_server::{self, variable},
     run::scan_all,
+    world::World,
 };
 use akidb_tiering::s3::{Credentials, S3Settings, S3Store, Timeouts};
-use akidb_vfs::sim::SimClock;
+use akidb_vfs::sim::{CrashPolicy, SimClock};
 use std::{
     io::ErrorKind,
     net::{TcpListener, TcpStream},
@@ -196,4 +197,30 @@ pub(crate) fn filled(db: &Db, name: &str, rows: u64) -> Collection {
 
 pub(crate) fn all(docs: &Collection) -> Rows {
     scan_all(docs, 1000).expect("a scan")
+}
+
+/// Loses power at one call on the disk after the other that `work` makes, and opens again, until `work` comes to
+/// its end: after more than `calls_min` calls, or little was tried. `prepare` is told the number of the call,
+/// and keeps no handle; `check` is told what became of the work.
+pub(crate) fn lose_power_anywhere<T>(
+    calls_min: u64,
+    prepare: impl Fn(u64) -> (World, Db, T),
+    work: impl Fn(&Db) -> akidb::Result<()>,
+    check: impl Fn(&Db, T, &akidb::Result<()>, u64),
+) {
+    for nth in 1.. {
+        let (world, db, prepared) = prepare(nth);
+        world.sim.power_off_at(nth);
+        let done = work(&db);
+        let went_off = !world.sim.is_powered();
+        assert!(went_off || done.is_ok(), "call {nth}: {done:?}");
+        drop(db);
+        world.sim.crash(CrashPolicy::DropAll);
+        let db = world.open().unwrap_or_else(|error| panic!("call {nth}: {error:?}"));
+        check(&db, prepared, &done, nth);
+        if !went_off {
+            assert!(nth > calls_min, "only {nth} calls");
+            return;
+        }
+    }
 }
