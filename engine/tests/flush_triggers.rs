@@ -65,6 +65,22 @@ fn a_full_memtable_is_flushed() {
 }
 
 #[test]
+fn a_pool_that_many_small_memtables_fill_gets_a_part_of_them_flushed_at_once() {
+    let bytes = 64 << 10;
+    let world = world(Settings { memtable_bytes: bytes, memtable_pool_bytes: bytes, ..settings() });
+    let all: Vec<_> = (0..40).map(|n| collection(&world, &format!("c{n}"))).collect();
+    let rounds = 0..1_000;
+    for (n, docs) in rounds.flat_map(|round| all.iter().map(move |docs| (round, docs))) {
+        write(docs, n);
+        if world.db.stats().flushes > 0 {
+            break;
+        }
+    }
+    let gone = all.iter().filter(|docs| flushed(docs)).count();
+    assert!((5..=10).contains(&gone), "an eighth of the pool, {gone} of 40");
+}
+
+#[test]
 fn an_old_memtable_is_flushed_though_it_is_small() {
     let world = world(Settings { memtable_age_ms: 1000, ..settings() });
     let (quiet, busy) = (collection(&world, "quiet"), collection(&world, "busy"));

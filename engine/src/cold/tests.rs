@@ -10,7 +10,7 @@ use crate::{
 };
 use arrow_array::cast::AsArray;
 use bytes::Bytes;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::{arrow::arrow_reader::ParquetRecordBatchReaderBuilder, basic::Compression};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::ops::Range;
@@ -315,6 +315,26 @@ fn chunks_can_be_handed_to_an_upload() {
     let schema = full_schema();
     let rows = sample_rows().into_iter().map(Ok);
     assert_eq!(uploadable(EncodedChunks::start(&context(&schema), rows).unwrap()), 1);
+}
+
+#[test]
+fn few_rows_have_their_metadata_compressed_alone_and_vectors_never_are() {
+    let schema = Schema::new(1, Metric::Dot);
+    for (rows, others) in [(1_023, false), (1_024, true)] {
+        let context = ColdContext { rows, ..context(&schema) };
+        let rows = (0..rows).map(|n| Ok(row(n, n, &[1.0], json!({}))));
+        let (bytes, _) = encode(&context, rows).unwrap();
+        let file = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap();
+        for column in file.metadata().row_group(0).columns() {
+            let expected = match column.column_path().parts()[0].as_str() {
+                columns::VECTOR => false,
+                columns::METADATA => true,
+                _ => others,
+            };
+            let compressed = column.compression() != Compression::UNCOMPRESSED;
+            assert_eq!(compressed, expected, "{}", column.column_path());
+        }
+    }
 }
 
 #[test]
