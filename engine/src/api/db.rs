@@ -154,9 +154,9 @@ impl Db {
     /// or the other. Handles of the old one get `NotFound`; the new one is in its namespace, has its pin and
     /// its rules for tiers, and the schema of the snapshot.
     ///
-    /// The disk never holds both: the snapshot is read and checked, the step puts its object in the place of
-    /// the old rows, and then it is read again to bring the rows here, hot if the old ones were, else warm. If
-    /// they cannot come, as where the disk is full of other things, the collection is restored and cold, and
+    /// The disk does not hold both, unless somebody still reads the old rows: the snapshot is read and checked,
+    /// the step puts its object in their place, and then it is read again to bring the new rows here, hot if the
+    /// old ones were, else warm. If they cannot come, as where the disk is full of other things, the collection is restored and cold, and
     /// each read of it tries again.
     ///
     /// # Errors

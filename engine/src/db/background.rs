@@ -29,8 +29,8 @@ const TICK: Duration = Duration::from_millis(100);
 /// The longest pause after a failure. A flush does not wait for its end once there is space again.
 const PAUSE_MAX: Duration = Duration::from_secs(3);
 
-/// What is rung for a flush is looked at by all: those whose work has no hurry look for a part of the time only,
-/// one in so many. With thousands of collections a look takes long, and their small memtables ring often.
+/// Each ring has every kind of work look at all collections. Of thousands that takes long, and their small memtables
+/// ring often; so what is less urgent than a flush looks for one part of the time in so many.
 const LOOK_SHARE: u32 = 10;
 
 /// A full pool has at least one in so many of its bytes flushed.

@@ -162,7 +162,7 @@ impl Encoding<'_> {
         self.turn.get_or_insert_with(|| self.turns.take());
     }
 
-    /// Before anything that waits for others.
+    /// Before anything that waits for the store or for another job.
     fn pause(&mut self) {
         self.turn = None;
     }

@@ -9,8 +9,8 @@
 //! makes it garbage. Restore: fetch and verify, write a segment, then create the collection with that
 //! segment in one manifest record: it exists whole or not at all. Restore over a collection: verify, then put
 //! a cold collection with the snapshot's object in its place, in one record; only then, when the old rows are
-//! off the disk, bring the new ones, as a promotion does. So the object is read twice, and the disk never
-//! holds both. Delete: the record drops the name and
+//! off the disk, bring the new ones, as a promotion does. So the object is read twice, and the disk holds
+//! both only where somebody still reads the old. Delete: the record drops the name and
 //! lists the object as garbage, unless its collection is still in it, and it is deleted after.
 
 use super::{moves, objects};

@@ -1,7 +1,9 @@
-//! Threads for the arithmetic of a flush or merge: started for one piece of work, gone after it.
+//! Threads for the arithmetic of a flush or merge, and for moves: started for one piece of work, gone after it.
+//! And turns, where fewer of them should compute at once than wait.
 //!
 //! A pool would be idle nearly always, and one that searches share would make them wait. What is
-//! computed does not depend on how many there are. Called by `order`.
+//! computed does not depend on how many there are. Called by `order`,
+//! `packs` and the cycles of tiers.
 
 use akidb_index::Executor;
 use akidb_vfs::thread::spawn_scoped;
